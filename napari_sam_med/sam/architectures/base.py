@@ -1,0 +1,67 @@
+"""What every network offers to the predictor: encode once a slice, decode once a prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+__all__ = ["Architecture", "DecodedMasks", "PromptBatch"]
+
+
+class DecodedMasks(NamedTuple):
+    """Answer of a decoder for P prompts with C masks each.
+
+    Attributes
+    ----------
+    low_res_logits : tensor (P, C, h, w)
+        Mask logits over the padded input square.
+    iou_predictions : tensor (P, C)
+        The network's own estimate of each mask's IoU with the truth.
+    tokens : tensor (P, C, D)
+        One descriptor per mask (for SAM: IoU token and mask token, concatenated), for classifiers.
+    """
+
+    low_res_logits: torch.Tensor
+    iou_predictions: torch.Tensor
+    tokens: torch.Tensor
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """P prompts of one structure (same number of points; all or none with a box, with a mask).
+
+    Attributes
+    ----------
+    points_xy : tensor (P, N, 2) or None
+        In pixels of the padded input square (Meta's convention, the encoder adds the half pixel).
+    point_labels : tensor (P, N) or None
+        1 foreground, 0 background.
+    boxes_xyxy : tensor (P, 4) or None
+        In pixels of the padded input square.
+    mask_inputs : tensor (P, 1, h, w) or None
+        Logits on the grid of `Architecture.mask_input_size`.
+    """
+
+    points_xy: torch.Tensor | None = None
+    point_labels: torch.Tensor | None = None
+    boxes_xyxy: torch.Tensor | None = None
+    mask_inputs: torch.Tensor | None = None
+
+
+class Architecture(Protocol):
+    """A promptable segmenter of square images. Implementations are `torch.nn.Module` s."""
+
+    input_size: int
+    """Side of the padded input square, pixels."""
+    mask_input_size: int
+    """Side of the grid of low-resolution logits and of mask prompts."""
+
+    def encode(self, squares: torch.Tensor) -> Any:
+        """Features, a named tuple of tensors (B, C, h, w), of normalised squares (B, 3, S, S)."""
+        ...
+
+    def decode(self, features: Any, prompts: PromptBatch, multimask: bool) -> DecodedMasks:
+        """Masks of P prompts on one image (features with B = 1); C is 3 when `multimask`, else 1."""
+        ...

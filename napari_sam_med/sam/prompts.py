@@ -1,0 +1,155 @@
+"""What the user asks of a slice: points, a box, an earlier mask. Frozen, in the slice's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam_med.errors import PromptError
+
+__all__ = ["Prompts"]
+
+ArrayLike = npt.ArrayLike
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Prompts:
+    """Prompts for one object on one slice, as `segment_anything.SamPredictor.predict` takes them.
+
+    Parameters
+    ----------
+    points_xy : array-like (N, 2), optional
+        x = column, y = row, in pixels of the slice; pixel centres at integers.
+    point_labels : array-like (N,), optional
+        1 foreground, 0 background; all foreground when left out.
+    box_xyxy : array-like (4,), optional
+        x_min, y_min, x_max, y_max in pixels, both corners inside the box.
+    mask_input : array-like (h, w) or (1, h, w), optional
+        Low-resolution logits of an earlier prediction by the same model.
+
+    Raises
+    ------
+    PromptError
+        On wrong shapes, non-finite numbers, labels other than 0 and 1, a box with max < min, or no prompt.
+    """
+
+    points_xy: npt.NDArray[np.float32]
+    point_labels: npt.NDArray[np.int64]
+    box_xyxy: npt.NDArray[np.float32] | None
+    mask_input: npt.NDArray[np.float32] | None
+
+    def __init__(
+        self,
+        points_xy: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box_xyxy: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+    ) -> None:
+        points = np.array([] if points_xy is None else points_xy, dtype=np.float32).reshape(-1, 2)
+        labels = _labels(point_labels, len(points))
+        box = None if box_xyxy is None else _box(box_xyxy)
+        mask = None if mask_input is None else _mask(mask_input)
+        if not np.isfinite(points).all():
+            raise PromptError(f"Point coordinates must be finite, got {points.tolist()}; remove that point.")
+        if not len(points) and box is None and mask is None:
+            raise PromptError("There is no prompt: give at least one point, a box or a mask.")
+        object.__setattr__(self, "points_xy", _frozen(points))
+        object.__setattr__(self, "point_labels", _frozen(labels))
+        object.__setattr__(self, "box_xyxy", None if box is None else _frozen(box))
+        object.__setattr__(self, "mask_input", None if mask is None else _frozen(mask))
+
+    @classmethod
+    def from_box(cls, box_xyxy: ArrayLike) -> Prompts:
+        """Prompts of one box, x_min, y_min, x_max, y_max in pixels."""
+        return cls(box_xyxy=box_xyxy)
+
+    @classmethod
+    def from_points(cls, points_xy: ArrayLike, point_labels: ArrayLike | None = None) -> Prompts:
+        """Prompts of points (N, 2) in pixels and their labels (N,), 1 foreground and 0 background."""
+        return cls(points_xy=points_xy, point_labels=point_labels)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of prompt present: a subset of ``{"point", "box", "mask"}``."""
+        present: Sequence[tuple[str, bool]] = (
+            ("point", len(self.points_xy) > 0),
+            ("box", self.box_xyxy is not None),
+            ("mask", self.mask_input is not None),
+        )
+        return frozenset(kind for kind, is_present in present if is_present)
+
+    @property
+    def is_lone_point(self) -> bool:
+        """Whether the prompt is one point and nothing else: ambiguous, so models answer with three masks."""
+        return len(self.points_xy) == 1 and self.box_xyxy is None and self.mask_input is None
+
+    def replace(self, **changes: ArrayLike | None) -> Prompts:
+        """Copy with some fields replaced."""
+        fields: dict[str, Any] = {
+            "points_xy": self.points_xy,
+            "point_labels": self.point_labels,
+            "box_xyxy": self.box_xyxy,
+            "mask_input": self.mask_input,
+        }
+        return Prompts(**(fields | changes))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prompts):
+            return NotImplemented
+        return (
+            np.array_equal(self.points_xy, other.points_xy)
+            and np.array_equal(self.point_labels, other.point_labels)
+            and _same(self.box_xyxy, other.box_xyxy)
+            and _same(self.mask_input, other.mask_input)
+        )
+
+    def __hash__(self) -> int:
+        box = b"" if self.box_xyxy is None else self.box_xyxy.tobytes()
+        return hash((self.points_xy.tobytes(), self.point_labels.tobytes(), box, self.mask_input is None))
+
+
+def _labels(point_labels: ArrayLike | None, n_points: int) -> npt.NDArray[np.int64]:
+    if point_labels is None:
+        return np.ones(n_points, dtype=np.int64)
+    labels = np.array(point_labels).reshape(-1)
+    if len(labels) != n_points:
+        raise PromptError(f"{n_points} points need {n_points} labels, got {len(labels)}; give one label a point.")
+    if not np.isin(labels, (0, 1)).all():
+        raise PromptError(f"Point labels are 1 (foreground) or 0 (background), got {labels.tolist()}.")
+    return labels.astype(np.int64)
+
+
+def _box(box_xyxy: ArrayLike) -> npt.NDArray[np.float32]:
+    box = np.array(box_xyxy, dtype=np.float32).reshape(-1)
+    if box.shape != (4,) or not np.isfinite(box).all():
+        raise PromptError(f"A box is four finite numbers x_min, y_min, x_max, y_max, got {box.tolist()}.")
+    if box[2] < box[0] or box[3] < box[1]:
+        raise PromptError(f"A box is x_min, y_min, x_max, y_max, got {box.tolist()}; swap its corners.")
+    return box
+
+
+def _mask(mask_input: ArrayLike) -> npt.NDArray[np.float32]:
+    mask = np.array(mask_input, dtype=np.float32)
+    if mask.ndim == 3 and mask.shape[0] == 1:
+        mask = mask[0]
+    if mask.ndim != 2:
+        raise PromptError(
+            f"mask_input has shape {mask.shape}, but a mask prompt is (h, w) logits of the model's own "
+            "low-resolution grid; pass `best_low_res_logits` of an earlier prediction."
+        )
+    if not np.isfinite(mask).all():
+        raise PromptError("mask_input has NaN or infinite values; pass the logits of an earlier prediction.")
+    return mask
+
+
+def _same(a: npt.NDArray[Any] | None, b: npt.NDArray[Any] | None) -> bool:
+    return (a is None and b is None) or (a is not None and b is not None and np.array_equal(a, b))
