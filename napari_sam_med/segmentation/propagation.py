@@ -1,0 +1,146 @@
+"""Carrying masks from prompted key slices through a volume.
+
+`propagate` is the one entry; engines behind the `Propagator` protocol do the work. The slice-wise engine uses
+any promptable 2-D model: the previous slice's box and logits are the next slice's prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam_med.errors import PromptError
+from napari_sam_med.progress import Progress
+
+if TYPE_CHECKING:
+    from napari_sam_med.sam.predictor import Predictor
+    from napari_sam_med.sam.prompts import Prompts
+    from napari_sam_med.volume.slice_view import SliceView
+    from napari_sam_med.volume.volume import Volume
+
+__all__ = ["Direction", "PromptedObjects", "PropagatedSlice", "Propagator", "Source", "propagate"]
+
+Source = Literal["prompt", "propagated", "interpolated"]
+Direction = Literal["key", "forward", "backward"]
+PromptedObjects = Mapping[int, tuple[int, Mapping["SliceView", "Prompts"]]]
+
+
+@dataclass(frozen=True, eq=False)
+class PropagatedSlice:
+    """One object's mask on one slice, as soon as it is known.
+
+    Attributes
+    ----------
+    progress : Progress
+        Slices done and expected, over all objects.
+    object_id, class_id : int
+        Which object, and the label number of its organ.
+    view : SliceView
+        Plane and canonical index.
+    mask : ndarray (H, W) of bool
+        In the slice's own pixels. Empty on the slice where a direction stopped because the object ended.
+    logits : ndarray (h, w) of float32 or None
+        The model's low-resolution logits; None where the mask was drawn by hand or is empty.
+    quality : float
+        0 (worthless) to 1 (sure).
+    source : {"prompt", "propagated", "interpolated"}
+    reason : str or None
+        Why propagation ended here, in words; None on every slice after which it went on.
+    direction : {"key", "forward", "backward"}
+        Forward counts towards higher canonical indices.
+    iou_prediction : float or None
+        The model's own estimate.
+    """
+
+    progress: Progress
+    object_id: int
+    class_id: int
+    view: SliceView
+    mask: npt.NDArray[np.bool_]
+    logits: npt.NDArray[np.float32] | None
+    quality: float
+    source: Source
+    reason: str | None
+    direction: Direction = "key"
+    iou_prediction: float | None = None
+
+
+class Propagator(Protocol):
+    """An engine that turns prompted key slices into masks of a volume."""
+
+    def propagate(
+        self, volume: Volume, objects: PromptedObjects, predictor: Predictor, **options: Any
+    ) -> Iterator[PropagatedSlice]:
+        """Yield slices as they are done; closing the iterator stops the work and loses nothing yielded."""
+        ...
+
+
+def propagate(
+    volume: Volume,
+    objects: PromptedObjects,
+    predictor: Predictor,
+    *,
+    engine: Propagator | None = None,
+    **options: Any,
+) -> Iterator[PropagatedSlice]:
+    """Carry every object from its key slices through the volume.
+
+    Parameters
+    ----------
+    volume : Volume
+    objects : mapping
+        ``object_id -> (class_id, {view: prompts})``; one or several key slices an object.
+    predictor : Predictor
+    engine : Propagator, optional
+        The slice-wise engine when left out.
+    **options
+        Passed to the engine. The slice-wise engine takes ``window``, ``store``, ``masks`` (drawn key masks,
+        ``object_id -> {view: (H, W) bool}``), ``first_index``, ``last_index``, ``directions`` and
+        ``min_overlap``; see `SlicewisePropagator`.
+
+    Yields
+    ------
+    PropagatedSlice
+        Key slices first, then the slices nearest to them. What was yielded so far is a correct partial
+        result, and closing the generator ends the work.
+
+    Raises
+    ------
+    PromptError
+        When no object has a key slice, a key slice lies outside the volume, or a class id is below 1.
+
+    Examples
+    --------
+    >>> for done in propagate(volume, {1: (6, {view: prompts})}, predictor):    # doctest: +SKIP
+    ...     labels.assign(done.view, done.mask, done.class_id)
+    """
+    if engine is None:
+        from napari_sam_med.segmentation.slicewise_propagation import SlicewisePropagator
+
+        engine = SlicewisePropagator()
+    _check(volume, objects, options.get("masks") or {})
+    return engine.propagate(volume, objects, predictor, **options)
+
+
+def _check(volume: Volume, objects: PromptedObjects, masks: Mapping[int, Mapping[SliceView, Any]]) -> None:
+    if not objects:
+        raise PromptError("There is nothing to propagate: give at least one object with a prompted slice.")
+    for object_id, (class_id, key_slices) in objects.items():
+        if class_id < 1:
+            raise PromptError(
+                f"Object {object_id} has class {class_id}; classes count from 1 because 0 is background."
+            )
+        views = {*key_slices, *masks.get(object_id, {})}
+        if not views:
+            raise PromptError(f"Object {object_id} has no key slice; prompt at least one slice of it.")
+        for view in views:
+            n_slices = volume.shape[view.axis]
+            if not 0 <= view.index < n_slices:
+                raise PromptError(
+                    f"Object {object_id} has a key slice {view.plane} {view.index}, but the volume has "
+                    f"{view.plane} slices 0 to {n_slices - 1}; move the prompt into the volume."
+                )

@@ -1,0 +1,348 @@
+"""Slice-wise propagation: the previous slice's box and logits are the next slice's prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam_med.progress import Progress
+from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.propagation import Direction, PromptedObjects, PropagatedSlice, Source
+from napari_sam_med.segmentation.slicewise import (
+    Window,
+    box_of_mask,
+    embed_slice,
+    logits_of_mask,
+    prompts_for_model,
+)
+from napari_sam_med.volume.slice_view import SliceView
+
+if TYPE_CHECKING:
+    from napari_sam_med.sam.predictor import ImageEmbedding, MaskPrediction, Predictor
+    from napari_sam_med.volume.volume import Volume
+
+__all__ = ["SlicewisePropagator"]
+
+_BOX_MARGIN = 0.04
+"""Share of each side by which the previous slice's box is widened: organs move and grow between slices."""
+_SHARED_MEMORY_BYTES = 512 * 1024**2
+"""Bound of the embeddings kept for the objects of one call when no store is given."""
+
+
+@dataclass
+class _Key:
+    """A key slice: its mask, and what the next slice's prompt is made of."""
+
+    view: SliceView
+    mask: npt.NDArray[np.bool_]
+    logits: npt.NDArray[np.float32] | None
+    quality: float
+    iou_prediction: float | None
+
+
+@dataclass
+class _Walker:
+    """One direction from one key slice. It carries the last good mask and stops with a reason."""
+
+    direction: Literal["forward", "backward"]
+    index: int
+    mask: npt.NDArray[np.bool_]
+    logits: npt.NDArray[np.float32] | None
+    active: bool = True
+
+    @property
+    def step(self) -> int:
+        return 1 if self.direction == "forward" else -1
+
+
+@dataclass
+class _Gap:
+    """Slices between two key slices, or between one and the end of the range; walked from its key ends."""
+
+    indices: range
+    walkers: list[_Walker]
+    end_reason: str | None
+    done: set[int] = field(default_factory=set)
+
+    @property
+    def remaining(self) -> int:
+        return len(self.indices) - len(self.done) if any(w.active for w in self.walkers) else 0
+
+
+@dataclass
+class _Track:
+    """One object on its way through the volume."""
+
+    object_id: int
+    class_id: int
+    keys: list[_Key]
+    gaps: list[_Gap]
+
+
+class SlicewisePropagator:
+    """Propagation with any promptable 2-D model.
+
+    From every key slice a walker goes forward and one backward, a slice a turn, so that slices near the keys
+    come first and between two keys the nearer one wins. A walker prompts the next slice with the box of its
+    last mask and that mask's logits, and stops when the mask vanishes or overlaps the last one too little.
+    Key slices are never computed again.
+
+    An object whose key slices lie in several planes is carried along the plane that has most of them (the
+    first of axial, coronal, sagittal when equal); the other key slices are answered as they are.
+    """
+
+    def propagate(
+        self,
+        volume: Volume,
+        objects: PromptedObjects,
+        predictor: Predictor,
+        *,
+        window: Window = "auto",
+        store: EmbeddingStore | None = None,
+        masks: Mapping[int, Mapping[SliceView, npt.ArrayLike]] | None = None,
+        first_index: int | None = None,
+        last_index: int | None = None,
+        directions: Collection[str] = ("forward", "backward"),
+        min_overlap: float = 0.5,
+    ) -> Iterator[PropagatedSlice]:
+        """Carry the objects; see `napari_sam_med.propagate` for what is yielded.
+
+        Parameters
+        ----------
+        volume, objects, predictor
+            As in `napari_sam_med.propagate`.
+        window : str or (low, high)
+            What the model sees.
+        store : EmbeddingStore, optional
+            Embeddings are looked up and kept here; a bounded one in memory when left out.
+        masks : mapping, optional
+            ``object_id -> {view: (H, W) bool}``: key masks drawn by hand, taken as they are.
+        first_index, last_index : int, optional
+            Canonical indices, both inside the range that may be filled; the whole volume when left out.
+        directions : collection of {"forward", "backward"}
+            Which way to leave the outermost key slices; between key slices both are always walked.
+        min_overlap : float
+            Least IoU (0..1) of neighbouring slices' masks; below it a direction ends.
+        """
+        shared = store if store is not None else EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES)
+        sight = _Sight(volume, predictor, window, shared)
+        tracks: list[_Track] = []
+        n_done = 0
+        n_ahead = sum(_span(volume, keys, first_index, last_index) for _, keys in objects.values())
+        for object_id, (class_id, prompted) in objects.items():
+            track = _Track(object_id, class_id, [], [])
+            for view, prompts, drawn in _key_slices(prompted, (masks or {}).get(object_id, {})):
+                key = sight.key(view, prompts, drawn)
+                track.keys.append(key)
+                n_done += 1
+                yield _key_slice(track, key, Progress(n_done, max(n_ahead, n_done), "key slices"))
+            track.gaps = _gaps(track.keys, volume, (first_index, last_index), directions)
+            tracks.append(track)
+        while turns := [
+            (t, g, w) for t in tracks for g in t.gaps for w in g.walkers if w.active and g.remaining
+        ]:
+            for track, gap, walker in turns:
+                if not walker.active or not gap.remaining:
+                    continue
+                done = sight.walk(track, gap, walker, min_overlap)
+                if done is None:
+                    continue
+                n_done += 1
+                ahead = sum(g.remaining for t in tracks for g in t.gaps)
+                yield _walked_slice(track, walker, done, Progress(n_done, n_done + ahead, "propagating"))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a walker found on its next slice."""
+
+    view: SliceView
+    mask: npt.NDArray[np.bool_]
+    logits: npt.NDArray[np.float32] | None
+    quality: float
+    iou_prediction: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What the propagator looks at: a volume, through a window, with a model."""
+
+    volume: Volume
+    predictor: Predictor
+    window: Window
+    store: EmbeddingStore
+
+    def embedding(self, view: SliceView) -> ImageEmbedding:
+        return embed_slice(self.volume, view, self.predictor, window=self.window, store=self.store)
+
+    def key(self, view: SliceView, prompts: Prompts | None, drawn: npt.ArrayLike | None) -> _Key:
+        embedding = self.embedding(view)
+        if drawn is not None:
+            mask = np.asarray(drawn, dtype=bool)
+            logits = logits_of_mask(mask, embedding, self.predictor) if mask.any() else None
+            return _Key(view, mask, logits, 1.0, None)
+        assert prompts is not None  # every key slice has a mask or prompts, see _key_slices
+        prediction = self.predictor.predict(embedding, prompts)
+        quality = float(np.sqrt(_unit(_iou_prediction(prediction)) * _stability(prediction)))
+        return _Key(
+            view,
+            prediction.best_mask,
+            prediction.best_low_res_logits,
+            quality,
+            _iou_prediction(prediction),
+        )
+
+    def walk(self, track: _Track, gap: _Gap, walker: _Walker, min_overlap: float) -> _Step | None:
+        """Take one step; None when the slice ahead is already done from the other side."""
+        index = walker.index + walker.step
+        if index not in gap.indices or index in gap.done:
+            walker.active = False
+            return None
+        view = SliceView(track.keys[0].view.plane, index)
+        prediction = self._carry(view, walker)
+        mask = prediction.best_mask
+        overlap = _iou(walker.mask, mask)
+        reason = _stop_reason(mask, overlap, min_overlap)
+        iou_prediction = _iou_prediction(prediction)
+        gap.done.add(index)
+        if reason is not None:
+            walker.active = False
+            gap.done.discard(index)  # the walker from the other side may still reach this slice
+            if any(w.active for w in gap.walkers):
+                return None
+            return _Step(view, np.zeros_like(mask), None, 0.0, iou_prediction, reason)
+        walker.index, walker.mask, walker.logits = index, mask, prediction.best_low_res_logits
+        quality = float(np.cbrt(_unit(iou_prediction) * _stability(prediction) * overlap))
+        at_end = index + walker.step not in gap.indices
+        walker.active = not at_end
+        return _Step(
+            view,
+            mask,
+            prediction.best_low_res_logits,
+            quality,
+            iou_prediction,
+            gap.end_reason if at_end else None,
+        )
+
+    def _carry(self, view: SliceView, walker: _Walker) -> MaskPrediction:
+        embedding = self.embedding(view)
+        prompts = Prompts(box_xyxy=box_of_mask(walker.mask, _BOX_MARGIN), mask_input=walker.logits)
+        prompts = prompts_for_model(prompts, self.predictor)
+        return self.predictor.predict(embedding, prompts, multimask=False, direct_upsampling=True)
+
+
+def _key_slices(
+    prompted: Mapping[SliceView, Prompts], drawn: Mapping[SliceView, npt.ArrayLike]
+) -> Iterator[tuple[SliceView, Prompts | None, npt.ArrayLike | None]]:
+    """Key slices of the object's main plane in order of index, then those of the other planes."""
+    views = {*prompted, *drawn}
+    planes = ("axial", "coronal", "sagittal")
+    main = max(planes, key=lambda plane: sum(view.plane == plane for view in views))
+    for view in sorted(views, key=lambda v: (v.plane != main, v.plane, v.index)):
+        yield view, prompted.get(view), drawn.get(view)
+
+
+def _gaps(
+    keys: list[_Key],
+    volume: Volume,
+    limits: tuple[int | None, int | None],
+    directions: Collection[str],
+) -> list[_Gap]:
+    """Runs of slices to fill, each with the walkers that enter it from its key slices."""
+    plane = keys[0].view.plane
+    keys = [key for key in keys if key.view.plane == plane]
+    n_slices = volume.shape[keys[0].view.axis]
+    first = max(0, limits[0] if limits[0] is not None else 0)
+    last = min(n_slices - 1, limits[1] if limits[1] is not None else n_slices - 1)
+
+    def walker(key: _Key, direction: Literal["forward", "backward"]) -> list[_Walker]:
+        return [_Walker(direction, key.view.index, key.mask, key.logits)] if key.mask.any() else []
+
+    def between(before: int, after: int) -> range:
+        return range(max(first, before + 1), min(last + 1, after))
+
+    gaps = []
+    if "backward" in directions:
+        reason = "start of the volume" if first == 0 else "start of the chosen range"
+        gaps.append(_Gap(between(-1, keys[0].view.index), walker(keys[0], "backward"), reason))
+    for before, after in pairwise(keys):
+        gaps.append(
+            _Gap(
+                between(before.view.index, after.view.index),
+                walker(before, "forward") + walker(after, "backward"),
+                None,
+            )
+        )
+    if "forward" in directions:
+        reason = "end of the volume" if last == n_slices - 1 else "end of the chosen range"
+        gaps.append(_Gap(between(keys[-1].view.index, n_slices), walker(keys[-1], "forward"), reason))
+    return gaps
+
+
+def _span(volume: Volume, keys: Mapping[SliceView, Prompts], first: int | None, last: int | None) -> int:
+    """Slices that an object may fill at most (an estimate before its key slices are known)."""
+    if not keys:
+        return 1
+    n_slices = volume.shape[next(iter(keys)).axis]
+    return min(n_slices - 1, n_slices - 1 if last is None else last) - max(0, first or 0) + 1
+
+
+def _stop_reason(mask: npt.NDArray[np.bool_], overlap: float, min_overlap: float) -> str | None:
+    if not mask.any():
+        return "the mask vanished"
+    if overlap < min_overlap:
+        return f"overlap with the previous slice fell to {overlap:.2f} (limit {min_overlap:.2f})"
+    return None
+
+
+def _key_slice(track: _Track, key: _Key, progress: Progress) -> PropagatedSlice:
+    reason = None if key.mask.any() else "the prompts gave an empty mask"
+    return _as_slice(track, _Step(key.view, key.mask, key.logits, key.quality, key.iou_prediction, reason),
+                     progress, "prompt", "key")  # fmt: skip
+
+
+def _walked_slice(track: _Track, walker: _Walker, done: _Step, progress: Progress) -> PropagatedSlice:
+    return _as_slice(track, done, progress, "propagated", walker.direction)
+
+
+def _as_slice(
+    track: _Track, done: _Step, progress: Progress, source: Source, direction: Direction
+) -> PropagatedSlice:
+    return PropagatedSlice(
+        progress=progress,
+        object_id=track.object_id,
+        class_id=track.class_id,
+        view=done.view,
+        mask=done.mask,
+        logits=done.logits,
+        quality=done.quality,
+        source=source,
+        reason=done.reason,
+        direction=direction,
+        iou_prediction=done.iou_prediction,
+    )
+
+
+def _iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    union = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / union if union else 0.0
+
+
+def _iou_prediction(prediction: MaskPrediction) -> float:
+    return float(prediction.iou_predictions[prediction.best_index])
+
+
+def _stability(prediction: MaskPrediction) -> float:
+    return _unit(float(prediction.stability_scores[prediction.best_index]))
+
+
+def _unit(value: float) -> float:
+    """The value limited to 0..1; 0 for NaN (the stability of an empty mask)."""
+    return float(min(1.0, max(0.0, value))) if np.isfinite(value) else 0.0
