@@ -1,0 +1,303 @@
+"""Where `Nano` looks for the object of a prompt: a square region, and what the prompt says about its pixels.
+
+The decoder works on a grid of G x G cells laid over a square region around the prompt, so that a small adrenal
+and a large liver look alike to it. Everything here is cheap and has no weights: the geometry of the region,
+resampling into it and back (triangle filters, written as matrices, hence exact adjoints and fast on a CPU), and
+maps that state each cell's intensity relative to what the prompt marks as inside and as outside.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from napari_sam_med.sam.architectures.base import PromptBatch
+
+__all__ = [
+    "CELLS",
+    "INPUT_SIZE",
+    "N_MAPS",
+    "Region",
+    "RegionPrompts",
+    "cell_maps",
+    "paste",
+    "prior_logits",
+    "resample",
+]
+
+INPUT_SIZE = 256
+CELLS = 64
+"""Cells along a side of the region's grid."""
+N_MAPS = 14
+"""Channels of `cell_maps`."""
+LOGIT_LIMIT = 16.0
+"""Logits are clamped to +- this; it is also what lies outside the region."""
+POINT_SIDES = (40.0, 96.0, 224.0)
+"""Sides, in pixels, of the three regions tried for points without a box or a mask."""
+_BOX_MARGIN = 1.5
+_MASK_MARGIN = 1.7
+_SMALLEST_SIDE = 12.0
+_BINS = 16
+
+
+class Region(NamedTuple):
+    """Square regions of P prompts: ``centres`` (P, 2) x, y and ``sides`` (P,), in pixels of the input square."""
+
+    centres: torch.Tensor
+    sides: torch.Tensor
+
+
+class RegionPrompts(NamedTuple):
+    """P prompts of any mixture of structures, padded to the same number of points.
+
+    Attributes
+    ----------
+    boxes : tensor (P, 4), has_box : tensor (P,) bool
+        x_min, y_min, x_max, y_max in pixels, both corners inside.
+    points : tensor (P, N, 2), labels : tensor (P, N)
+        1 foreground, 0 background, -1 padding.
+    masks : tensor (P, S, S) or None, has_mask : tensor (P,) bool
+        Logits over the input square.
+    """
+
+    boxes: torch.Tensor
+    has_box: torch.Tensor
+    points: torch.Tensor
+    labels: torch.Tensor
+    masks: torch.Tensor | None
+    has_mask: torch.Tensor
+
+    @classmethod
+    def from_batch(cls, batch: PromptBatch) -> RegionPrompts:
+        """Prompts of one structure as the predictor hands them."""
+        given = [t for t in (batch.boxes_xyxy, batch.points_xy, batch.mask_inputs) if t is not None]
+        if not given:
+            raise ValueError("A prompt batch needs points, boxes or mask inputs.")
+        n, device = len(given[0]), given[0].device
+        boxes, points = batch.boxes_xyxy, batch.points_xy
+        labels = batch.point_labels
+        if points is None:
+            points = torch.zeros(n, 0, 2, device=device)
+        if labels is None:
+            labels = torch.ones(points.shape[:2], device=device)
+        return cls(
+            boxes=torch.zeros(n, 4, device=device) if boxes is None else boxes.float(),
+            has_box=torch.full((n,), boxes is not None, device=device),
+            points=points.float(),
+            labels=labels.float(),
+            masks=None if batch.mask_inputs is None else batch.mask_inputs[:, 0].float(),
+            has_mask=torch.full((n,), batch.mask_inputs is not None, device=device),
+        )
+
+    def repeat(self, times: int) -> RegionPrompts:
+        """Each prompt ``times`` times in a row."""
+        return RegionPrompts(*(None if t is None else t.repeat_interleave(times, 0) for t in self))  # type: ignore[arg-type]
+
+    def extents(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bounding box (P, 4) of box, mask and positive points, and (P,) whether a box or a mask gives the size."""
+        far = torch.full_like(self.boxes, torch.inf)
+        empty = torch.cat([far[:, :2], -far[:, 2:]], 1)
+        found = torch.where(self.has_box[:, None], self.boxes, empty)
+        sized = self.has_box
+        if self.masks is not None:
+            inside, mask_box = _mask_boxes(self.masks, empty)
+            use = self.has_mask & inside
+            found = torch.where(use[:, None], _union(found, mask_box), found)
+            sized = sized | use
+        if self.points.shape[1]:
+            positive = (self.labels == 1)[..., None]
+            low = torch.where(positive, self.points, torch.inf).amin(1)
+            high = torch.where(positive, self.points, -torch.inf).amax(1)
+            found = _union(found, torch.cat([low, high], 1))
+            # only negative points: look around them, for want of anything better
+            around = torch.cat([self.points.amin(1), self.points.amax(1)], 1)
+            found = torch.where(torch.isfinite(found), found, around)
+        whole = torch.tensor([0.0, 0.0, INPUT_SIZE - 1.0, INPUT_SIZE - 1.0], device=found.device)
+        return torch.where(torch.isfinite(found), found, whole), sized
+
+    def region(self, point_sides: torch.Tensor | None = None) -> Region:
+        """Region of each prompt; ``point_sides`` (P,) pixels is the side for prompts without box and mask."""
+        box, sized = self.extents()
+        longest = (box[:, 2:] - box[:, :2]).amax(1) + 1
+        margin = torch.where(self.has_mask, _MASK_MARGIN, _BOX_MARGIN)
+        sides = longest * margin + 4
+        if point_sides is not None:
+            sides = torch.where(sized, sides, torch.maximum(point_sides.to(sides), longest * _BOX_MARGIN))
+        return Region((box[:, :2] + box[:, 2:]) / 2, sides.clamp(min=_SMALLEST_SIDE))
+
+
+def _union(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch.cat([torch.minimum(a[:, :2], b[:, :2]), torch.maximum(a[:, 2:], b[:, 2:])], 1)
+
+
+def _mask_boxes(masks: torch.Tensor, empty: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whether a mask has a foreground pixel (P,), and its bounding box (P, 4) in pixels of the input square."""
+    inside = masks > 0
+    scale = INPUT_SIZE / masks.shape[-1]
+    position = (torch.arange(masks.shape[-1], device=masks.device) + 0.5) * scale - 0.5
+    columns, rows = inside.any(1), inside.any(2)
+    box = torch.stack(
+        [
+            torch.where(columns, position, torch.inf).amin(1),
+            torch.where(rows, position, torch.inf).amin(1),
+            torch.where(columns, position, -torch.inf).amax(1),
+            torch.where(rows, position, -torch.inf).amax(1),
+        ],
+        1,
+    )
+    found = columns.any(1)
+    return found, torch.where(found[:, None], box, empty)
+
+
+def _cell_positions(region: Region, cells: int) -> torch.Tensor:
+    """Pixel coordinates (P, 2, cells) of the cell centres, x then y."""
+    unit = (torch.arange(cells, device=region.sides.device) + 0.5) / cells - 0.5
+    return region.centres[:, :, None] + region.sides[:, None, None] * unit
+
+
+def _sampling_matrices(region: Region, cells: int, size: int) -> torch.Tensor:
+    """Triangle-filter weights (P, 2, cells, size), x then y, from a map of ``size`` pixels a side to the cells.
+
+    The filter is as wide as a cell where cells are coarser than pixels, so that large regions do not alias.
+    """
+    stride = INPUT_SIZE / size
+    position = (_cell_positions(region, cells) + 0.5) / stride - 0.5
+    width = (region.sides / (cells * stride)).clamp(min=1.0)[:, None, None, None]
+    distance = (position[..., None] - torch.arange(size, device=position.device)).abs() / width
+    return (1 - distance).clamp(min=0) / width
+
+
+def resample(maps: torch.Tensor, region: Region, cells: int) -> torch.Tensor:
+    """Maps (B, C, s, s) over the input square -> (P, C, cells, cells); prompts lie image by image, P = B * n.
+
+    All prompts of one image share one matrix product, so nothing is gathered or copied per prompt.
+    """
+    batch, channels, size, _ = maps.shape
+    n = len(region.sides) // batch
+    x, y = _sampling_matrices(region, cells, size).to(maps.dtype).unbind(1)
+    x = x.reshape(batch, n * cells, size).transpose(1, 2)
+    narrowed = torch.bmm(maps.reshape(batch, channels * size, size), x)
+    narrowed = narrowed.reshape(batch, channels, size, n, cells).permute(0, 3, 2, 4, 1)
+    sampled = torch.bmm(y, narrowed.reshape(batch * n, size, cells * channels))
+    return sampled.reshape(batch * n, cells, cells, channels).permute(0, 3, 1, 2)
+
+
+def paste(cell_logits: torch.Tensor, region: Region) -> torch.Tensor:
+    """Logits (P, G, G) of regions -> (P, S, S) over the input square, -`LOGIT_LIMIT` outside the region."""
+    cells = cell_logits.shape[-1]
+    pixel = torch.arange(INPUT_SIZE, device=cell_logits.device)
+    sides = region.sides[:, None, None]
+    unit = (pixel - region.centres[:, :, None]) / sides
+    position = (unit + 0.5) * cells - 0.5
+    width = (cells / sides).clamp(min=1.0)[..., None]
+    distance = (position[..., None] - torch.arange(cells, device=cell_logits.device)).abs() / width
+    weight = ((1 - distance).clamp(min=0) / width).to(cell_logits.dtype)
+    x, y = weight.unbind(1)
+    raised = cell_logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) + LOGIT_LIMIT
+    return torch.bmm(torch.bmm(y, raised), x.transpose(1, 2)) - LOGIT_LIMIT
+
+
+class _Geometry(NamedTuple):
+    """Per cell (P, G, G): elliptic radius in the box, box distance, click maps, mask logits."""
+
+    radius: torch.Tensor
+    box_depth: torch.Tensor
+    positive: torch.Tensor
+    negative: torch.Tensor
+    mask: torch.Tensor
+
+
+def _geometry(prompts: RegionPrompts, region: Region, cells: int) -> _Geometry:
+    x, y = _cell_positions(region, cells).unbind(1)
+    x, y = x[:, None, :], y[:, :, None]
+    centre = (prompts.boxes[:, :2] + prompts.boxes[:, 2:]) / 2
+    half = (prompts.boxes[:, 2:] - prompts.boxes[:, :2] + 1) / 2
+    dx, dy = (x - centre[:, 0, None, None]).abs(), (y - centre[:, 1, None, None]).abs()
+    half_x, half_y = half[:, 0, None, None], half[:, 1, None, None]
+    radius = torch.sqrt((dx / half_x) ** 2 + (dy / half_y) ** 2 + 1e-12)
+    # depth below the nearest side, in units of a sixteenth of the region
+    depth = torch.minimum(half_x - dx, half_y - dy) / (region.sides[:, None, None] / 16)
+    sigma = (0.05 * region.sides).clamp(min=1.0)[:, None, None, None]
+    squared = (x[:, None] - prompts.points[:, :, 0, None, None]) ** 2 + (
+        y[:, None] - prompts.points[:, :, 1, None, None]
+    ) ** 2
+    bump = torch.exp(-squared / (2 * sigma**2))
+    labels = prompts.labels[..., None, None]
+    zero = torch.zeros_like(radius)
+    positive = (bump * (labels == 1)).amax(1) if bump.shape[1] else zero
+    negative = (bump * (labels == 0)).amax(1) if bump.shape[1] else zero
+    mask = zero
+    if prompts.masks is not None:
+        mask = resample(prompts.masks[:, None], region, cells)[:, 0].clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        mask = torch.where(prompts.has_mask[:, None, None], mask, 0.0)
+    return _Geometry(radius, depth, positive, negative, mask)
+
+
+def _blob(positive: torch.Tensor) -> torch.Tensor:
+    """Elliptic radius of a disc around the nearest positive click: 1 at a ninth of the region's side or so."""
+    return torch.sqrt(-2 * torch.log(positive.clamp(min=1e-30))) / 3.0
+
+
+def _prior(prompts: RegionPrompts, g: _Geometry) -> torch.Tensor:
+    has_box, has_mask = prompts.has_box[:, None, None], prompts.has_mask[:, None, None]
+    radius = torch.where(has_box, g.radius, _blob(g.positive))
+    blob = 4 * (1 - radius).clamp(-1.5, 1)
+    return torch.where(has_mask, g.mask.clamp(-6, 6), blob)
+
+
+def prior_logits(prompts: RegionPrompts, region: Region, cells: int = CELLS) -> torch.Tensor:
+    """What the untrained network answers (P, G, G): the mask prompt, else the box's ellipse, else the click's blob."""
+    return _prior(prompts, _geometry(prompts, region, cells))
+
+
+def _relative_intensity(
+    intensity: torch.Tensor, core: torch.Tensor, ring: torch.Tensor
+) -> list[torch.Tensor]:
+    """Z-scores against core and ring, and two log-likelihood ratios (Gaussian, histogram); all (P, G, G)."""
+    z, log_sigma = [], []
+    for weight in (core, ring):
+        total = weight.sum((1, 2), keepdim=True) + 1e-3
+        mean = (weight * intensity).sum((1, 2), keepdim=True) / total
+        variance = (weight * (intensity - mean) ** 2).sum((1, 2), keepdim=True) / total + 0.02**2
+        z.append((intensity - mean) / variance.sqrt())
+        log_sigma.append(0.5 * variance.log())
+    gaussian = 0.5 * (z[1] ** 2 - z[0] ** 2).clamp(-40, 40) + log_sigma[1] - log_sigma[0]
+    # the histogram sees what a Gaussian cannot: an object of several unlike parts
+    low, high = intensity.amin((1, 2), keepdim=True), intensity.amax((1, 2), keepdim=True)
+    level = (intensity - low) / (high - low + 1e-3) * (_BINS - 1)
+    bins = torch.arange(_BINS, device=intensity.device)[None, :, None]
+    share = (1 - (level.flatten(1)[:, None] - bins).abs()).clamp(min=0)
+    histograms = torch.bmm(share, torch.stack([core.flatten(1), ring.flatten(1)], 2))
+    histograms = histograms / (histograms.sum(1, keepdim=True) + 1e-3) + 0.01
+    ratio = histograms[..., 0].log() - histograms[..., 1].log()
+    histogram = torch.bmm(ratio[:, None], share)[:, 0].view_as(intensity)
+    return [torch.tanh(z[0] / 3), torch.tanh(z[1] / 3), torch.tanh(gaussian / 4), histogram / 4]
+
+
+def cell_maps(
+    intensity: torch.Tensor, prompts: RegionPrompts, region: Region
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decoder input (P, `N_MAPS`, G, G) and prior logits (P, G, G) of cells with the given intensity (P, G, G)."""
+    g = _geometry(prompts, region, intensity.shape[-1])
+    prior = _prior(prompts, g)
+    has_box, has_mask = prompts.has_box[:, None, None], prompts.has_mask[:, None, None]
+    radius = torch.where(has_box, g.radius, _blob(g.positive) * 1.5)
+    core = torch.where(has_mask, torch.sigmoid(g.mask), torch.sigmoid((0.7 - radius) * 20))
+    ring = torch.where(has_mask, torch.sigmoid(-g.mask), torch.sigmoid((radius - 1.1) * 20))
+    core, ring = core + g.positive, ring + g.negative
+    one = torch.ones_like(prior)
+    maps = [
+        intensity,
+        *_relative_intensity(intensity, core, ring),
+        torch.tanh(prior / 3),
+        torch.where(has_box, torch.sigmoid(4 * g.box_depth), 0.0),
+        torch.where(has_box, torch.exp(-(g.box_depth**2)), 0.0),
+        g.positive,
+        g.negative,
+        torch.tanh(g.mask / 4),
+        one * has_mask,
+        one * has_box,
+        one * (torch.log2(region.sides / 64) / 2)[:, None, None],
+    ]
+    return torch.stack(maps, 1), prior

@@ -1,0 +1,1 @@
+"""Bundled weights (package data): ``nano.safetensors``."""
