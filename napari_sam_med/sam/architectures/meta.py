@@ -1,0 +1,211 @@
+"""SAM over Meta's own modules and weights, with our own forward of the mask decoder.
+
+Meta's forward drops the decoder's output tokens and repeats the whole image for each prompt. This one returns the
+tokens (the organ classifier needs them) and computes what depends on the image alone once for all prompts. For one
+prompt in fp32 every operation is Meta's, in Meta's order, so results are equal bit for bit.
+
+Kirillov et al., Segment Anything, 2023, https://arxiv.org/abs/2304.02643
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from napari_sam_med.sam.architectures.base import DecodedMasks, PromptBatch
+from napari_sam_med.sam.native_imports import import_segment_anything
+
+__all__ = ["SamFeatures", "SamNetwork", "build_mask_decoder", "build_prompt_encoder", "build_sam_vit"]
+
+EMBEDDING_CHANNELS = 256
+PATCH_SIZE = 16
+# width, depth, heads, blocks with global attention
+_VIT_SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
+    "vit_b": (768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": (1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": (1280, 32, 16, (7, 15, 23, 31)),
+}
+
+
+class SamFeatures(NamedTuple):
+    """What SAM's image encoder makes of an image: ``image`` (B, 256, 64, 64)."""
+
+    image: torch.Tensor
+
+
+class SamNetwork(nn.Module):
+    """An image encoder with Meta's prompt encoder and mask decoder; the keys of its state dict are Meta's.
+
+    Parameters
+    ----------
+    image_encoder : nn.Module
+        Maps (B, 3, S, S) to (B, 256, S/16, S/16).
+    prompt_encoder, mask_decoder : nn.Module
+        `segment_anything.modeling.PromptEncoder` and `MaskDecoder`.
+    """
+
+    image_pe: torch.Tensor
+
+    def __init__(self, image_encoder: nn.Module, prompt_encoder: Any, mask_decoder: Any) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.input_size = int(prompt_encoder.input_image_size[0])
+        self.mask_input_size = int(prompt_encoder.mask_input_size[0])
+        self.register_buffer("image_pe", self._image_pe(), persistent=False)
+        self.register_load_state_dict_post_hook(lambda network, _: network._refresh_image_pe())
+
+    def encode(self, squares: torch.Tensor) -> SamFeatures:
+        """Features of normalised squares (B, 3, S, S)."""
+        return SamFeatures(self.image_encoder(squares))
+
+    def decode(self, features: SamFeatures, prompts: PromptBatch, multimask: bool) -> DecodedMasks:
+        """Masks of P prompts on one image (`features` with B = 1); C is 3 when `multimask`, else 1."""
+        decoder = self.mask_decoder
+        sparse, dense = self._embed_prompts(prompts)
+        # without mask prompts the image side is the same for all prompts: keep it (1, C, h, w) as long as possible
+        image = features.image.to(dense.dtype) + (dense if prompts.mask_inputs is not None else dense[:1])
+        own_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight], dim=0)
+        tokens = torch.cat((own_tokens.unsqueeze(0).expand(sparse.size(0), -1, -1), sparse), dim=1)
+
+        tokens_out, image_out = _two_way(decoder.transformer, image, self.image_pe, tokens)
+
+        n_masks = int(decoder.num_mask_tokens)
+        iou_token, mask_tokens = tokens_out[:, 0, :], tokens_out[:, 1 : 1 + n_masks, :]
+        height, width = image.shape[-2:]
+        image_out = image_out.transpose(1, 2).view(len(tokens), -1, height, width)
+        upscaled = decoder.output_upscaling(image_out)
+        weights = torch.stack(
+            [decoder.output_hypernetworks_mlps[i](mask_tokens[:, i, :]) for i in range(n_masks)], dim=1
+        )
+        with _no_autocast(upscaled):
+            logits = weights.float() @ upscaled.flatten(2).float()
+        logits = logits.unflatten(2, upscaled.shape[-2:])
+        iou_predictions = decoder.iou_prediction_head(iou_token).float()
+
+        wanted = slice(1, None) if multimask else slice(0, 1)
+        mask_tokens = mask_tokens[:, wanted]
+        pairs = torch.cat((iou_token[:, None].expand_as(mask_tokens), mask_tokens), dim=-1)
+        return DecodedMasks(logits[:, wanted], iou_predictions[:, wanted], pairs.float())
+
+    def _embed_prompts(self, prompts: PromptBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        points = None
+        if prompts.points_xy is not None:
+            points = (prompts.points_xy, prompts.point_labels)
+        # random Fourier features of coordinates in bf16 would be off by pixels
+        with _no_autocast(self.image_pe):
+            sparse, dense = self.prompt_encoder(
+                points=points, boxes=prompts.boxes_xyxy, masks=prompts.mask_inputs
+            )
+        return sparse, dense
+
+    def _image_pe(self) -> torch.Tensor:
+        with torch.no_grad():
+            pe: torch.Tensor = self.prompt_encoder.get_dense_pe()
+        return pe
+
+    def _refresh_image_pe(self) -> None:
+        self.image_pe = self._image_pe().to(self.image_pe.device)
+
+
+def _no_autocast(tensor: torch.Tensor) -> torch.autocast:
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def _two_way(
+    transformer: Any, image: torch.Tensor, image_pe: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Meta's TwoWayTransformer over its own modules; `image` may have B = 1 for all P prompts of `tokens`."""
+    keys = image.flatten(2).permute(0, 2, 1)
+    key_pe = image_pe.flatten(2).permute(0, 2, 1)
+    queries = tokens
+    for layer in transformer.layers:
+        queries, keys = _two_way_block(layer, queries, keys, tokens, key_pe)
+    attended = _attend(transformer.final_attn_token_to_image, queries + tokens, keys + key_pe, keys)
+    return transformer.norm_final_attn(queries + attended), keys
+
+
+def _two_way_block(
+    layer: Any, queries: torch.Tensor, keys: torch.Tensor, query_pe: torch.Tensor, key_pe: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if layer.skip_first_layer_pe:
+        queries = _attend(layer.self_attn, queries, queries, queries)
+    else:
+        q = queries + query_pe
+        queries = queries + _attend(layer.self_attn, q, q, queries)
+    queries = layer.norm1(queries)
+    keys_with_pe = keys + key_pe
+    queries = queries + _attend(layer.cross_attn_token_to_image, queries + query_pe, keys_with_pe, keys)
+    queries = layer.norm2(queries)
+    queries = layer.norm3(queries + layer.mlp(queries))
+    keys = keys + _attend(layer.cross_attn_image_to_token, keys_with_pe, queries + query_pe, queries)
+    return queries, layer.norm4(keys)
+
+
+def _attend(attention: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Meta's decoder attention; a batch of 1 on either side is broadcast after its projection."""
+    heads = attention.num_heads
+    q, k, v = (
+        x.unflatten(-1, (heads, -1)).transpose(1, 2)
+        for x in (attention.q_proj(q), attention.k_proj(k), attention.v_proj(v))
+    )
+    weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
+    out: torch.Tensor = attention.out_proj((weights @ v).transpose(1, 2).flatten(2))
+    return out
+
+
+def build_prompt_encoder(input_size: int = 1024) -> Any:
+    """Meta's prompt encoder as SAM has it, for squares of `input_size` pixels."""
+    import_segment_anything()
+    from segment_anything.modeling import PromptEncoder
+
+    grid = input_size // PATCH_SIZE
+    return PromptEncoder(
+        embed_dim=EMBEDDING_CHANNELS,
+        image_embedding_size=(grid, grid),
+        input_image_size=(input_size, input_size),
+        mask_in_chans=16,
+    )
+
+
+def build_mask_decoder() -> Any:
+    """Meta's mask decoder as SAM has it."""
+    import_segment_anything()
+    from segment_anything.modeling import MaskDecoder, TwoWayTransformer
+
+    transformer = TwoWayTransformer(depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8)
+    return MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=transformer,
+        transformer_dim=EMBEDDING_CHANNELS,
+        iou_head_depth=3,
+        iou_head_hidden_dim=256,
+    )
+
+
+def build_sam_vit(architecture: str) -> SamNetwork:
+    """SAM with a ViT encoder (``vit_b``, ``vit_l``, ``vit_h``), weights not yet loaded, in eval mode."""
+    import_segment_anything()
+    from segment_anything.modeling import ImageEncoderViT
+
+    width, depth, heads, global_blocks = _VIT_SIZES[architecture]
+    encoder = ImageEncoderViT(
+        depth=depth,
+        embed_dim=width,
+        img_size=1024,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        num_heads=heads,
+        patch_size=PATCH_SIZE,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=global_blocks,
+        window_size=14,
+        out_chans=EMBEDDING_CHANNELS,
+    )
+    return SamNetwork(encoder, build_prompt_encoder(), build_mask_decoder()).eval()

@@ -1,0 +1,114 @@
+"""Where a network runs and in which precision; and what is said when the memory there is full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+from napari_sam_med.errors import DeviceError, DeviceMemoryError
+
+__all__ = ["Precision", "memory_errors_explained", "resolve_device", "resolve_precision"]
+
+Precision = Literal["fp32", "bf16"]
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """Device to compute on.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``auto`` (cuda, else mps, else cpu), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises
+    ------
+    DeviceError
+        When the device is not of these, or this machine does not have it. Nothing else is taken instead.
+    """
+    text = str(device)
+    if text == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        wanted = torch.device(text)
+    except RuntimeError:
+        wanted = None
+    if wanted is None or wanted.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f'There is no device "{text}": give auto, cpu, cuda, cuda:N or mps.')
+    if wanted.type == "cuda":
+        _check_cuda(wanted, text)
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError('This machine has no device "mps"; use "cpu", or "auto" to take the best there is.')
+    return wanted
+
+
+def _check_cuda(wanted: torch.device, text: str) -> None:
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            f'Device "{text}" was asked for, but torch finds no CUDA GPU here; use "cpu" or "auto", or install '
+            "a driver and a torch build that match the GPU."
+        )
+    count = torch.cuda.device_count()
+    if wanted.index is not None and wanted.index >= count:
+        raise DeviceError(
+            f'Device "{text}" was asked for, but there are {count} GPUs, cuda:0 to cuda:{count - 1}.'
+        )
+
+
+def resolve_precision(precision: str, device: torch.device) -> Precision:
+    """Precision of the network: ``auto`` is fp32 on cpu and mps, and bf16 autocast on cuda.
+
+    Raises
+    ------
+    DeviceError
+        When `precision` is none of ``auto``, ``fp32``, ``bf16``, or mps is asked for bf16.
+    """
+    if precision == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    if precision not in ("fp32", "bf16"):
+        raise DeviceError(f'There is no precision "{precision}": give auto, fp32 or bf16.')
+    if precision == "bf16" and device.type == "mps":
+        raise DeviceError('Precision "bf16" is not offered on mps; use "fp32".')
+    return "bf16" if precision == "bf16" else "fp32"
+
+
+@contextmanager
+def memory_errors_explained(device: torch.device, model: str) -> Iterator[None]:
+    """Turn running out of memory into a `DeviceMemoryError` that names the ways out. Never switches by itself.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the work runs; its cache is freed.
+    model : str
+        Name of the model, for the message.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        _free_cache(device)
+        raise DeviceMemoryError(_explain(device, model)) from error
+    except RuntimeError as error:  # mps and cpu have no class of their own for it
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        _free_cache(device)
+        raise DeviceMemoryError(_explain(device, model)) from error
+    except MemoryError as error:
+        raise DeviceMemoryError(_explain(device, model)) from error
+
+
+def _free_cache(device: torch.device) -> None:
+    if device.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _explain(device: torch.device, model: str) -> str:
+    remedy = "close other programs" if device.type == "cpu" else 'choose device "cpu"'
+    return (
+        f'Device "{device}" ran out of memory while running {model}; prompts and finished slices are kept and '
+        f'nothing was switched. Either {remedy} or choose a smaller model such as "nano" or "mobile_sam".'
+    )
