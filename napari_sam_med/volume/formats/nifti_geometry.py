@@ -1,0 +1,147 @@
+"""Which affine of a NIfTI header to believe, and what to tell the user about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import shape_zoom_affine
+
+from napari_sam_med.volume.grid import Grid, shear_of
+
+__all__ = ["choose_affine", "describe_units", "geometry_warnings", "is_usable"]
+
+FloatArray = npt.NDArray[np.float64]
+# voxels outside 1 micrometre to 1 metre, or a scan 10 km from the scanner, are a damaged header
+_SPACING_MM = (1e-3, 1e3)
+_FARTHEST_MM = 1e7
+
+
+def is_usable(affine: FloatArray | None) -> bool:
+    """Whether an affine (4, 4) is finite, regular, and of a size that a scan can have."""
+    if affine is None or not np.isfinite(affine).all() or np.abs(affine[:3, 3]).max() > _FARTHEST_MM:
+        return False
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if spacing.min() < _SPACING_MM[0] or spacing.max() > _SPACING_MM[1]:
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-3)
+
+
+def choose_affine(header: Any, shape_ijk: tuple[int, int, int]) -> tuple[FloatArray, bool, list[str]]:
+    """Affine of a NIfTI header: the sform, else the qform, else the voxel sizes alone (as nibabel does).
+
+    Parameters
+    ----------
+    header : nibabel.Nifti1Header or Nifti2Header
+    shape_ijk : tuple of int
+
+    Returns
+    -------
+    affine : (4, 4) float64
+    is_stored : bool
+        Whether the header itself says so; False where it is damaged and something was put in its place.
+    warnings : list of str
+    """
+    warnings: list[str] = []
+    repaired, pixdim_note = _with_sound_pixdim(header)
+    sform = _sform(header)
+    qform = _qform(repaired)
+    base = np.array(shape_zoom_affine(shape_ijk, repaired["pixdim"][1:4].astype(float), True))
+    if sform is not None and is_usable(sform):
+        if qform is not None and is_usable(qform):
+            apart = Grid(sform, shape_ijk).distance_mm(Grid(qform, shape_ijk))
+            if apart > 0.01 * float(np.linalg.norm(sform[:3, :3], axis=0).min()):
+                warnings.append(
+                    f"sform and qform place voxels up to {apart:.2f} mm apart; the sform is used, other programs "
+                    "may take the qform."
+                )
+        return sform, True, warnings
+    has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    if has_sform:
+        warnings.append("The sform is damaged (not finite, or no sensible voxel size); it is not used.")
+    if pixdim_note:
+        warnings.append(pixdim_note)
+    if qform is not None and is_usable(qform):
+        if has_sform:
+            warnings.append("The qform is used instead; check left and right.")
+        return qform, not has_sform and not pixdim_note, warnings
+    if has_qform:
+        warnings.append("The qform is damaged (not finite, or no rotation); it is not used.")
+    codes = (
+        "has no orientation (qform and sform codes are 0)"
+        if not (has_sform or has_qform)
+        else "lost its orientation"
+    )
+    warnings.append(
+        f"The file {codes}: only its voxel sizes are used, and its axes are taken to run to left, anterior, "
+        "superior (LAS), as nibabel does; check left and right."
+    )
+    return base, not (has_sform or has_qform or pixdim_note), warnings
+
+
+def geometry_warnings(affine: FloatArray) -> list[str]:
+    """Lines about a usable affine that is odd: sheared."""
+    shear = shear_of(affine)
+    if shear <= 1e-5:
+        return []
+    return [
+        f"The voxel axes are not at right angles (shear {shear:.2g}, {np.degrees(np.arcsin(min(shear, 1))):.2g} "
+        "degrees; a gantry tilt?): the slices are shown straight, and the exact geometry is kept on export."
+    ]
+
+
+def describe_units(header: Any) -> list[str]:
+    """A line where the header declares other lengths than millimetres."""
+    try:
+        unit = header.get_xyzt_units()[0]
+    except (KeyError, HeaderDataError):
+        return ["The header's unit code is unknown; millimetres are assumed."]
+    if unit in ("meter", "micron"):
+        return [f"The header declares its lengths in {unit}s; they are read as millimetres, as nibabel does."]
+    return []
+
+
+def _sform(header: Any) -> FloatArray | None:
+    if int(header["sform_code"]) <= 0:
+        return None
+    return np.array(header.get_sform(), dtype=np.float64)
+
+
+def _qform(header: Any) -> FloatArray | None:
+    if int(header["qform_code"]) <= 0:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            return np.array(header.get_qform(), dtype=np.float64)
+    except (HeaderDataError, ValueError):
+        return None
+
+
+def _with_sound_pixdim(header: Any) -> tuple[Any, str]:
+    """Copy of the header whose voxel sizes are positive and finite, and a line where that changed them."""
+    repaired = header.copy()
+    stored = [float(value) for value in header["pixdim"][1:4]]
+    sound = [
+        abs(value) if np.isfinite(value) and _SPACING_MM[0] <= abs(value) <= _SPACING_MM[1] else 1.0
+        for value in stored
+    ]
+    repaired["pixdim"][1:4] = sound
+    if float(header["pixdim"][0]) not in (-1.0, 1.0):  # the standard: anything else counts as 1
+        repaired["pixdim"][0] = 1.0
+    if sound == stored:
+        return repaired, ""
+    shown = " x ".join(f"{value:g}" for value in stored)
+    used = " x ".join(f"{value:g}" for value in sound)
+    return repaired, f"The voxel sizes {shown} mm are impossible; {used} mm are used: distances may be wrong."
+
+
+def base_affine_of_analyze(header: nib.Spm2AnalyzeHeader) -> FloatArray | None:
+    """Affine that nibabel gives to an Analyze header, or None where that is not usable."""
+    try:
+        affine = np.array(header.get_best_affine(), dtype=np.float64)
+    except (HeaderDataError, ValueError):
+        return None
+    return affine if is_usable(affine) else None

@@ -1,0 +1,41 @@
+"""What every format reader hands over: one array in the file's own axes and its place in the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam_med.volume.organs import OrganTable
+
+__all__ = ["Scan"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One volume of a file, before it is turned.
+
+    Attributes
+    ----------
+    array_ijk : ndarray (i, j, k)
+        Voxels in the file's own axes, native byte order.
+    affine : (4, 4) float64
+        Voxel (i, j, k) to RAS mm; finite and regular.
+    header : object or None
+        What export needs to write the same geometry again.
+    n_times : int
+        Volumes that the file holds.
+    warnings : tuple of str
+        One line each.
+    organs : OrganTable or None
+        Names and colours that the file itself carries.
+    """
+
+    array_ijk: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+    header: object | None = None
+    n_times: int = 1
+    warnings: tuple[str, ...] = ()
+    organs: OrganTable | None = None
