@@ -49,8 +49,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 def _check_cuda(wanted: torch.device, text: str) -> None:
     if not torch.cuda.is_available():
         raise DeviceError(
-            f'Device "{text}" was asked for, but torch finds no CUDA GPU here; use "cpu" or "auto", or install '
-            "a driver and a torch build that match the GPU."
+            f'Device "{text}" was asked for, but torch finds no CUDA GPU here; use "cpu" or "auto", or '
+            "install a driver and a torch build that match the GPU."
         )
     count = torch.cuda.device_count()
     if wanted.index is not None and wanted.index >= count:
@@ -78,7 +78,7 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
 
 @contextmanager
 def memory_errors_explained(device: torch.device, model: str) -> Iterator[None]:
-    """Turn running out of memory into a `DeviceMemoryError` that names the ways out. Never switches by itself.
+    """Turn running out of memory into a `DeviceMemoryError` that names the ways out; never switch by itself.
 
     Parameters
     ----------
@@ -109,6 +109,6 @@ def _free_cache(device: torch.device) -> None:
 def _explain(device: torch.device, model: str) -> str:
     remedy = "close other programs" if device.type == "cpu" else 'choose device "cpu"'
     return (
-        f'Device "{device}" ran out of memory while running {model}; prompts and finished slices are kept and '
-        f'nothing was switched. Either {remedy} or choose a smaller model such as "nano" or "mobile_sam".'
+        f'Device "{device}" ran out of memory while running {model}; prompts and finished slices are kept, and '
+        f'nothing was switched. Either {remedy}, or choose a smaller model such as "nano" or "mobile_sam".'
     )

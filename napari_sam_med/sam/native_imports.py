@@ -1,9 +1,9 @@
-"""Imports of native libraries that crash when they come in the wrong order; the one place that knows about it.
+"""Imports of native libraries that crash when they come in the wrong order.
 
-Importing torchvision (hence segment_anything) pulls in torch._dynamo, which loads triton's libtriton.so. Once Mesa's
-software OpenGL has mapped its own LLVM into the process (napari on a remote desktop or in a virtual machine), that
-load ends in a segmentation fault. Triton is only needed by torch.compile, so it is hidden where it would crash,
-and only there: without a conflict torch.compile keeps working.
+Importing torchvision (hence segment_anything) pulls in torch._dynamo, which loads triton's libtriton.so. Once
+Mesa's software OpenGL has mapped its own LLVM into the process (napari on a remote desktop or in a virtual
+machine), that load ends in a segmentation fault. Triton is only needed by torch.compile, so it is hidden where it
+would crash, and only there: without a conflict torch.compile keeps working.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _SOFTWARE_OPENGL = ("libLLVM", "swrast", "llvmpipe", "libgallium")
 def hide_triton_beside_software_opengl() -> bool:
     """Make ``import triton`` fail cleanly where it would crash the process.
 
-    Call it before anything that may import torch._dynamo: torchvision, timm, segment_anything, the first step of
-    an optimizer. Does nothing when triton is loaded already (loaded before OpenGL it is harmless), or when no
-    software OpenGL is loaded.
+    Call it before anything that may import torch._dynamo: torchvision, timm, segment_anything, the first step
+    of an optimizer. Does nothing when triton is loaded already (loaded before OpenGL it is harmless), or when
+    no software OpenGL is loaded.
 
     Returns
     -------

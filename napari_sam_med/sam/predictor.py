@@ -1,4 +1,4 @@
-"""One image in, one mask out, without hidden state: embed once, prompt often, from any thread."""
+"""One image in, masks out, without hidden state: embed once, prompt often, from any thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,21 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from napari_sam_med.errors import ImageError, ModelError, PromptError
-from napari_sam_med.sam.architectures.base import Architecture, DecodedMasks, PromptBatch
-from napari_sam_med.sam.checkpoints import Checkpoint, StateDict, read_checkpoint
+from napari_sam_med.errors import ModelError
+from napari_sam_med.sam.architectures.base import Architecture
+from napari_sam_med.sam.architectures.build import build_network
+from napari_sam_med.sam.checkpoints import read_checkpoint
 from napari_sam_med.sam.device import (
     Precision,
     memory_errors_explained,
     resolve_device,
     resolve_precision,
 )
+from napari_sam_med.sam.image_embedding import ImageEmbedding, checked_crop
+from napari_sam_med.sam.mask_prediction import MaskPrediction, masks_in_image
 from napari_sam_med.sam.model_registry import ModelRecord
 from napari_sam_med.sam.native_imports import hide_triton_beside_software_opengl
+from napari_sam_med.sam.prompt_batch import PromptStructure, batch_of, check_prompt, group_by_structure
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.sam.square import (
     PREPROCESSING_VERSION,
@@ -32,98 +35,14 @@ from napari_sam_med.sam.square import (
     checked_image,
     checked_spacing,
     normalised_square,
-    upsample_logits,
 )
 
 __all__ = ["ImageEmbedding", "MaskPrediction", "Predictor", "load_predictor"]
 
-MASK_THRESHOLD = 0.0
-STABILITY_OFFSET = 1.0
-# On two CPU cores 16 prompts at once take longer each than 4 (cache); a GPU wants many.
-_PROMPTS_AT_ONCE = {"cpu": 4}
+# On two CPU cores 16 prompts at once take 1.6 times as long each as 4 (cache); a GPU wants many.
+_PROMPTS_AT_ONCE_ON_CPU = 4
 _PROMPTS_AT_ONCE_ON_GPU = 64
 _IMAGES_AT_ONCE_ON_GPU = 8
-
-
-@dataclass(frozen=True, eq=False)
-class ImageEmbedding:
-    """What a network made of one image; prompts are answered from it.
-
-    Attributes
-    ----------
-    features : named tuple of tensors (1, C, h, w)
-    original_size : tuple of int
-        (H, W) of the image; prompts and masks are in its pixels, also with a crop.
-    input_size : tuple of int
-        (h, w) that the image, or its crop, takes up in the network's square.
-    crop_xyxy : tuple of int or None
-        The part that was embedded: x_min, y_min (inside), x_max, y_max (just outside).
-    model_hash : str
-        SHA-256 of the checkpoint.
-    pixel_spacing : tuple of float
-        (row, column) in mm.
-    """
-
-    features: Any
-    original_size: tuple[int, int]
-    input_size: tuple[int, int]
-    crop_xyxy: tuple[int, int, int, int] | None
-    model_hash: str
-    pixel_spacing: tuple[float, float] = (1.0, 1.0)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the features take in memory."""
-        return sum(int(tensor.nbytes) for tensor in self.features)
-
-    @property
-    def crop_size(self) -> tuple[int, int]:
-        """(H, W) of the part that was embedded."""
-        if self.crop_xyxy is None:
-            return self.original_size
-        x_min, y_min, x_max, y_max = self.crop_xyxy
-        return y_max - y_min, x_max - x_min
-
-
-@dataclass(frozen=True, eq=False)
-class MaskPrediction:
-    """Masks of one object, C of them: one, or three of different extent for an ambiguous prompt.
-
-    Attributes
-    ----------
-    masks : ndarray (C, H, W) bool
-    iou_predictions : ndarray (C,) float32
-        The network's own estimate of each mask's IoU with the truth.
-    low_res_logits : ndarray (C, h, w) float32
-        Over the padded square; one of them may be the `mask_input` of the next prompt.
-    stability_scores : ndarray (C,) float32
-        IoU of the masks at logits above 1 and above -1, in 0..1; 0 where both are empty.
-    tokens : ndarray (C, D) float32
-        The decoder's descriptor of each mask, for classifiers.
-    """
-
-    masks: npt.NDArray[np.bool_]
-    iou_predictions: npt.NDArray[np.float32]
-    low_res_logits: npt.NDArray[np.float32]
-    stability_scores: npt.NDArray[np.float32]
-    tokens: npt.NDArray[np.float32] = field(repr=False)
-
-    @property
-    def best_index(self) -> int:
-        """Index of the mask with the highest predicted IoU."""
-        return int(np.argmax(self.iou_predictions))
-
-    @property
-    def best_mask(self) -> npt.NDArray[np.bool_]:
-        """(H, W) bool, the mask with the highest predicted IoU."""
-        best: npt.NDArray[np.bool_] = self.masks[self.best_index]
-        return best
-
-    @property
-    def best_low_res_logits(self) -> npt.NDArray[np.float32]:
-        """(h, w) float32, the logits of `best_mask`."""
-        best: npt.NDArray[np.float32] = self.low_res_logits[self.best_index]
-        return best
 
 
 def load_predictor(
@@ -138,8 +57,8 @@ def load_predictor(
     Parameters
     ----------
     model : str or path
-        A name (``nano``, ``mobile_sam``, ``sam_vit_b``, ``sam_vit_l``, ``sam_vit_h``, ``medsam``, ``medicosam``), a
-        checkpoint file, or a folder written by fine-tuning. Files are never unpickled.
+        A name (``nano``, ``mobile_sam``, ``sam_vit_b``, ``sam_vit_l``, ``sam_vit_h``, ``medsam``,
+        ``medicosam``), a checkpoint file, or a folder written by fine-tuning. Files are never unpickled.
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     precision : str
@@ -159,9 +78,12 @@ def load_predictor(
     exactness = resolve_precision(precision, where)
     checkpoint = read_checkpoint(model, preprocessing=preprocessing)
     with memory_errors_explained(where, checkpoint.record.title):
-        network = _build(checkpoint)
         return Predictor(
-            network, checkpoint.record, device=where, precision=exactness, model_hash=checkpoint.sha256
+            build_network(checkpoint, for_inference=True),
+            checkpoint.record,
+            device=where,
+            precision=exactness,
+            model_hash=checkpoint.sha256,
         )
 
 
@@ -191,11 +113,10 @@ class Predictor:
     ) -> None:
         self.record = record
         self.device = torch.device(device)
-        self.precision = precision
+        self.precision: Precision = precision
         self.model_hash = model_hash
-        self._module = network.to(self.device).eval()
-        network_as_architecture: Any = self._module
-        self.network: Architecture = network_as_architecture
+        module: Any = network.to(self.device).eval()
+        self.network: Architecture = module
 
     def __repr__(self) -> str:
         return f"Predictor({self.record.name!r}, device={str(self.device)!r}, precision={self.precision!r})"
@@ -219,8 +140,8 @@ class Predictor:
         pixel_spacing : (row, column)
             Millimetres; the network sees physically square pixels (models registered as `stretch` do not).
         crop_xyxy : array-like (4,), optional
-            Show the network only this part: x_min, y_min (inside), x_max, y_max (just outside), pixels. Prompts and
-            masks stay in pixels of the whole image; masks are False outside the crop.
+            Show the network only this part: x_min, y_min (inside), x_max, y_max (just outside), pixels.
+            Prompts and masks stay in pixels of the whole image; masks are False outside the crop.
 
         Raises
         ------
@@ -242,37 +163,29 @@ class Predictor:
         return embeddings
 
     def _embed(
-        self, images: Sequence[npt.ArrayLike], pixel_spacing: npt.ArrayLike, crop_xyxy: npt.ArrayLike | None
+        self,
+        images: Sequence[npt.ArrayLike],
+        pixel_spacing: npt.ArrayLike,
+        crop_xyxy: npt.ArrayLike | None,
     ) -> list[ImageEmbedding]:
         spacing = checked_spacing(pixel_spacing)
-        squares, places = [], []
-        for image in images:
-            pixels = checked_image(image)
-            height, width = pixels.shape[:2]
-            crop = None if crop_xyxy is None else _checked_crop(crop_xyxy, (height, width))
-            if crop is not None:
-                pixels = pixels[crop[1] : crop[3], crop[0] : crop[2]]
-            fit = self._fit(pixels.shape[:2], spacing)
-            squares.append(normalised_square(pixels, fit, self.record.preprocessing, self.device))
-            places.append(((height, width), fit.resized_size, crop))
-        with (
-            memory_errors_explained(self.device, self.record.title),
-            torch.inference_mode(),
-            self._autocast(),
-        ):
-            features = self.network.encode(torch.stack(squares))
-        feature_type = type(features)
-        return [
-            ImageEmbedding(
-                feature_type(*(tensor[i : i + 1].float() for tensor in features)),
-                original_size,
-                input_size,
-                crop,
-                self.model_hash,
-                spacing,
-            )
-            for i, (original_size, input_size, crop) in enumerate(places)
-        ]
+        with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
+            squares, places = [], []
+            for image in images:
+                pixels = checked_image(image)
+                size = (pixels.shape[0], pixels.shape[1])
+                crop = None if crop_xyxy is None else checked_crop(crop_xyxy, size)
+                if crop is not None:
+                    pixels = pixels[crop[1] : crop[3], crop[0] : crop[2]]
+                fit = self._fit((pixels.shape[0], pixels.shape[1]), spacing)
+                squares.append(normalised_square(pixels, fit, self.record.preprocessing, self.device))
+                places.append((size, fit.resized_size, crop))
+            with self._autocast():
+                features = self.network.encode(torch.stack(squares))
+            return [
+                ImageEmbedding(_one_of(features, i), size, resized_size, crop, self.model_hash, spacing)
+                for i, (size, resized_size, crop) in enumerate(places)
+            ]
 
     def predict(
         self,
@@ -314,29 +227,37 @@ class Predictor:
         *,
         direct_upsampling: bool = False,
     ) -> list[MaskPrediction]:
-        """Masks of several objects of one image, in the order of `prompts`; prompts of one structure are run together.
+        """Masks of several objects of one image, in the order of `prompts`.
 
-        Parameters and errors are those of `predict`.
+        Prompts of one structure are decoded together, which is faster than one by one. Parameters and errors
+        are those of `predict`.
         """
         if embedding.model_hash != self.model_hash:
             raise ModelError(
-                f"The embedding was made by another model than {self.record.name}; embed the image with this one."
+                f"The embedding was made by another model than {self.record.name}; embed the image with it."
             )
-        fit = self._fit(embedding.crop_size, embedding.pixel_spacing)
-        features = type(embedding.features)(*(tensor.to(self.device) for tensor in embedding.features))
-        predictions: list[MaskPrediction | None] = [None] * len(prompts)
-        for multi, indices in self._groups(embedding, prompts, multimask).items():
-            at_once = _PROMPTS_AT_ONCE.get(self.device.type, _PROMPTS_AT_ONCE_ON_GPU)
+        for prompt in prompts:
+            check_prompt(prompt, self.record, embedding.original_size, self.network.mask_input_size)
+        predictions: dict[int, MaskPrediction] = {}
+        on_cpu = self.device.type == "cpu"
+        at_once = _PROMPTS_AT_ONCE_ON_CPU if on_cpu else _PROMPTS_AT_ONCE_ON_GPU
+        for structure, indices in group_by_structure(prompts, multimask, self.record).items():
             for start in range(0, len(indices), at_once):
                 chunk = indices[start : start + at_once]
-                batch = self._prompt_batch([prompts[i] for i in chunk], embedding, fit)
-                with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
-                    with self._autocast():
-                        decoded = self.network.decode(features, batch, multi[-1])
-                    answers = _predictions(decoded, embedding, fit, direct_upsampling)
-                for i, answer in zip(chunk, answers, strict=True):
-                    predictions[i] = answer
-        return [prediction for prediction in predictions if prediction is not None]
+                answers = self._decode(embedding, [prompts[i] for i in chunk], structure, direct_upsampling)
+                predictions.update(zip(chunk, answers, strict=True))
+        return [predictions[i] for i in range(len(prompts))]
+
+    def _decode(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], structure: PromptStructure, direct: bool
+    ) -> list[MaskPrediction]:
+        fit = self._fit(embedding.crop_size, embedding.pixel_spacing)
+        with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
+            features = type(embedding.features)(*(tensor.to(self.device) for tensor in embedding.features))
+            batch = batch_of(prompts, embedding, fit, self.device)
+            with self._autocast():
+                decoded = self.network.decode(features, batch, structure.multimask)
+            return masks_in_image(decoded, embedding, fit, direct=direct)
 
     def embedding_key(
         self,
@@ -349,7 +270,7 @@ class Predictor:
         Covers the pixels, spacing, crop, weights, precision and the version of the preprocessing.
         """
         pixels = checked_image(image)
-        crop = None if crop_xyxy is None else _checked_crop(crop_xyxy, (pixels.shape[0], pixels.shape[1]))
+        crop = None if crop_xyxy is None else checked_crop(crop_xyxy, (pixels.shape[0], pixels.shape[1]))
         facts = (
             pixels.shape,
             checked_spacing(pixel_spacing),
@@ -361,161 +282,18 @@ class Predictor:
             PREPROCESSING_VERSION,
         )
         digest = hashlib.sha256(repr(facts).encode())
-        digest.update(np.ascontiguousarray(pixels))
+        digest.update(memoryview(np.ascontiguousarray(pixels)))
         return digest.hexdigest()
 
-    def _fit(self, image_size: tuple[int, ...], spacing: tuple[float, float]) -> SquareFit:
-        size = (image_size[0], image_size[1])
-        return SquareFit.of(size, spacing, self.network.input_size, stretch=self.record.stretch)
+    def _fit(self, image_size: tuple[int, int], spacing: tuple[float, float]) -> SquareFit:
+        return SquareFit.of(image_size, spacing, self.network.input_size, stretch=self.record.stretch)
 
     def _autocast(self) -> Any:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _groups(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], multimask: bool | None
-    ) -> dict[tuple[int, bool, bool, bool], list[int]]:
-        """Indices of prompts by structure: number of points, box or not, mask or not, several masks or one."""
-        groups: dict[tuple[int, bool, bool, bool], list[int]] = {}
-        for i, prompt in enumerate(prompts):
-            self._check(prompt, embedding.original_size)
-            multi = prompt.is_lone_point if multimask is None else bool(multimask)
-            structure = (len(prompt.points_xy), "box" in prompt.kinds, "mask" in prompt.kinds)
-            groups.setdefault((*structure, multi and self.record.multimask), []).append(i)
-        return groups
 
-    def _check(self, prompt: Prompts, image_size: tuple[int, int]) -> None:
-        refused = prompt.kinds - self.accepts
-        if refused:
-            taken = " and ".join("boxes" if kind == "box" else f"{kind}s" for kind in sorted(self.accepts))
-            raise PromptError(
-                f"{self.record.title} takes {taken} only, not {' or '.join(sorted(refused))} prompts; draw a box "
-                "around the object, or choose another model."
-            )
-        _check_inside(prompt, image_size)
-        side = self.network.mask_input_size
-        if prompt.mask_input is not None and prompt.mask_input.shape != (side, side):
-            raise PromptError(
-                f"mask_input has shape {prompt.mask_input.shape}, but {self.record.title} takes ({side}, {side}) "
-                "logits; pass `best_low_res_logits` of its own earlier prediction."
-            )
-
-    def _prompt_batch(
-        self, prompts: Sequence[Prompts], embedding: ImageEmbedding, fit: SquareFit
-    ) -> PromptBatch:
-        """Prompts of one structure, scaled into the square, on the device."""
-        origin = np.array((0, 0) if embedding.crop_xyxy is None else embedding.crop_xyxy[:2])
-        first = prompts[0]
-        points = labels = boxes = masks = None
-        if len(first.points_xy):
-            points = self._tensor(fit.to_square(np.stack([p.points_xy for p in prompts]) - origin))
-            labels = self._tensor(np.stack([p.point_labels for p in prompts]))
-        if first.box_xyxy is not None:
-            corners = np.stack([p.box_xyxy for p in prompts if p.box_xyxy is not None]).reshape(-1, 2, 2)
-            boxes = self._tensor(fit.to_square(corners - origin).reshape(-1, 4))
-        if first.mask_input is not None:
-            masks = self._tensor(
-                np.stack([p.mask_input for p in prompts if p.mask_input is not None])[:, None]
-            )
-        return PromptBatch(points, labels, boxes, masks)
-
-    def _tensor(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
-
-def _predictions(
-    decoded: DecodedMasks, embedding: ImageEmbedding, fit: SquareFit, direct: bool
-) -> list[MaskPrediction]:
-    """What the decoder said, as masks in pixels of the whole image, one prediction a prompt."""
-    low_res = decoded.low_res_logits.float()
-    answers = []
-    for i in range(len(low_res)):
-        logits = upsample_logits(low_res[i : i + 1], fit, direct=direct)[0]
-        masks = (logits > MASK_THRESHOLD).cpu().numpy()
-        answers.append(
-            MaskPrediction(
-                _in_whole_image(masks, embedding),
-                decoded.iou_predictions[i].float().cpu().numpy(),
-                low_res[i].cpu().numpy(),
-                _stability_scores(logits).cpu().numpy(),
-                decoded.tokens[i].float().cpu().numpy(),
-            )
-        )
-    return answers
-
-
-def _stability_scores(logits: torch.Tensor) -> torch.Tensor:
-    """SAM's stability score of logits (C, H, W)."""
-    inner = (logits > MASK_THRESHOLD + STABILITY_OFFSET).flatten(1).sum(1)
-    outer = (logits > MASK_THRESHOLD - STABILITY_OFFSET).flatten(1).sum(1)
-    return inner / outer.clamp(min=1)
-
-
-def _in_whole_image(masks: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> npt.NDArray[np.bool_]:
-    if embedding.crop_xyxy is None:
-        return masks
-    x_min, y_min, x_max, y_max = embedding.crop_xyxy
-    whole = np.zeros((len(masks), *embedding.original_size), dtype=bool)
-    whole[:, y_min:y_max, x_min:x_max] = masks
-    return whole
-
-
-def _checked_crop(crop_xyxy: npt.ArrayLike, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-    crop = np.asarray(crop_xyxy)
-    height, width = image_size
-    if crop.shape == (4,) and np.isfinite(crop).all():
-        x_min, y_min, x_max, y_max = (int(value) for value in crop)
-        if 0 <= x_min < x_max <= width and 0 <= y_min < y_max <= height:
-            return x_min, y_min, x_max, y_max
-    raise ImageError(
-        f"A crop is x_min, y_min, x_max, y_max with 0 <= min < max <= ({width}, {height}), got {crop.tolist()}; "
-        "clip it to the image."
-    )
-
-
-def _check_inside(prompt: Prompts, image_size: tuple[int, int]) -> None:
-    height, width = image_size
-    limits = np.array((width, height))
-    outside = ((prompt.points_xy < -1) | (prompt.points_xy > limits)).any(axis=1)
-    if outside.any():
-        raise PromptError(
-            f"The point {prompt.points_xy[outside][0].tolist()} lies outside the image of {width} x {height} pixels; "
-            "points are x = column, y = row."
-        )
-    box = prompt.box_xyxy
-    if box is not None and ((box[:2] > limits).any() or (box[2:] < -1).any()):
-        raise PromptError(
-            f"The box {box.tolist()} lies outside the image of {width} x {height} pixels; boxes are x_min, y_min, "
-            "x_max, y_max with x = column, y = row."
-        )
-
-
-def _build(checkpoint: Checkpoint) -> nn.Module:
-    """The network of a checkpoint with its weights, in eval mode."""
-    architecture = checkpoint.record.architecture
-    if architecture == "nano":
-        from napari_sam_med.sam.architectures.nano import Nano
-
-        return _with_weights(Nano(), checkpoint.state_dict, checkpoint)
-    if architecture == "tiny_vit":
-        from napari_sam_med.sam.architectures.tiny_vit import build_mobile_sam, from_mobile_sam_keys
-
-        network: Any = build_mobile_sam()
-        _with_weights(network, from_mobile_sam_keys(checkpoint.state_dict), checkpoint)
-        network.image_encoder.fuse()
-        return network  # type: ignore[no-any-return]
-    from napari_sam_med.sam.architectures.meta import build_sam_vit
-
-    return _with_weights(build_sam_vit(architecture), checkpoint.state_dict, checkpoint)
-
-
-def _with_weights(network: nn.Module, state_dict: StateDict, checkpoint: Checkpoint) -> nn.Module:
-    try:
-        network.load_state_dict(state_dict, strict=True)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{checkpoint.path.name} does not fit {checkpoint.record.architecture}: "
-            f"{' '.join(str(error).split())[:300]}; use an unchanged checkpoint of that architecture."
-        ) from error
-    return network.eval()
+def _one_of(features: Any, index: int) -> Any:
+    """Features of one image of a batch, as tensors of their own, so that the batch's memory can be freed."""
+    return type(features)(*(tensor[index : index + 1].float().clone() for tensor in features))

@@ -122,7 +122,9 @@ def _labels(point_labels: ArrayLike | None, n_points: int) -> npt.NDArray[np.int
         return np.ones(n_points, dtype=np.int64)
     labels = np.array(point_labels).reshape(-1)
     if len(labels) != n_points:
-        raise PromptError(f"{n_points} points need {n_points} labels, got {len(labels)}; give one label a point.")
+        raise PromptError(
+            f"{n_points} points need {n_points} labels, got {len(labels)}; give one label a point."
+        )
     if not np.isin(labels, (0, 1)).all():
         raise PromptError(f"Point labels are 1 (foreground) or 0 (background), got {labels.tolist()}.")
     return labels.astype(np.int64)

@@ -64,7 +64,7 @@ class SquareFit:
         return cls(image_size, resized, side)
 
     def to_square(self, xy: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Image coordinates (..., 2) as x, y in the square (Meta's convention: no half pixel, its encoder adds it)."""
+        """Image coordinates x, y (..., 2) in the square; Meta's prompt encoder adds the half pixel itself."""
         scale = (self.resized_size[1] / self.image_size[1], self.resized_size[0] / self.image_size[0])
         scaled: npt.NDArray[np.float32] = (xy.astype(np.float64) * scale).astype(np.float32)
         return scaled
@@ -101,10 +101,10 @@ def checked_spacing(pixel_spacing: npt.ArrayLike) -> tuple[float, float]:
 def normalised_square(
     image: npt.NDArray[np.uint8], fit: SquareFit, preprocessing: str, device: torch.device
 ) -> torch.Tensor:
-    """What the network sees of an image (H, W, 3) uint8: (3, side, side) float32, padded right and below with 0.
+    """What the network sees of an image (H, W, 3) uint8: (3, side, side) float32, padded with 0.
 
-    ``sam``: Meta's resize, mean and standard deviation. ``medsam``: bicubic resize, the slice's own minimum to
-    maximum as 0..1. ``nano``: 0..1. (MedSAM: Ma et al., Nature Communications 2024.)
+    ``sam``: Meta's resize, mean and standard deviation. ``medsam``: bicubic resize, the slice's own minimum
+    to maximum as 0..1. ``nano``: 0..1. (MedSAM: Ma et al., Nature Communications 2024.)
     """
     resized = (
         _bicubic(image, fit.resized_size) if preprocessing == "medsam" else _bilinear(image, fit.resized_size)
@@ -124,8 +124,8 @@ def normalised_square(
 def upsample_logits(low_res_logits: torch.Tensor, fit: SquareFit, *, direct: bool) -> torch.Tensor:
     """Logits (..., C, h, w) over the padded square as logits (..., C, H, W) of the image.
 
-    Meta's way, first to the square and then to the image, unless `direct`: one step from the low resolution, which
-    is several times faster and the same up to rounding where the image's side is half the square's.
+    Meta's way, first to the square and then to the image, unless `direct`: one step from the low resolution,
+    which is several times faster and the same up to rounding where the image has half the square's side.
     """
     if direct:
         return _upsample_directly(low_res_logits, fit)

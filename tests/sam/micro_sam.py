@@ -54,7 +54,7 @@ def build_micro_sam(seed: int = 0, side: int = MICRO_SIDE) -> Sam:
 
 
 def enliven(sam: Any, seed: int = 1) -> None:
-    """Make random weights answer with masks that change with image and prompt (SAM's own initial ones do not)."""
+    """Make random weights answer with masks that change with image and prompt (SAM's initial ones do not)."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sam.named_parameters():

@@ -1,8 +1,8 @@
 """SAM over Meta's own modules and weights, with our own forward of the mask decoder.
 
-Meta's forward drops the decoder's output tokens and repeats the whole image for each prompt. This one returns the
-tokens (the organ classifier needs them) and computes what depends on the image alone once for all prompts. For one
-prompt in fp32 every operation is Meta's, in Meta's order, so results are equal bit for bit.
+Meta's forward drops the decoder's output tokens and repeats the whole image for each prompt. This one returns
+the tokens (the organ classifier needs them) and computes what depends on the image alone once for all prompts.
+For one prompt in fp32 every operation is Meta's, in Meta's order, so results are equal bit for bit.
 
 Kirillov et al., Segment Anything, 2023, https://arxiv.org/abs/2304.02643
 """
@@ -58,7 +58,8 @@ class SamNetwork(nn.Module):
         self.input_size = int(prompt_encoder.input_image_size[0])
         self.mask_input_size = int(prompt_encoder.mask_input_size[0])
         self.register_buffer("image_pe", self._image_pe(), persistent=False)
-        self.register_load_state_dict_post_hook(lambda network, _: network._refresh_image_pe())
+        refresh: Any = self.register_load_state_dict_post_hook  # torch leaves it untyped
+        refresh(lambda network, _: network._refresh_image_pe())
 
     def encode(self, squares: torch.Tensor) -> SamFeatures:
         """Features of normalised squares (B, 3, S, S)."""
@@ -68,8 +69,9 @@ class SamNetwork(nn.Module):
         """Masks of P prompts on one image (`features` with B = 1); C is 3 when `multimask`, else 1."""
         decoder = self.mask_decoder
         sparse, dense = self._embed_prompts(prompts)
-        # without mask prompts the image side is the same for all prompts: keep it (1, C, h, w) as long as possible
-        image = features.image.to(dense.dtype) + (dense if prompts.mask_inputs is not None else dense[:1])
+        if prompts.mask_inputs is None:  # the image side is the same for all prompts: keep it (1, C, h, w)
+            dense = dense[:1]
+        image = features.image.to(dense.dtype) + dense
         own_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight], dim=0)
         tokens = torch.cat((own_tokens.unsqueeze(0).expand(sparse.size(0), -1, -1), sparse), dim=1)
 

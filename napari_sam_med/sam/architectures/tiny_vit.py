@@ -20,7 +20,7 @@ from napari_sam_med.sam.architectures.meta import (
 )
 from napari_sam_med.sam.native_imports import import_segment_anything, import_timm
 
-__all__ = ["TinyVitEncoder", "build_mobile_sam", "from_mobile_sam_keys"]
+__all__ = ["TinyVitEncoder", "build_mobile_sam", "from_mobile_sam_keys", "fuse_batch_norm"]
 
 _TINY_VIT = "tiny_vit_5m_224"
 _ENCODER = "image_encoder."
@@ -56,18 +56,16 @@ class TinyVitEncoder(nn.Module):
         features: torch.Tensor = self.neck(x)
         return features.contiguous()
 
-    def fuse(self) -> TinyVitEncoder:
-        """Fold batch normalisation into the convolutions: the same function, half the time; for inference only."""
-        _fuse_batch_norm(self.backbone)
-        return self.to(memory_format=torch.channels_last)
 
-
-def _fuse_batch_norm(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if hasattr(child, "fuse"):
-            setattr(module, name, child.fuse())
+def fuse_batch_norm(encoder: nn.Module) -> None:
+    """Fold batch normalisation into the convolutions, in place: the same function in half the time."""
+    for name, child in encoder.named_children():
+        fuse: Any = getattr(child, "fuse", None)
+        if fuse is not None:
+            setattr(encoder, name, fuse())
         else:
-            _fuse_batch_norm(child)
+            fuse_batch_norm(child)
+    encoder.to(memory_format=torch.channels_last)
 
 
 def from_mobile_sam_keys(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

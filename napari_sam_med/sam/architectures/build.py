@@ -1,0 +1,59 @@
+"""From a checkpoint to a network; to add an architecture, add its file beside this one and a branch here."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from napari_sam_med.errors import ModelError
+from napari_sam_med.sam.checkpoints import Checkpoint, StateDict
+
+__all__ = ["build_network"]
+
+
+def build_network(checkpoint: Checkpoint, *, for_inference: bool = False) -> nn.Module:
+    """The network of a checkpoint with its weights, in eval mode, on the cpu; it satisfies `Architecture`.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    for_inference : bool
+        Fold what can be folded: the same function, faster, but with other weights than the checkpoint's, so
+        not to be trained or saved.
+
+    Raises
+    ------
+    ModelError
+        When the weights do not fit the architecture.
+    """
+    architecture = checkpoint.record.architecture
+    if architecture == "nano":
+        from napari_sam_med.sam.architectures.nano import Nano
+
+        return _with_weights(Nano(), checkpoint.state_dict, checkpoint)
+    if architecture == "tiny_vit":
+        from napari_sam_med.sam.architectures.tiny_vit import (
+            build_mobile_sam,
+            from_mobile_sam_keys,
+            fuse_batch_norm,
+        )
+
+        mobile_sam = build_mobile_sam()
+        _with_weights(mobile_sam, from_mobile_sam_keys(checkpoint.state_dict), checkpoint)
+        if for_inference:
+            fuse_batch_norm(mobile_sam.image_encoder)
+        return mobile_sam
+    from napari_sam_med.sam.architectures.meta import build_sam_vit
+
+    return _with_weights(build_sam_vit(architecture), checkpoint.state_dict, checkpoint)
+
+
+def _with_weights(network: nn.Module, state_dict: StateDict, checkpoint: Checkpoint) -> nn.Module:
+    try:
+        network.load_state_dict(state_dict, strict=True)
+    except RuntimeError as error:
+        reasons = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{checkpoint.path.name} does not fit {checkpoint.record.architecture} ({reasons}); "
+            "use an unchanged checkpoint of that architecture."
+        ) from error
+    return network.eval()

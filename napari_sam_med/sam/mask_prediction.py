@@ -1,0 +1,115 @@
+"""`MaskPrediction`: what a decoder answered to one object's prompts, as masks in pixels of the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_sam_med.sam.architectures.base import DecodedMasks
+from napari_sam_med.sam.image_embedding import ImageEmbedding
+from napari_sam_med.sam.square import SquareFit, upsample_logits
+
+__all__ = ["MaskPrediction", "masks_in_image"]
+
+MASK_THRESHOLD = 0.0
+STABILITY_OFFSET = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrediction:
+    """Masks of one object, C of them: one, or three of different extent for an ambiguous prompt.
+
+    Attributes
+    ----------
+    masks : ndarray (C, H, W) bool
+    iou_predictions : ndarray (C,) float32
+        The network's own estimate of each mask's IoU with the truth.
+    low_res_logits : ndarray (C, h, w) float32
+        Over the padded square; one of them may be the `mask_input` of the next prompt.
+    stability_scores : ndarray (C,) float32
+        IoU of the masks at logits above 1 and above -1, in 0..1; 0 where both are empty.
+    tokens : ndarray (C, D) float32
+        The decoder's descriptor of each mask, for classifiers.
+    """
+
+    masks: npt.NDArray[np.bool_]
+    iou_predictions: npt.NDArray[np.float32]
+    low_res_logits: npt.NDArray[np.float32]
+    stability_scores: npt.NDArray[np.float32]
+    tokens: npt.NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        count, height, width = self.masks.shape
+        ious = ", ".join(f"{iou:.2f}" for iou in self.iou_predictions)
+        return f"MaskPrediction({count} of {height} x {width} pixels, predicted IoU {ious})"
+
+    @property
+    def best_index(self) -> int:
+        """Index of the mask with the highest predicted IoU."""
+        return int(np.argmax(self.iou_predictions))
+
+    @property
+    def best_mask(self) -> npt.NDArray[np.bool_]:
+        """(H, W) bool, the mask with the highest predicted IoU."""
+        best: npt.NDArray[np.bool_] = self.masks[self.best_index]
+        return best
+
+    @property
+    def best_low_res_logits(self) -> npt.NDArray[np.float32]:
+        """(h, w) float32, the logits of `best_mask`."""
+        best: npt.NDArray[np.float32] = self.low_res_logits[self.best_index]
+        return best
+
+
+def masks_in_image(
+    decoded: DecodedMasks, embedding: ImageEmbedding, fit: SquareFit, *, direct: bool
+) -> list[MaskPrediction]:
+    """What the decoder said of P prompts as P predictions in pixels of the whole image.
+
+    Parameters
+    ----------
+    decoded : DecodedMasks
+    embedding : ImageEmbedding
+        That was decoded.
+    fit : SquareFit
+        How the image, or its crop, lies in the square.
+    direct : bool
+        Enlarge in one step instead of Meta's two.
+    """
+    low_res = decoded.low_res_logits.float()
+    low_res_out = low_res.cpu().numpy()
+    iou_predictions = decoded.iou_predictions.float().cpu().numpy()
+    tokens = decoded.tokens.float().cpu().numpy()
+    predictions = []
+    for i in range(len(low_res)):
+        logits = upsample_logits(low_res[i : i + 1], fit, direct=direct)[0]
+        masks = (logits > MASK_THRESHOLD).cpu().numpy()
+        predictions.append(
+            MaskPrediction(
+                masks=_in_whole_image(masks, embedding),
+                iou_predictions=iou_predictions[i],
+                low_res_logits=low_res_out[i],
+                stability_scores=_stability_scores(logits).cpu().numpy(),
+                tokens=tokens[i],
+            )
+        )
+    return predictions
+
+
+def _stability_scores(logits: torch.Tensor) -> torch.Tensor:
+    """SAM's stability score of logits (C, H, W)."""
+    inner = (logits > MASK_THRESHOLD + STABILITY_OFFSET).flatten(1).sum(1)
+    outer = (logits > MASK_THRESHOLD - STABILITY_OFFSET).flatten(1).sum(1)
+    return inner / outer.clamp(min=1)
+
+
+def _in_whole_image(masks: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> npt.NDArray[np.bool_]:
+    if embedding.crop_xyxy is None:
+        return masks
+    x_min, y_min, x_max, y_max = embedding.crop_xyxy
+    whole = np.zeros((len(masks), *embedding.original_size), dtype=bool)
+    whole[:, y_min:y_max, x_min:x_max] = masks
+    return whole
