@@ -1,0 +1,95 @@
+"""What the command line says and where: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from napari_sam_med.progress import Progress
+
+__all__ = ["print_error", "print_json", "progress_bar", "say", "show_table", "warn"]
+
+
+def print_error(message: str) -> None:
+    """One line ``error: ...`` on standard error."""
+    _one_line("error", message)
+
+
+def warn(messages: Iterable[str]) -> list[str]:
+    """One line ``warning: ...`` a message on standard error, each once; returns what was said."""
+    said = list(dict.fromkeys(messages))
+    for message in said:
+        _one_line("warning", message)
+    return said
+
+
+def _one_line(kind: str, message: str) -> None:
+    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
+
+
+def say(text: str = "") -> None:
+    """A plain line on standard output."""
+    print(text, flush=True)  # noqa: T201
+
+
+def show_table(title: str, columns: Mapping[str, str], rows: Iterable[Iterable[str]]) -> None:
+    """A table on standard output.
+
+    Parameters
+    ----------
+    title : str
+    columns : mapping
+        Heading to justification, ``left`` or ``right``.
+    rows : iterable of iterables of str
+        Cells, taken as they are.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading, justify in columns.items():
+        # only words may wrap: a number or a name cut in two cannot be read or copied
+        wraps = heading in ("note", "licence", "title")
+        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=not wraps)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar on standard error during the block, if that is a terminal; yields what to call with progress."""
+    if not sys.stderr.isatty():
+        yield lambda _progress: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Bars(*columns, console=Console(file=sys.stderr), transient=True) as bars:
+        task = bars.add_task(what, total=None)
+
+        def show(progress: Progress) -> None:
+            text = f"{what} ({progress.text})" if progress.text else what
+            bars.update(task, completed=progress.done, total=progress.total, description=text)
+
+        yield show

@@ -1,0 +1,132 @@
+"""``models`` and ``cache``: what lies on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_sam_med.cli.console import print_json, progress_bar, say, show_table
+from napari_sam_med.errors import ModelError
+from napari_sam_med.progress import Progress
+from napari_sam_med.sam.model_registry import MODELS, ModelRecord, is_available, model_folder
+
+__all__ = ["clear_cache", "fetch_model", "list_models", "show_cache", "verify_model"]
+
+
+def list_models(*, as_json: bool) -> int:
+    """All models of the registry."""
+    if as_json:
+        print_json({"folder": str(model_folder()), "models": [_described(one) for one in MODELS.values()]})
+        return 0
+    columns = {"name": "left", "here": "left", "size": "right", "licence": "left", "note": "left"}
+    rows = [
+        [
+            record.name,
+            "bundled" if record.url is None else ("yes" if is_available(record.name) else "no"),
+            _size(record.size_bytes),
+            record.licence,
+            record.note or record.title,
+        ]
+        for record in MODELS.values()
+    ]
+    show_table("Models", columns, rows)
+    say(f"Model folder: {model_folder()}")
+    say('Fetch one with "napari-sam-med models fetch NAME".')
+    return 0
+
+
+def fetch_model(name: str, *, as_json: bool) -> int:
+    """Fetch one model."""
+    _check_name(name)
+    from napari_sam_med.sam.checkpoints import fetch
+
+    with progress_bar(f"Fetching {name}") as on_progress:
+        path = fetch(name, progress=lambda done: on_progress(_as_progress(done)))
+    if as_json:
+        print_json(_described(MODELS[name]) | {"path": str(path)})
+    else:
+        say(f"{name} is ready: {path}")
+    return 0
+
+
+def verify_model(name_or_path: str, *, as_json: bool) -> int:
+    """Verify one model by name or path."""
+    from napari_sam_med.sam.checkpoints import read_checkpoint, verify
+
+    verify(name_or_path)
+    checkpoint = read_checkpoint(name_or_path)
+    facts = _described(checkpoint.record) | {"path": str(checkpoint.path), "found_sha256": checkpoint.sha256}
+    known = checkpoint.record.name in MODELS
+    if as_json:
+        print_json(facts | {"known": known})
+    else:
+        state = (
+            "is whole"
+            if known
+            else "can be read; the registry does not know it, so its preprocessing is assumed"
+        )
+        say(f"{checkpoint.path} {state}: {checkpoint.record.title}, {checkpoint.record.architecture}")
+        say(f"sha256 {checkpoint.sha256}")
+    return 0
+
+
+def show_cache(*, as_json: bool) -> int:
+    """Where embeddings are stored, and their size."""
+    from napari_sam_med.sam.embedding_store import default_store
+
+    store = default_store()
+    if as_json:
+        print_json({"folder": str(store.directory), "bytes": store.size_bytes()})
+    else:
+        say(f"{_size(store.size_bytes())} of embeddings in {store.directory}")
+    return 0
+
+
+def clear_cache(*, as_json: bool) -> int:
+    """Remove stored embeddings."""
+    from napari_sam_med.sam.embedding_store import default_store
+
+    store = default_store()
+    before = store.size_bytes()
+    store.clear()
+    if as_json:
+        print_json({"folder": str(store.directory), "removed_bytes": before})
+    else:
+        say(f"Removed {_size(before)} of embeddings from {store.directory}")
+    return 0
+
+
+def _check_name(name: str) -> None:
+    if name not in MODELS:
+        raise ModelError(f'There is no model "{name}" to fetch; give one of {", ".join(MODELS)}.')
+
+
+def _described(record: ModelRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "title": record.title,
+        "architecture": record.architecture,
+        "available": record.name in MODELS and is_available(record.name),
+        "url": record.url,
+        "sha256": record.sha256,
+        "size_bytes": record.size_bytes,
+        "licence": record.licence,
+        "input_size": record.input_size,
+        "preprocessing": record.preprocessing,
+        "accepts": sorted(record.accepts),
+        "homepage": record.homepage,
+        "citation": record.citation,
+        "note": record.note,
+    }
+
+
+def _as_progress(done: Any) -> Progress:
+    return done if isinstance(done, Progress) else Progress(int(done), 0)
+
+
+def _size(n_bytes: int | None) -> str:
+    if n_bytes is None:
+        return ""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.1f} {unit}"
+    return f"{n_bytes} B"

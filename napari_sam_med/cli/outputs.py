@@ -1,0 +1,44 @@
+"""Checks of paths before long work starts, so that a mistyped one costs no time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from napari_sam_med.errors import ExportError, ImageError
+
+__all__ = ["check_input", "check_output"]
+
+
+def check_input(path: Path, what: str) -> None:
+    """Refuse an input that is not there.
+
+    Raises
+    ------
+    ImageError
+        When nothing lies at `path`.
+    """
+    if not path.exists():
+        raise ImageError(f"There is no {what} {path}; check the path.")
+
+
+def check_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
+    """Refuse an output that cannot be written, or that would replace an input.
+
+    Raises
+    ------
+    ExportError
+        With the reason and the way out.
+    """
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder; give the path of a file to write.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ExportError(f"The folder {folder} does not exist; make it, or write elsewhere.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ExportError(f"The folder {folder} is not writable; change its permissions, or write elsewhere.")
+    for source in inputs:
+        if source is not None and source.exists() and path.exists() and os.path.samefile(path, source):
+            raise ExportError(
+                f"{path} is an input of this command and would be overwritten; write elsewhere."
+            )

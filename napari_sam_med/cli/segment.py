@@ -1,0 +1,160 @@
+"""``segment``: prompts in, labelled volume out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_sam_med.cli.console import print_json, progress_bar, show_table, warn
+from napari_sam_med.cli.outputs import check_input, check_output
+
+if TYPE_CHECKING:
+    from napari_sam_med.segmentation.from_prompts import Segmentation
+    from napari_sam_med.volume.volume import Volume
+
+__all__ = ["Outcome", "SegmentRequest", "run_segment", "segment_file", "show_objects"]
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """What the user typed."""
+
+    volume: Path
+    prompts: Path
+    output: Path
+    report: Path | None = None
+    propagate: bool = True
+    window: str = "auto"
+    model: str = "nano"
+    device: str = "auto"
+    precision: str = "auto"
+    preprocessing: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run made."""
+
+    volume: Volume
+    segmentation: Segmentation
+    report: dict[str, Any]
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def run_segment(request: SegmentRequest, *, as_json: bool) -> int:
+    """Run the command; returns the exit status."""
+    outcome = segment_file(request)
+    if request.report is not None:
+        from napari_sam_med.segmentation.report import write_json
+
+        write_json(request.report, outcome.report)
+    if as_json:
+        print_json(outcome.report)
+    else:
+        show_objects(outcome.report, f"{request.output}")
+    return 0
+
+
+def segment_file(request: SegmentRequest) -> Outcome:
+    """Read, segment and write the labels; the report is returned, not written."""
+    check_input(request.volume, "volume")
+    check_input(request.prompts, "prompts file")
+    for path in (request.output, request.report):
+        if path is not None:
+            check_output(path, (request.volume, request.prompts))
+    from napari_sam_med.segmentation.prompts_file import read_prompts
+    from napari_sam_med.volume.intensity import resolve_window
+    from napari_sam_med.volume.reading import read_volume
+    from napari_sam_med.volume.writing import write_labels
+
+    clock, warnings = _Clock(), []
+    with clock.stage("read"):
+        volume = read_volume(request.volume)
+        warnings += warn(volume.warnings)
+        objects = read_prompts(request.prompts, volume)
+        window = resolve_window(volume, request.window)
+    with clock.stage("load_model"):
+        from napari_sam_med.sam.embedding_store import default_store
+        from napari_sam_med.sam.predictor import load_predictor
+
+        predictor = load_predictor(
+            request.model,
+            device=request.device,
+            precision=request.precision,
+            preprocessing=request.preprocessing,
+        )
+    from napari_sam_med.segmentation.from_prompts import segment_from_prompts
+
+    with clock.stage("segment"), progress_bar(f"Segmenting with {predictor.record.name}") as on_progress:
+        segmentation = segment_from_prompts(
+            volume,
+            objects,
+            predictor,
+            propagated=request.propagate,
+            window=window,
+            store=default_store(),
+            on_progress=on_progress,
+        )
+    warnings += warn(segmentation.warnings)
+    model = {
+        "name": predictor.record.name,
+        "sha256": predictor.model_hash,
+        "device": str(predictor.device),
+        "precision": predictor.precision,
+    }
+    with clock.stage("write"):
+        write_labels(request.output, segmentation.labels, source=volume, model=model)
+    from napari_sam_med.segmentation.report import RunFacts, report_of
+
+    facts = RunFacts(
+        model=predictor.record.name,
+        device=str(predictor.device),
+        precision=predictor.precision,
+        seconds=clock.seconds | {"total": sum(clock.seconds.values())},
+        warnings=warnings,
+        propagated=request.propagate,
+        extra={
+            "model_sha256": predictor.model_hash,
+            "window": list(window),
+            "volume": str(request.volume),
+            "labels": str(request.output),
+        },
+    )
+    report = report_of(facts, segmentation.objects, segmentation.found, segmentation.labels)
+    return Outcome(volume, segmentation, report)
+
+
+def show_objects(report: dict[str, Any], title: str) -> None:
+    """A table of a report's objects on standard output."""
+    has_truth = any("dice" in entry for entry in report["objects"])
+    columns = {"label": "right", "name": "left", "ml": "right", "slices": "left", "quality": "right"}
+    if has_truth:
+        columns["Dice"] = "right"
+    rows = []
+    for entry in report["objects"]:
+        qualities = [row["quality"] for row in entry["slices"]]
+        row = [
+            str(entry["label"]),
+            entry["name"],
+            f"{entry['volume_ml']:.1f}",
+            "none" if entry["first_slice"] is None else f"{entry['first_slice']} to {entry['last_slice']}",
+            f"{sum(qualities) / len(qualities):.2f}" if qualities else "",
+        ]
+        rows.append([*row, f"{entry['dice']:.3f}"] if has_truth else row)
+    show_table(title, columns, rows)

@@ -1,0 +1,52 @@
+"""The bare command: napari with the plugin docked."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from napari_sam_med.errors import DeviceError, ImageError
+
+__all__ = ["has_display", "open_in_napari"]
+
+_PROBE = "from qtpy.QtWidgets import QApplication; QApplication([])"
+_PROBE_SECONDS = 60
+
+
+def open_in_napari(volume: Path | None, labels: Path | None, model: str | None) -> int:
+    """Open a viewer and run it until it is closed; returns the exit status."""
+    for path, what in ((volume, "volume"), (labels, "label file")):
+        if path is not None and not path.exists():
+            raise ImageError(f"There is no {what} {path}; check the path.")
+    if labels is not None and volume is None:
+        raise ImageError("Labels alone cannot be opened: they lie on a volume; give the volume as well.")
+    if not has_display():
+        raise DeviceError(
+            "There is no display that Qt can open a window on; work without one with "
+            '"napari-sam-med segment" or "napari-sam-med demo --headless", or install "napari[pyqt6]".'
+        )
+    # imported by name, so that the command line and the GUI stay apart: everything else runs without napari
+    importlib.import_module("napari_sam_med.gui.launch").open_viewer(
+        volume_path=volume, labels_path=labels, model=model
+    )
+    importlib.import_module("napari").run()
+    return 0
+
+
+def has_display() -> bool:
+    """Whether Qt can open a window here; asked in a process of its own, since Qt aborts where it cannot."""
+    on_x11 = sys.platform.startswith(("linux", "freebsd"))
+    if on_x11 and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    if os.environ.get("QT_QPA_PLATFORM") in ("offscreen", "minimal"):
+        return False
+    try:
+        probe = subprocess.run(
+            [sys.executable, "-c", _PROBE], capture_output=True, timeout=_PROBE_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return probe.returncode == 0
