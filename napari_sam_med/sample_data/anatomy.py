@@ -20,8 +20,8 @@ class Tissue:
     """A shape, its Hounsfield value and its class (0: no organ of the table).
 
     ``shells`` are (depth mm, HU): the value from that depth below the surface inwards. ``air_above_y`` fills
-    the part in front of that y with air, as in a bowel of a patient lying on the back. ``grain`` is the strength of
-    a coarse texture in HU. Tissues that are not ``in_wall`` end where the cavity does.
+    the part in front of that y with air, as in the bowel of a patient lying on the back. ``grain`` scales
+    a coarse texture, HU. Tissues that are not ``in_wall`` end where the cavity does.
     """
 
     shape: Shape

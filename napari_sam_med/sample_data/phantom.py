@@ -21,6 +21,8 @@ from scipy import ndimage
 from napari_sam_med.sample_data import LABELS_NAME, PROMPTS_NAME, VOLUME_NAME
 from napari_sam_med.sample_data.anatomy import Tissue, body_and_wall, tissues
 from napari_sam_med.sample_data.shapes import Array, near, rotation
+from napari_sam_med.volume.formats.label_table import to_xml
+from napari_sam_med.volume.organs import OrganTable
 
 __all__ = ["SHAPE_IJK", "make_affine", "make_phantom", "make_prompts", "write_phantom"]
 
@@ -76,6 +78,7 @@ def write_phantom(folder: str | os.PathLike[str]) -> list[Path]:
     volume.header["descrip"] = b"napari-sam-med abdomen phantom, invented"
     organs = nib.Nifti1Image(labels, affine)
     organs.header.set_intent("label")
+    organs.header.extensions.append(nib.nifti1.Nifti1Extension(0, to_xml(OrganTable.btcv())))
     for image in (volume, organs):
         image.set_sform(affine, code=1)
         image.set_qform(affine, code=1)
