@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["SlicewisePropagator"]
 
 _BOX_MARGIN = 0.04
-"""Share of each side by which the previous slice's box is widened: organs move and grow between slices."""
+_LEAST_MARGIN_PX = 1.0
+"""The previous slice's box is widened by this share of its sides, at least by so many pixels: organs move."""
 _SHARED_MEMORY_BYTES = 512 * 1024**2
 """Bound of the embeddings kept for the objects of one call when no store is given."""
 
@@ -233,7 +234,9 @@ class _Sight:
 
     def _carry(self, view: SliceView, walker: _Walker) -> MaskPrediction:
         embedding = self.embedding(view)
-        prompts = Prompts(box_xyxy=box_of_mask(walker.mask, _BOX_MARGIN), mask_input=walker.logits)
+        prompts = Prompts(
+            box_xyxy=box_of_mask(walker.mask, _BOX_MARGIN, _LEAST_MARGIN_PX), mask_input=walker.logits
+        )
         prompts = prompts_for_model(prompts, self.predictor)
         return self.predictor.predict(embedding, prompts, multimask=False, direct_upsampling=True)
 

@@ -1,0 +1,267 @@
+"""Propagation: order, stop reasons, key slices, partial results; a threshold stands in for the network."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from napari_sam_med import Prompts, SliceView, Volume, propagate
+from napari_sam_med.errors import PromptError
+from napari_sam_med.volume.grid import Grid
+
+WINDOW = (0.0, 255.0)
+
+
+class ThresholdPredictor:
+    """Answers with the bright pixels inside the box, so that the right mask is known."""
+
+    accepts = frozenset({"point", "box", "mask"})
+    input_size = 64
+    mask_input_size = 32
+
+    def __init__(self):
+        self.prompts = []
+
+    def embedding_key(self, image, pixel_spacing=(1.0, 1.0), crop_xyxy=None):
+        return None
+
+    def predict(self, embedding, prompts, multimask=None, *, direct_upsampling=False):
+        self.prompts.append(prompts)
+        x0, y0, x1, y1 = prompts.box_xyxy.astype(int)
+        mask = np.zeros(embedding.image.shape[:2], dtype=bool)
+        mask[y0 : y1 + 1, x0 : x1 + 1] = embedding.image[y0 : y1 + 1, x0 : x1 + 1, 0] > 100
+        logits = np.where(mask, 4.0, -4.0).astype(np.float32)
+        return SimpleNamespace(
+            best_mask=mask,
+            best_index=0,
+            iou_predictions=np.array([0.9]),
+            stability_scores=np.array([0.8]),
+            best_low_res_logits=logits[:32, :32],
+        )
+
+
+class ImageStore:
+    """Keeps the image itself as the embedding, and counts how often each slice was asked for."""
+
+    def get_or_embed(self, predictor, image, pixel_spacing=(1.0, 1.0), crop_xyxy=None):
+        return SimpleNamespace(image=image, input_size=(64, 64), crop_xyxy=None)
+
+
+def volume_of(data):
+    data = np.asarray(data, dtype=np.uint8)
+    return Volume(data, Grid.from_zyx(data.shape, (2.0, 1.0, 1.0)))
+
+
+@pytest.fixture
+def rod():
+    """A bright rod 10 x 12 pixels wide in slices 4 to 15 of 20, drifting one pixel a slice to the right."""
+    data = np.zeros((20, 32, 32), dtype=np.uint8)
+    for z in range(4, 16):
+        data[z, 8:18, 4 + z // 2 : 16 + z // 2] = 200
+    return volume_of(data)
+
+
+def run(volume, keys, **options):
+    predictor = ThresholdPredictor()
+    objects = {1: (6, {SliceView("axial", z): Prompts.from_box(box) for z, box in keys.items()})}
+    return list(
+        propagate(volume, objects, predictor, window=WINDOW, store=ImageStore(), **options)
+    ), predictor
+
+
+BOX = (4, 6, 24, 20)
+
+
+def test_finds_the_object_where_it_is_and_nowhere_else(rod):
+    done, _ = run(rod, {10: BOX})
+    filled = {d.view.index: d.mask for d in done if d.mask.any()}
+    assert sorted(filled) == list(range(4, 16))
+    for z, mask in filled.items():
+        assert np.array_equal(mask, rod.data[z] > 100)
+
+
+def test_nearest_slices_come_first(rod):
+    done, _ = run(rod, {10: BOX})
+    distances = [abs(d.view.index - 10) for d in done]
+    assert distances == sorted(distances)
+    assert done[0].source == "prompt"
+    assert {d.source for d in done[1:]} == {"propagated"}
+
+
+def test_says_why_it_stopped_in_each_direction(rod):
+    done, _ = run(rod, {10: BOX})
+    reasons = {d.direction: d.reason for d in done if d.reason}
+    assert reasons == {"forward": "the mask vanished", "backward": "the mask vanished"}
+    stops = {d.view.index for d in done if d.reason}
+    assert stops == {3, 16}
+    assert not any(d.mask.any() for d in done if d.reason)
+
+
+def test_end_of_the_volume_is_a_reason_on_the_last_mask():
+    data = np.zeros((6, 16, 16), dtype=np.uint8)
+    data[:, 4:12, 4:12] = 200
+    done, _ = run(volume_of(data), {2: (3, 3, 13, 13)})
+    reasons = {d.view.index: d.reason for d in done if d.reason}
+    assert reasons == {0: "start of the volume", 5: "end of the volume"}
+    assert all(d.mask.any() for d in done)
+
+
+def test_stops_where_the_mask_jumps():
+    data = np.zeros((8, 32, 32), dtype=np.uint8)
+    data[:5, 4:20, 4:20] = 200
+    data[5:, 4:8, 4:8] = 200  # the same place, but a sixteenth of the area
+    done, _ = run(volume_of(data), {2: (2, 2, 22, 22)})
+    forward = [d for d in done if d.direction == "forward"]
+    assert [d.view.index for d in forward if d.mask.any()] == [3, 4]
+    assert forward[-1].reason == "overlap with the previous slice fell to 0.06 (limit 0.50)"
+
+
+def test_limit_of_overlap_is_an_option():
+    data = np.zeros((8, 32, 32), dtype=np.uint8)
+    data[:5, 4:20, 4:20] = 200
+    data[5:, 4:8, 4:8] = 200
+    done, _ = run(volume_of(data), {2: (2, 2, 22, 22)}, min_overlap=0.05)
+    assert sorted(d.view.index for d in done if d.mask.any()) == list(range(8))
+
+
+def test_key_slices_are_answered_once_and_the_nearer_key_wins(rod):
+    done, _ = run(rod, {5: BOX, 12: BOX})
+    indices = [d.view.index for d in done if d.mask.any()]
+    assert len(indices) == len(set(indices))
+    by_index = {d.view.index: d for d in done}
+    assert by_index[5].source == by_index[12].source == "prompt"
+    assert by_index[7].direction == "forward"
+    assert by_index[10].direction == "backward"
+    assert all(by_index[z].reason is None for z in range(4, 13))
+
+
+def test_the_other_key_goes_on_where_one_walker_stops():
+    data = np.zeros((12, 32, 32), dtype=np.uint8)
+    data[1, 4:20, 4:20] = 200
+    data[3:11, 4:20, 4:20] = 200  # slice 2 is dark: the walk from key 1 ends at once
+    done, _ = run(volume_of(data), {1: (2, 2, 22, 22), 9: (2, 2, 22, 22)})
+    assert sorted(d.view.index for d in done if d.mask.any()) == [1, 3, 4, 5, 6, 7, 8, 9, 10]
+
+
+def test_next_prompt_is_the_previous_box_and_logits(rod):
+    _, predictor = run(rod, {10: BOX}, directions=("forward",))
+    carried = predictor.prompts[1]
+    columns = np.flatnonzero((rod.data[10] > 100).any(axis=0))
+    assert carried.box_xyxy[0] <= columns[0] < columns[-1] <= carried.box_xyxy[2]
+    assert carried.mask_input is not None
+    assert carried.mask_input.max() > 0 > carried.mask_input.min()
+
+
+def test_boxes_alone_for_a_model_that_takes_only_boxes(rod):
+    predictor = ThresholdPredictor()
+    predictor.accepts = frozenset({"box"})
+    objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
+    done = list(propagate(rod, objects, predictor, window=WINDOW, store=ImageStore()))
+    assert all(p.kinds == {"box"} for p in predictor.prompts)
+    assert sum(d.mask.any() for d in done) == 12
+
+
+def test_directions_and_range_limit_what_is_filled(rod):
+    done, _ = run(rod, {10: BOX}, first_index=8, last_index=12)
+    assert sorted(d.view.index for d in done) == [8, 9, 10, 11, 12]
+    assert {d.reason for d in done if d.reason} == {"start of the chosen range", "end of the chosen range"}
+    done, _ = run(rod, {10: BOX}, directions=("backward",))
+    assert max(d.view.index for d in done) == 10
+
+
+def test_drawn_key_masks_are_taken_as_they_are(rod):
+    drawn = np.zeros((32, 32), dtype=bool)
+    drawn[9:17, 10:20] = True
+    view = SliceView("axial", 10)
+    objects = {1: (6, {view: Prompts.from_box(BOX)})}
+    predictor = ThresholdPredictor()
+    done = list(
+        propagate(rod, objects, predictor, window=WINDOW, store=ImageStore(), masks={1: {view: drawn}})
+    )
+    assert np.array_equal(done[0].mask, drawn)
+    assert done[0].quality == 1.0
+    assert sum(d.mask.any() for d in done) == 12
+
+
+def test_several_objects_keep_their_class_and_share_the_round():
+    data = np.zeros((9, 40, 40), dtype=np.uint8)
+    data[2:7, 4:14, 4:14] = 200
+    data[3:8, 24:36, 24:36] = 200
+    objects = {
+        7: (1, {SliceView("axial", 4): Prompts.from_box((2, 2, 16, 16))}),
+        9: (1, {SliceView("axial", 5): Prompts.from_box((22, 22, 38, 38))}),
+    }
+    done = list(propagate(volume_of(data), objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
+    for object_id, slices in ((7, range(2, 7)), (9, range(3, 8))):
+        assert sorted(d.view.index for d in done if d.object_id == object_id and d.mask.any()) == list(slices)
+    assert {d.class_id for d in done} == {1}
+
+
+def test_progress_grows_and_ends_complete(rod):
+    done, _ = run(rod, {5: BOX, 12: BOX})
+    steps = [d.progress.done for d in done]
+    assert steps == list(range(1, len(done) + 1))
+    assert all(d.progress.done <= d.progress.total for d in done)
+    assert done[-1].progress.fraction == 1.0
+
+
+def test_closing_keeps_what_was_done_and_stops_the_work(rod):
+    predictor = ThresholdPredictor()
+    objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
+    job = propagate(rod, objects, predictor, window=WINDOW, store=ImageStore())
+    first = [next(job) for _ in range(3)]
+    job.close()
+    assert [d.view.index for d in first] == [10, 9, 11]
+    assert len(predictor.prompts) == 3
+
+
+@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
+def test_every_plane(rod, plane):
+    data = np.moveaxis(rod.data, 0, SliceView(plane, 0).axis)
+    volume = volume_of(data)
+    view = SliceView(plane, 10)
+    height, width = view.slice_shape(volume.shape)
+    objects = {1: (6, {view: Prompts.from_box((0, 0, width - 1, height - 1))})}
+    done = list(propagate(volume, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
+    filled = {d.view: d.mask for d in done if d.mask.any()}
+    assert sorted(v.index for v in filled) == list(range(4, 16))
+    for v, mask in filled.items():
+        assert np.array_equal(mask, v.extract(volume.data) > 100)
+
+
+def test_key_slices_of_another_plane_are_answered_but_not_carried(rod):
+    axial = {SliceView("axial", z): Prompts.from_box(BOX) for z in (9, 11)}
+    coronal = {SliceView("coronal", 12): Prompts.from_box((0, 0, 31, 19))}
+    objects = {1: (6, {**coronal, **axial})}
+    done = list(propagate(rod, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
+    assert [d.view.plane for d in done if d.source == "prompt"] == ["axial", "axial", "coronal"]
+    assert {d.view.plane for d in done if d.source == "propagated"} == {"axial"}
+
+
+def test_an_empty_key_mask_says_so_and_fills_nothing(rod):
+    done, _ = run(rod, {10: (0, 20, 5, 30)})
+    assert len(done) == 1
+    assert done[0].reason == "the prompts gave an empty mask"
+
+
+def test_one_slice_volume():
+    data = np.zeros((1, 16, 16), dtype=np.uint8)
+    data[:, 4:12, 4:12] = 200
+    done, _ = run(volume_of(data), {0: (3, 3, 13, 13)})
+    assert [d.view.index for d in done] == [0]
+
+
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [
+        ({}, "nothing to propagate"),
+        ({1: (6, {})}, "no key slice"),
+        ({1: (0, {SliceView("axial", 1): Prompts.from_box(BOX)})}, "count from 1"),
+        ({1: (6, {SliceView("axial", 20): Prompts.from_box(BOX)})}, "axial slices 0 to 19"),
+    ],
+)
+def test_what_cannot_be_propagated_is_refused(rod, objects, words):
+    with pytest.raises(PromptError, match=words):
+        list(propagate(rod, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
