@@ -39,6 +39,9 @@ class Grid:
         Takes the file's voxel (i, j, k) to RAS mm.
     shape_ijk : tuple of int
         Shape of the file's own array, always three axes.
+    fixed_orientation : Orientation, optional
+        Where the canonical array is not what the affine implies: layers of other readers, which are never
+        turned.
 
     Raises
     ------
@@ -48,13 +51,14 @@ class Grid:
 
     affine: FloatArray
     shape_ijk: tuple[int, int, int]
+    fixed_orientation: Orientation | None = None
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
             raise ImageError(
-                f"The affine {affine.tolist()} cannot place voxels: it must be a finite, regular 4 x 4 matrix; "
-                "repair the geometry of the file."
+                f"The affine {affine.tolist()} cannot place voxels: it must be a finite, regular 4 x 4 "
+                "matrix; repair the geometry of the file."
             )
         shape = tuple(int(n) for n in self.shape_ijk)
         if len(shape) != 3 or min(shape) < 1:
@@ -73,7 +77,7 @@ class Grid:
     @cached_property
     def orientation(self) -> Orientation:
         """How the canonical axes lie in the file's array."""
-        return orientation_of(self.affine)
+        return orientation_of(self.affine) if self.fixed_orientation is None else self.fixed_orientation
 
     @property
     def axis_codes(self) -> str:
@@ -99,7 +103,7 @@ class Grid:
 
         For oblique grids it is chosen so that the centre of the volume is at its true place.
         """
-        matrix = self._lps_from_zyx
+        matrix = self.lps_from_zyx
         centre = (np.array(self.shape_zyx) - 1) / 2
         if self.obliquity_deg < 1e-4:
             place = matrix[:3, 3][::-1]
@@ -111,7 +115,7 @@ class Grid:
     @property
     def obliquity_deg(self) -> float:
         """Largest angle in degrees between a voxel axis and its anatomical axis."""
-        columns = self._lps_from_zyx[:3, :3][::-1]  # rows S, P, L against columns z, y, x
+        columns = self.lps_from_zyx[:3, :3][::-1]  # rows S, P, L against columns z, y, x
         units = columns / np.linalg.norm(columns, axis=0)
         # the sine keeps precision for small angles, where the cosine is 1 to the last bit
         off_axis = np.linalg.norm(units - np.diag(np.diag(units)), axis=0)
@@ -191,8 +195,8 @@ class Grid:
     def same_as(self, other: Grid, tolerance_mm: float | None = None) -> bool:
         """Whether two grids have the same shape and place every voxel alike.
 
-        `tolerance_mm` defaults to a fifth of the smallest voxel spacing: files with rounded affines (two digits)
-        still fit, a shift by half a voxel does not.
+        `tolerance_mm` defaults to a fifth of the smallest voxel spacing: files with affines rounded to two
+        digits still fit, a shift by half a voxel does not.
         """
         if self.shape_ijk != other.shape_ijk:
             return False
@@ -200,18 +204,25 @@ class Grid:
         return self.distance_mm(other) <= allowed
 
     def same_voxels_as(self, other: Grid) -> bool:
-        """Whether two canonical arrays have the same voxels at the same places, however their files store them."""
+        """Whether two canonical arrays hold the same voxels at the same places, whatever their files'
+        axes.
+        """
         if self.shape_zyx != other.shape_zyx:
             return False
         return self.canonical().same_as(other.canonical())
 
     def canonical(self) -> Grid:
-        """The same voxels as the grid of a file whose axes i, j, k already run to left, posterior, superior."""
-        lps_from_xyz = self._lps_from_zyx[:, [2, 1, 0, 3]]
+        """The same voxels as the grid of a file whose axes i, j, k run to left, posterior, superior."""
+        lps_from_xyz = self.lps_from_zyx[:, [2, 1, 0, 3]]
         z, y, x = self.shape_zyx
         return Grid(_LPS_FROM_RAS @ lps_from_xyz, (x, y, z))
 
     @cached_property
-    def _lps_from_zyx(self) -> FloatArray:
+    def lps_from_zyx(self) -> FloatArray:
         """Matrix (4, 4) from a homogeneous canonical index (z, y, x, 1) to (L, P, S, 1) mm."""
         return _LPS_FROM_RAS @ self.affine @ self.orientation.ijk_from_zyx(self.shape_ijk)
+
+    @cached_property
+    def zyx_from_lps(self) -> FloatArray:
+        """Inverse of `lps_from_zyx`."""
+        return np.asarray(np.linalg.inv(self.lps_from_zyx), dtype=np.float64)

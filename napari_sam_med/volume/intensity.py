@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,8 @@ def parse_window(text: str) -> str | Window:
         low, high = (float(part) for part in parts)
     except ValueError:
         raise ImageError(
-            f"There is no window {text!r}; use auto, {', '.join(WINDOW_PRESETS)}, or LOW,HIGH such as -160,240."
+            f"There is no window {text!r}; use auto, {', '.join(WINDOW_PRESETS)}, or LOW,HIGH such as "
+            f"-160,240."
         ) from None
     return _checked(low, high)
 
@@ -59,8 +60,9 @@ def resolve_window(volume: Volume, window: str | Window = "auto") -> Window:
     ----------
     volume : Volume
     window : str or (float, float)
-        ``auto``: -160 to 240 where the values are Hounsfield units, else the 0.5 to 99.5 percentiles of all finite
-        values above the smallest (the background). A preset, which needs Hounsfield units; or low and high.
+        ``auto``: -160 to 240 where the values are Hounsfield units, else the 0.5 to 99.5 percentiles of all
+        finite values above the smallest (the background). A preset, which needs Hounsfield units; or low and
+        high.
 
     Raises
     ------
@@ -81,7 +83,8 @@ def resolve_window(volume: Volume, window: str | Window = "auto") -> Window:
         smallest, largest = volume.value_range
         raise ImageError(
             f"The window {window!r} is in Hounsfield units, but the values of {volume.name} "
-            f"({np.dtype(volume.data.dtype).name}, {smallest:g} to {largest:g}) are not: those are signed and "
+            f"({np.dtype(volume.data.dtype).name}, {smallest:g} to {largest:g}) are not: those are signed "
+            f"and "
             'reach -200 or less; use "auto" or LOW,HIGH in the values of the file.'
         )
     return WINDOW_PRESETS[window]
@@ -110,7 +113,7 @@ def to_rgb(volume: Volume, view: SliceView, window: str | Window = "auto") -> np
     low, high = resolve_window(volume, window)
     values = view.extract(volume.data)
     small = values.dtype.itemsize <= 2 or values.dtype == np.float32
-    grey = values.astype(np.float32 if small else np.float64)
+    grey: npt.NDArray[Any] = values.astype(np.float32 if small else np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         grey -= low
         grey *= 255.0 / (high - low)
@@ -120,7 +123,9 @@ def to_rgb(volume: Volume, view: SliceView, window: str | Window = "auto") -> np
 
 
 def finite_range(data: Any) -> Window:
-    """Smallest and largest finite value of an array-like (z, y, x), read slice by slice; (0, 0) if there is none."""
+    """Smallest and largest finite value of an array-like (z, y, x), read slice by slice; (0, 0) if there is
+    none.
+    """
     low, high = np.inf, -np.inf
     for block in _blocks(data):
         if block.dtype.kind == "f":
@@ -154,8 +159,9 @@ def _percentiles_above_minimum(volume: Volume) -> Window:
     step = max(1, round((np.prod(volume.shape, dtype=float) / _MOST_SORTED_VALUES) ** 0.5))
 
     def kept(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        thin = block[..., ::step, ::step]
-        return thin[np.isfinite(thin) & (thin > smallest)]
+        thin: npt.NDArray[Any] = block[..., ::step, ::step]
+        kept_values: npt.NDArray[Any] = thin[np.isfinite(thin) & (thin > smallest)]
+        return kept_values
 
     values = np.concatenate([kept(block).astype(np.float32, copy=False) for block in _blocks(volume.data)])
     if not values.size:
@@ -171,12 +177,14 @@ def _percentiles_of_counts(data: Any, smallest: int, largest: int) -> Window:
         counts += np.bincount(block.ravel().astype(np.int64) - smallest, minlength=counts.size)
     counts[0] = 0
     cumulative = np.cumsum(counts)
-    rank_of: Callable[[float], float] = lambda rank: float(np.searchsorted(cumulative, rank, side="right"))  # noqa: E731
+
+    def value_at(rank: float) -> int:
+        return smallest + int(np.searchsorted(cumulative, rank, side="right"))
 
     def percentile(percent: float) -> float:
-        rank = percent / 100 * (cumulative[-1] - 1)
-        below = rank_of(np.floor(rank))
-        return smallest + below + (rank - np.floor(rank)) * (rank_of(np.ceil(rank)) - below)
+        rank = percent / 100 * float(cumulative[-1] - 1)
+        below, above = value_at(np.floor(rank)), value_at(np.ceil(rank))
+        return below + float(rank - np.floor(rank)) * (above - below)
 
     return percentile(_PERCENTILES[0]), percentile(_PERCENTILES[1])
 

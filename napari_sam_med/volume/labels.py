@@ -71,7 +71,8 @@ class LabelChange:
             return
         if values.max() > np.iinfo(data_zyx.dtype).max:
             raise LabelError(
-                f"Class {values.max()} does not fit {data_zyx.dtype.name} labels; change them through LabelVolume, "
+                f"Class {values.max()} does not fit {data_zyx.dtype.name} labels; change them through "
+                f"LabelVolume, "
                 "which widens its array."
             )
         window = self.view.window_on(data_zyx)
@@ -103,7 +104,8 @@ class LabelVolume:
         On another dtype or a shape that is not the grid's.
     """
 
-    #: Emitted with the `SliceView` that changed, or None where all of it may have (and `data` be a new array).
+    #: Emitted with the `SliceView` that changed, or None where all of it may have (and `data` be a new
+    #: array).
     changed: ClassVar[Signal] = Signal(object)
 
     def __init__(
@@ -155,8 +157,8 @@ class LabelVolume:
     ) -> LabelChange:
         """What giving a mask to a class would change: the one rule of what may overwrite what.
 
-        Voxels of `mask` become `class_id`, also those of other classes, unless a locked organ owns them. Voxels of
-        `replaces` outside `mask` are cleared where they still are `class_id`. Class 0 erases.
+        Voxels of `mask` become `class_id`, also those of other classes, unless a locked organ owns them.
+        Voxels of `replaces` outside `mask` are cleared where they still are `class_id`. Class 0 erases.
 
         Parameters
         ----------
@@ -203,7 +205,9 @@ class LabelVolume:
         return change
 
     def apply(self, change: LabelChange) -> None:
-        """Write a change, whatever the locks say (they were asked when it was made); widens to uint16 if needed."""
+        """Write a change, whatever the locks say (they were asked when it was made); widens to uint16 if
+        needed.
+        """
         if change.is_empty:
             return
         grew = bool(change.after.max() > np.iinfo(self.data.dtype).max)

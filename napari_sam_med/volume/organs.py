@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import operator
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,7 +52,7 @@ class Organ:
     class_id : int
         Its number in the label volume, 1 to 65535.
     name : str
-        Free text.
+        Free text; control characters, which no label format can hold, become spaces.
     color : tuple of float
         (r, g, b) in 0..1.
     locked : bool
@@ -84,8 +85,15 @@ class Organ:
         if len(color) != 3 or not all(0.0 <= value <= 1.0 for value in color):
             raise LabelError(f"The colour of {self.name!r} is {self.color}: give r, g, b in 0..1.")
         object.__setattr__(self, "class_id", class_id)
-        object.__setattr__(self, "name", str(self.name))
+        object.__setattr__(self, "name", _writable_name(str(self.name)) or f"label {class_id}")
         object.__setattr__(self, "color", color)
+
+
+def _writable_name(name: str) -> str:
+    """The name in one line, without characters that XML, NRRD or UTF-8 cannot hold."""
+    return "".join(
+        " " if unicodedata.category(letter) in ("Cc", "Cs", "Cn", "Zl", "Zp") else letter for letter in name
+    ).strip()
 
 
 class OrganTable(Mapping[int, Organ]):

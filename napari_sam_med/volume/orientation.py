@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Orientation", "orientation_of"]
+__all__ = ["AS_STORED", "Orientation", "orientation_of"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -66,6 +66,10 @@ class Orientation:
     def _flips(self) -> tuple[slice, slice, slice]:
         z, y, x = (slice(None, None, -1) if flip else slice(None) for flip in self.flipped)
         return z, y, x
+
+
+#: Of an array that is (z, y, x) already, read as a file of axes x, y, z.
+AS_STORED = Orientation((2, 1, 0), (False, False, False))
 
 
 def orientation_of(affine: npt.ArrayLike) -> Orientation:

@@ -1,14 +1,18 @@
-"""Files in: what a file is decides who reads it, its content before its name."""
+"""Files in: the content of a file, not its name, decides who reads it."""
 
 from __future__ import annotations
 
+import operator
 import os
 from pathlib import Path
+from typing import SupportsIndex
 
-import numpy as np
-
-from napari_sam_med.volume.formats import nifti
+from napari_sam_med.errors import LabelError
+from napari_sam_med.volume.formats import nifti, nrrd, sidecar
+from napari_sam_med.volume.formats.content import kind_of
+from napari_sam_med.volume.formats.scan import Scan
 from napari_sam_med.volume.grid import Grid
+from napari_sam_med.volume.label_values import placed_on, whole_numbers
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
@@ -16,29 +20,119 @@ from napari_sam_med.volume.volume import Volume
 __all__ = ["read_labels", "read_volume", "volume_times"]
 
 
-def read_volume(path: str | os.PathLike[str], *, time: int | None = None) -> Volume:
+def read_volume(path: str | os.PathLike[str], *, time: SupportsIndex | None = None) -> Volume:
+    """Read a scan: NIfTI (.nii, .nii.gz, pairs), Analyze, NRRD or MetaImage.
+
+    Parameters
+    ----------
+    path : path
+        The file. What is inside decides how it is read; a name that says otherwise gives a warning.
+    time : int, optional
+        Which volume of a file that holds several (time points or components, counted in file order); the
+        first, with a warning, when left out.
+
+    Returns
+    -------
+    Volume
+        Voxels as LPS+ (z, y, x) in the stored dtype; ``.warnings`` says what is odd about the file.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, truncated, damaged, no scan, or of a format that is not read.
+    """
     file = Path(path)
-    scan = nifti.read(file, time)
-    grid = Grid(scan.affine, scan.array_ijk.shape)
+    index = None if time is None else operator.index(time)
+    scan = _scan(file, index)
+    grid = _grid(scan)
     return Volume(
-        grid.to_canonical(scan.array_ijk), grid, file, scan.warnings, scan.header, scan.n_times, time or 0
+        data=grid.to_canonical(scan.array_ijk),
+        grid=grid,
+        path=file,
+        warnings=scan.warnings,
+        header=scan.header,
+        n_times=scan.n_times,
+        time=index or 0,
     )
 
 
 def volume_times(path: str | os.PathLike[str]) -> int:
-    return nifti.n_times(Path(path))
+    """Number of volumes (time points or components) that a file holds; reads its header only.
+
+    Raises
+    ------
+    ImageError
+        As `read_volume` does.
+    """
+    file = Path(path)
+    kind, _ = kind_of(file)
+    return nifti.n_times(file) if kind == "nifti" else nrrd.n_times(file)
 
 
 def read_labels(path: str | os.PathLike[str], *, reference: Volume | None = None) -> LabelVolume:
+    """Read labels from any of the formats of `read_volume`.
+
+    Names and colours come from the file's own table, else from its sidecar, else they are ``label N``.
+    Values are made whole numbers: floats with noise below 0.001 are rounded, a 0/255 mask becomes 0/1, and a
+    few negative values (which mean "unknown" in some data sets) become background, the latter two with a
+    warning.
+
+    Parameters
+    ----------
+    path : path
+    reference : Volume, optional
+        The scan that the labels belong to; the result then lies on its grid and keeps its header for export.
+        Labels on another grid are placed by their affine, nearest neighbour, with a warning; never by index.
+
+    Returns
+    -------
+    LabelVolume
+        uint8, or uint16 where a number is above 255; ``.warnings`` says what was odd.
+
+    Raises
+    ------
+    ImageError
+        As `read_volume` does.
+    LabelError
+        If the values are no labels, the file holds several volumes or overlapping segments, or it shares no
+        voxel with `reference`.
+    """
     file = Path(path)
-    scan = nifti.read(file)
-    grid = Grid(scan.affine, scan.array_ijk.shape)
-    data = grid.to_canonical(scan.array_ijk)
-    data = np.ascontiguousarray(np.rint(data).astype(np.uint8 if data.max() < 256 else np.uint16))
-    return LabelVolume(
+    scan = _scan(file, None)
+    if scan.n_times > 1:
+        raise LabelError(
+            f"{file.name} holds {scan.n_times} volumes or overlapping layers, and a voxel can have one "
+            f"label here; "
+            "merge them first (in 3D Slicer: export as a label map)."
+        )
+    grid = _grid(scan)
+    data, warnings = whole_numbers(grid.to_canonical(scan.array_ijk), file.name)
+    organs, more = (scan.organs, []) if scan.organs is not None else sidecar.read_organs(file, grid)
+    header, source_path = scan.header, None
+    if reference is not None:
+        header, source_path = reference.header, reference.path
+        if not reference.grid.same_voxels_as(grid):
+            data, placement = placed_on(reference.grid, data, grid, file.name)
+            more += placement
+        grid = reference.grid
+    labels = LabelVolume(
         data,
         grid,
-        scan.organs or OrganTable().covering(np.unique(data).tolist()),
-        header=scan.header,
-        path=file,
+        OrganTable() if organs is None else organs,
+        header=header,
+        path=source_path,
+        warnings=(*scan.warnings, *warnings, *more),
     )
+    labels.organs = labels.organs.covering(labels.class_ids())
+    return labels
+
+
+def _scan(path: Path, time: int | None) -> Scan:
+    kind, warnings = kind_of(path)
+    scan = nifti.read(path, time) if kind == "nifti" else nrrd.read(path, time)
+    return scan.with_warnings(warnings)
+
+
+def _grid(scan: Scan) -> Grid:
+    i, j, k = scan.array_ijk.shape
+    return Grid(scan.affine, (i, j, k))

@@ -1,4 +1,6 @@
-"""A slice of a volume: its plane, its index, and how its image is turned. The display flip lives here alone."""
+"""A slice of a volume: its plane, its index, and how its image is turned. The display flip lives here
+alone.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +127,9 @@ class SliceView:
         window[...] = image
 
     def pixel_xy(self, index_zyx: Sequence[float], shape_zyx: Sequence[int]) -> tuple[float, float]:
-        """Pixel (x = column, y = row) of a canonical voxel index (z, y, x); centres at integers, fractions kept."""
+        """Pixel (x = column, y = row) of a canonical voxel index (z, y, x); centres at integers, fractions
+        kept.
+        """
         row = index_zyx[self.row_axis]
         if self.plane != "axial":
             row = shape_zyx[0] - 1 - row

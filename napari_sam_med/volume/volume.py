@@ -23,8 +23,8 @@ class Volume:
     Attributes
     ----------
     data : array-like (z, y, x)
-        Voxels as LPS+: z grows to superior, y to posterior, x to the patient's left. In the stored dtype, native
-        byte order; float32 where the file scales its values.
+        Voxels as LPS+: z grows to superior, y to posterior, x to the patient's left. In the stored dtype,
+        native byte order; float32 where the file scales its values.
     grid : Grid
         Geometry of the file and of `data`.
     path : Path or None
@@ -36,8 +36,8 @@ class Volume:
     n_times, time : int
         Volumes that the file holds, and which one this is.
     display_transform : mapping
-        Keyword arguments that place a napari layer of the same grid: millimetres in LPS, order (z, y, x). Of a
-        foreign layer, its own transform.
+        Keyword arguments that place a napari layer of the same grid: millimetres in LPS, order (z, y, x). Of
+        a foreign layer, its own transform.
     """
 
     data: Any
@@ -55,9 +55,9 @@ class Volume:
     def from_layer(cls, layer: Any) -> Volume:
         """Volume of a napari Image layer (2-D or 3-D, not RGB), however it was loaded.
 
-        A layer that this package opened keeps the geometry of its file (``layer.metadata["sam_med"]``). Any other
-        layer is taken to lie in LPS millimetres (z, y, x), as readers with ``scale = spacing[::-1]`` place it; its
-        voxels are not flipped, and its transform is kept for new layers on the same grid.
+        A layer that this package opened keeps the geometry of its file (``layer.metadata["sam_med"]``). Any
+        other layer is taken to lie in LPS millimetres (z, y, x), as readers with ``scale = spacing[::-1]``
+        place it; its voxels are not flipped, and its transform is kept for new layers on the same grid.
 
         Raises
         ------
@@ -96,7 +96,9 @@ class Volume:
 
     @property
     def display_transform(self) -> dict[str, Any]:
-        """Keyword arguments for a napari layer on this grid, order (z, y, x); copies a foreign layer's own."""
+        """Keyword arguments for a napari layer on this grid, order (z, y, x); copies a foreign layer's
+        own.
+        """
         if self.layer_transform is not None:
             return dict(self.layer_transform)
         return {

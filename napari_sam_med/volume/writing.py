@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import gzip
 import os
+from collections.abc import Mapping
+from gzip import GzipFile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from napari_sam_med.volume.formats import nifti
+import numpy as np
+
+from napari_sam_med.errors import ExportError, ImageError, LabelError
+from napari_sam_med.volume.formats import nifti, nrrd, sidecar
+from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.organs import OrganTable
+from napari_sam_med.volume.replacement import Replacement, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["write_labels"]
+__all__ = ["LABEL_ENDINGS", "write_labels"]
+
+LabelEnding = Literal[".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".mha"]
+#: Endings that `write_labels` takes; the longer of two that fit counts.
+LABEL_ENDINGS: tuple[LabelEnding, ...] = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
+
+# NIfTI stores float32: a qform was measured to be 3.7e-5 mm off in ordinary heads; see docs/safety.md,
+# statement 23
+_AFFINE_TOLERANCE_MM = 1e-3
 
 
 def write_labels(
@@ -19,11 +34,122 @@ def write_labels(
     labels: LabelVolume,
     *,
     source: Volume | None = None,
-    model: dict[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
 ) -> Path:
-    file = Path(path)
+    """Write labels on the grid of their scan, and a sidecar ``<stem>.sam-med.json`` beside them.
+
+    A new file is written beside, read again and compared (voxels, affine, names) before it replaces the
+    previous one; on any failure the previous file stays as it is.
+
+    Parameters
+    ----------
+    path : path
+        The ending decides: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.mha``. NIfTI carries the
+        geometry of a NIfTI source bit for bit; NIfTI and .seg.nrrd carry names and colours.
+    labels : LabelVolume
+        uint8 and uint16 stay what they are.
+    source : Volume, optional
+        The scan; its grid must be that of `labels`, and its header is used. By default what `labels`
+        remember.
+    model : mapping, optional
+        Name, version and hash of the model, for the sidecar.
+
+    Returns
+    -------
+    Path
+        The label file.
+
+    Raises
+    ------
+    ExportError
+        If the ending is unknown, the target is the scan itself or cannot be written, or the file does not
+        read back as it should.
+    LabelError
+        If `source` lies on another grid.
+    """
+    target = Path(path)
+    ending = _ending_of(target)
+    header, source_path = labels.header, labels.path
+    if source is not None:
+        header, source_path = source.header, source.path
+        if not source.grid.same_as(labels.grid):
+            raise LabelError(
+                f"The labels have another grid than {source.name}: they must lie on the scan's own voxels; "
+                "read them with `read_labels(path, reference=volume)`."
+            )
+    _refuse_source(target, labels.path)
+    _refuse_source(target, source_path)
     organs = labels.organs.covering(labels.class_ids())
-    opener = gzip.open if file.name.endswith(".gz") else open
-    with opener(file, "wb") as stream:
-        nifti.write(stream, labels.grid.from_canonical(labels.data), labels.grid, labels.header, organs)
-    return file
+    sweep_orphans(target.parent)
+    try:
+        with Replacement(target, ending) as file, Replacement(sidecar.path_beside(target), ".json") as beside:
+            _write(file.temporary, ending, labels, header, organs)
+            file.flush_to_disk()
+            _compare(file.temporary, ending, labels, organs)
+            beside.temporary.write_bytes(sidecar.content(target, labels.grid, organs, source_path, model))
+            beside.flush_to_disk()
+            file.put_in_place()
+            beside.put_in_place()
+    except OSError as error:
+        raise ExportError(
+            f"{target} could not be written: {error.strerror or error}. The previous file is as it was; "
+            f"free some "
+            "space or choose another place."
+        ) from error
+    return target
+
+
+def _ending_of(path: Path) -> LabelEnding:
+    name = path.name.lower()
+    for ending in LABEL_ENDINGS:
+        if name.endswith(ending) and len(name) > len(ending):
+            return ending
+    if name.endswith(".dcm"):
+        raise ExportError(f"{path.name}: DICOM SEG is not written yet; choose .seg.nrrd or .nii.gz.")
+    raise ExportError(
+        f"{path.name} has no ending of a label format: choose .nii.gz, .nii, .nrrd, .seg.nrrd or .mha."
+    )
+
+
+def _refuse_source(target: Path, source: Path | None) -> None:
+    if source is not None and target.exists() and source.exists() and target.samefile(source):
+        raise ExportError(f"{target} is the scan itself, which labels must not replace; choose another name.")
+
+
+def _write(path: Path, ending: LabelEnding, labels: LabelVolume, header: object, organs: OrganTable) -> None:
+    array_ijk = labels.grid.from_canonical(labels.data)
+    if ending not in (".nii", ".nii.gz"):
+        nrrd.write(path, array_ijk, labels.grid, organs)
+        return
+    with path.open("wb") as stream:
+        if ending == ".nii":
+            nifti.write(stream, array_ijk, labels.grid, header, organs)
+            return
+        # no name and no time in the gzip header: the same labels give the same bytes
+        with GzipFile("", "wb", compresslevel=6, fileobj=stream, mtime=0) as packed:
+            nifti.write(packed, array_ijk, labels.grid, header, organs)
+
+
+def _compare(path: Path, ending: LabelEnding, labels: LabelVolume, organs: OrganTable) -> None:
+    """Read the written file again; it must hold the same voxels, place and names."""
+    try:
+        scan = nifti.read(path) if ending in (".nii", ".nii.gz") else nrrd.read(path)
+    except (ImageError, LabelError) as error:
+        raise ExportError(
+            f"The labels were written but cannot be read again ({error}); check the disk."
+        ) from error
+    written = labels.grid.from_canonical(labels.data)
+    if scan.array_ijk.dtype != written.dtype or not np.array_equal(scan.array_ijk, written):
+        raise ExportError("The labels were written but read back with other values; check the disk.")
+    i, j, k = scan.array_ijk.shape
+    if not labels.grid.same_as(Grid(scan.affine, (i, j, k)), tolerance_mm=_AFFINE_TOLERANCE_MM):
+        raise ExportError(
+            f"This geometry (shear {labels.grid.shear:.2g}) does not survive in a {ending} file; choose "
+            f".nii.gz."
+        )
+    if ending in (".nii", ".nii.gz", ".seg.nrrd"):
+        names = None if scan.organs is None else {i: organ.name for i, organ in scan.organs.items()}
+        if (names or {}) != {i: organ.name for i, organ in organs.items()}:
+            raise ExportError(
+                "The organ names were written but read back changed; rename them and export again."
+            )

@@ -1,4 +1,4 @@
-"""Bytes of a file, plain or gzipped, checked while they are read: length, CRC, and no more than was announced."""
+"""Bytes of a file, plain or gzipped, checked while they are read: length, CRC, no more than was announced."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError
 
-__all__ = ["ByteSource"]
+__all__ = ["GZIP_EXPANSION", "ByteSource", "refuse_beyond_memory"]
 
 _CHUNK = 1 << 20
 # deflate cannot expand a byte to more than 1032 (zlib's own documentation, "maximum expansion factor")
-_GZIP_EXPANSION = 1032
+GZIP_EXPANSION = 1032
 # some writers pad the end of a file; more than this beyond the announced size is taken for a gzip bomb
 _PADDING = 16 << 20
 
@@ -65,21 +65,16 @@ class ByteSource:
     @property
     def capacity(self) -> int:
         """Bytes that the file can hold at the very most, known before anything is decompressed."""
-        return self._size * _GZIP_EXPANSION if self.is_gzip else self._size
+        return self._size * GZIP_EXPANSION if self.is_gzip else self._size
 
     def require(self, n_bytes: int, what: str) -> None:
-        """Refuse a file that is too short for `n_bytes` in all, or too large for memory, before allocating."""
+        """Refuse a file that is too short for `n_bytes`, or too large for memory, before allocating."""
         if n_bytes > self.capacity:
             raise ImageError(
                 f"{self.path.name} is truncated: its header announces {what} ({n_bytes} bytes), but the file "
                 f"holds {self._size} bytes; copy or download it again."
             )
-        memory = _physical_memory()
-        if memory is not None and n_bytes > memory:
-            raise ImageError(
-                f"{self.path.name} announces {what} ({n_bytes / 2**30:.1f} GiB), more than this machine's memory "
-                f"({memory / 2**30:.1f} GiB); crop or downsample it, or use a larger machine."
-            )
+        refuse_beyond_memory(self.path, n_bytes, what)
 
     def read(self, n_bytes: int) -> bytes:
         """Exactly `n_bytes` bytes."""
@@ -89,7 +84,7 @@ class ByteSource:
 
     def fill(self, array: npt.NDArray[Any]) -> None:
         """Read into a C-contiguous array without an intermediate copy."""
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view = memoryview(array.reshape(-1).view(np.uint8).data)
         done = 0
         while done < len(view):
             n = self._readinto(view[done : done + 64 * _CHUNK])
@@ -116,7 +111,8 @@ class ByteSource:
             beyond += n
             if beyond > _PADDING:
                 raise ImageError(
-                    f"{self.path.name} unpacks to far more than its header announces ({self.position - beyond} "
+                    f"{self.path.name} unpacks to far more than its header announces "
+                    f"({self.position - beyond} "
                     "bytes); it is damaged or malicious and was not read further."
                 )
 
@@ -139,6 +135,22 @@ class ByteSource:
 
     def _truncated(self, fact: str) -> ImageError:
         return ImageError(f"{self.path.name} is truncated: {fact}; copy or download it again.")
+
+
+def refuse_beyond_memory(path: Path, n_bytes: int, what: str) -> None:
+    """Refuse more than the machine's memory, before allocating.
+
+    Raises
+    ------
+    ImageError
+        If `n_bytes` is more than that.
+    """
+    memory = _physical_memory()
+    if memory is not None and n_bytes > memory:
+        raise ImageError(
+            f"{path.name} announces {what} ({n_bytes / 2**30:.1f} GiB), more than this machine's memory "
+            f"({memory / 2**30:.1f} GiB); crop or downsample it, or use a larger machine."
+        )
 
 
 def _physical_memory() -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from gzip import GzipFile
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,7 +107,8 @@ def read(path: Path, time: int | None = None) -> Scan:
     Raises
     ------
     ImageError
-        If the file is truncated, damaged, no voxel image, of colours or complex numbers, or lacks its other half.
+        If the file is truncated, damaged, no voxel image, of colours or complex numbers, or lacks its other
+        half.
     """
     path = _header_half(path)
     try:
@@ -132,12 +134,16 @@ def read(path: Path, time: int | None = None) -> Scan:
 
 
 def write(
-    stream: IO[bytes], array_ijk: npt.NDArray[Any], grid: Grid, source: object | None, organs: OrganTable
+    stream: IO[bytes] | GzipFile,
+    array_ijk: npt.NDArray[Any],
+    grid: Grid,
+    source: object | None,
+    organs: OrganTable,
 ) -> None:
     """Write a label array (i, j, k) of uint8 or uint16 as an uncompressed NIfTI file into a stream.
 
-    The geometry fields are those of `source` bit for bit where it is a sound `NiftiSource`; else sform and qform
-    are both written from the grid, with code 1 (scanner).
+    The geometry fields are those of `source` bit for bit where it is a sound `NiftiSource`; else sform and
+    qform are both written from the grid, with code 1 (scanner).
     """
     if isinstance(source, NiftiSource) and source.is_stored:
         header = source.header.copy()
@@ -225,7 +231,8 @@ def _open(path: Path, source: ByteSource) -> _Opened:
     bitpix = int(header["bitpix"])
     if bitpix not in (0, 8 * dtype.itemsize):
         warnings.append(
-            f"The header says {bitpix} bits a voxel, but its data type has {8 * dtype.itemsize}; the type counts."
+            f"The header says {bitpix} bits a voxel, but its data type has {8 * dtype.itemsize}; the type "
+            f"counts."
         )
     return _Opened(header, shape, dtype, offset, data_path, [content for _, content in blocks], warnings)
 
@@ -289,7 +296,8 @@ def _offset(header: Any, header_size: int, path: Path) -> int:
     value = float(header["vox_offset"])
     if not np.isfinite(value) or value != int(value) or not 0 <= value <= _LARGEST_VOX_OFFSET:
         raise ImageError(
-            f"{path.name} says that its voxels begin at byte {value:g}; its header is damaged, export it again."
+            f"{path.name} says that its voxels begin at byte {value:g}; its header is damaged, export it "
+            f"again."
         )
     # writers that leave 0 in a single file mean "right after the header and its four extension bytes"
     return int(value) if header_size == 0 or value >= header_size else header_size + 4
@@ -299,7 +307,8 @@ def _refuse_cifti(path: Path, header: Any, blocks: list[tuple[int, bytes]]) -> N
     intent = 0 if isinstance(header, nib.Spm2AnalyzeHeader) else int(header["intent_code"])
     if intent in _CIFTI_INTENTS or any(code == _CIFTI_EXTENSION for code, _ in blocks):
         raise ImageError(
-            f"{path.name} is a CIFTI file, not a voxel image: it holds values of brain surfaces or a connectivity "
+            f"{path.name} is a CIFTI file, not a voxel image: it holds values of brain surfaces or a "
+            f"connectivity "
             "matrix; open the scan itself."
         )
 
@@ -324,7 +333,8 @@ def _read_array(opened: _Opened, source: ByteSource, time: int | None) -> tuple[
     name, count = source.path.name, opened.n_times
     if time is not None and not 0 <= time < count:
         raise ImageError(
-            f"{name} holds {count} volume{'s' * (count > 1)}; time {time} does not exist, give 0 to {count - 1}."
+            f"{name} holds {count} volume{'s' * (count > 1)}; time {time} does not exist, give 0 to "
+            f"{count - 1}."
         )
     n_voxels = int(np.prod(opened.shape_ijk, dtype=object))
     n_bytes = n_voxels * opened.dtype.itemsize
@@ -358,7 +368,7 @@ def _scaled(array: npt.NDArray[Any], header: Any, path: Path) -> npt.NDArray[Any
         )
     if (slope, inter) == (1.0, 0.0):
         return array
-    scaled = array.astype(np.float64 if array.dtype == np.float64 else np.float32)
+    scaled: npt.NDArray[Any] = array.astype(np.float64 if array.dtype == np.float64 else np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled *= scaled.dtype.type(slope)
         scaled += scaled.dtype.type(inter)
@@ -366,7 +376,9 @@ def _scaled(array: npt.NDArray[Any], header: Any, path: Path) -> npt.NDArray[Any
 
 
 def _scale_factor(header: Any, key: str) -> float | None:
-    """Slope or intercept; None where the header has no such field or holds NaN, which nibabel takes for unset."""
+    """Slope or intercept; None where the header has no such field or holds NaN, which nibabel takes for
+    unset.
+    """
     try:
         value = float(header[key])
     except (KeyError, ValueError):

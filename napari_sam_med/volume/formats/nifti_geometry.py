@@ -55,7 +55,8 @@ def choose_affine(header: Any, shape_ijk: tuple[int, int, int]) -> tuple[FloatAr
             apart = Grid(sform, shape_ijk).distance_mm(Grid(qform, shape_ijk))
             if apart > 0.01 * float(np.linalg.norm(sform[:3, :3], axis=0).min()):
                 warnings.append(
-                    f"sform and qform place voxels up to {apart:.2f} mm apart; the sform is used, other programs "
+                    f"sform and qform place voxels up to {apart:.2f} mm apart; the sform is used, other "
+                    f"programs "
                     "may take the qform."
                 )
         return sform, True, warnings
@@ -88,7 +89,8 @@ def geometry_warnings(affine: FloatArray) -> list[str]:
     if shear <= 1e-5:
         return []
     return [
-        f"The voxel axes are not at right angles (shear {shear:.2g}, {np.degrees(np.arcsin(min(shear, 1))):.2g} "
+        f"The voxel axes are not at right angles (shear {shear:.2g}, "
+        f"{np.degrees(np.arcsin(min(shear, 1))):.2g} "
         "degrees; a gantry tilt?): the slices are shown straight, and the exact geometry is kept on export."
     ]
 

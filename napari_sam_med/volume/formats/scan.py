@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,3 +39,7 @@ class Scan:
     n_times: int = 1
     warnings: tuple[str, ...] = ()
     organs: OrganTable | None = None
+
+    def with_warnings(self, warnings: tuple[str, ...]) -> Scan:
+        """Copy with warnings put before its own."""
+        return replace(self, warnings=(*warnings, *self.warnings))

@@ -1,0 +1,302 @@
+"""NRRD, Slicer's .seg.nrrd and MetaImage (MHA) in and out, through SimpleITK, which raises on truncated
+ones.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk  # noqa: N813  # the name that its own manual uses
+from scipy import ndimage
+
+from napari_sam_med.errors import ExportError, ImageError
+from napari_sam_med.volume.formats.byte_source import GZIP_EXPANSION, refuse_beyond_memory
+from napari_sam_med.volume.formats.nifti_geometry import geometry_warnings, is_usable
+from napari_sam_med.volume.formats.scan import Scan
+from napari_sam_med.volume.grid import Grid
+from napari_sam_med.volume.organs import MAX_CLASS_ID, Organ, OrganTable, default_color
+from napari_sam_med.volume.orientation import AS_STORED
+
+__all__ = ["n_times", "organs_of_metadata", "read", "write"]
+
+FloatArray = npt.NDArray[np.float64]
+_RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_COLOUR_KINDS = ("RGB-color", "RGBA-color", "HSV-color", "XYZ-color", "complex")
+_SEGMENT_KEY = re.compile(r"Segment(\d+)_LabelValue")
+# what 3D Slicer itself writes for a segment of no particular kind
+_TAGS = (
+    "Segmentation.Status:completed|TerminologyEntry:Segmentation category and type - 3D Slicer General "
+    "Anatomy "
+    "list~SCT^123037004^Anatomical Structure~SCT^{code}^{name}~^^~Anatomic codes - DICOM master list~^^~^^|"
+)
+# SNOMED CT codes of Slicer's own list for the organs that this package names; else "Organ"
+_SNOMED = {
+    "spleen": "78961009",
+    "right kidney": "9846003",
+    "left kidney": "18639004",
+    "gallbladder": "28231008",
+    "esophagus": "32849002",
+    "liver": "10200004",
+    "stomach": "69695003",
+    "aorta": "15825003",
+    "inferior vena cava": "64131007",
+    "pancreas": "15776009",
+    "right adrenal": "29392005",
+    "left adrenal": "38360000",
+}
+
+
+def n_times(path: Path) -> int:
+    """Number of three-dimensional volumes in a file; reads the header only."""
+    return _count(_information(path)[0])
+
+
+def read(path: Path, time: int | None = None) -> Scan:
+    """One volume of an NRRD or MetaImage file.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nrrd``, ``.nhdr``, ``.seg.nrrd``, ``.mha`` or ``.mhd``.
+    time : int, optional
+        Which volume of a file that holds several; the first, with a warning, when left out.
+
+    Raises
+    ------
+    ImageError
+        If the file is truncated, damaged, of colours, or has no sensible geometry.
+    """
+    reader, warnings = _information(path)
+    metadata = {key: _text(reader.GetMetaData(key)) for key in reader.GetMetaDataKeys()}
+    kind = metadata.get("NRRD_kinds[pixel]", "")
+    if kind in _COLOUR_KINDS or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
+        raise ImageError(
+            f"{path.name} holds {kind or 'complex numbers'}: scans have one number a voxel; convert it to "
+            f"grey."
+        )
+    count = _count(reader)
+    if time is not None and not 0 <= time < count:
+        raise ImageError(
+            f"{path.name} holds {count} volumes; time {time} does not exist, give 0 to {count - 1}."
+        )
+    if count > 1 and time is None:
+        warnings.append(f"{path.name} holds {count} volumes; the first is used.")
+    _check_gzip(path)
+    try:
+        image = reader.Execute()
+    except (RuntimeError, MemoryError) as error:
+        raise ImageError(
+            f"{path.name} cannot be read ({_reason(error)}); copy or export it again."
+        ) from error
+    affine = _affine(image)
+    if not is_usable(affine):
+        raise ImageError(
+            f"The geometry of {path.name} is damaged (not finite, or no sensible voxel size); export it "
+            f"again."
+        )
+    warnings += geometry_warnings(affine)
+    array_ijk = AS_STORED.from_canonical(_one_volume(image, time or 0))
+    return Scan(array_ijk, affine, None, count, tuple(warnings), organs_of_metadata(metadata))
+
+
+def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTable) -> None:
+    """Write a label array (i, j, k) of uint8 or uint16, gzipped; segments go into a name that ends in
+    .seg.nrrd.
+
+    Raises
+    ------
+    ExportError
+        If the file cannot be written, or is a .seg.nrrd of a single voxel, which Slicer takes for an empty
+        one.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(AS_STORED.to_canonical(array_ijk)))
+    lps = _RAS_FROM_LPS @ grid.affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    if path.name.endswith(".seg.nrrd"):
+        if array_ijk.size == 1:
+            raise ExportError(
+                "A .seg.nrrd of a single voxel means an empty segmentation to 3D Slicer; write .nrrd or "
+                ".nii.gz."
+            )
+        for key, value in _segment_metadata(array_ijk, organs).items():
+            image.SetMetaData(key, value)
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise ExportError(f"SimpleITK could not write the labels ({_reason(error)}).") from error
+
+
+def organs_of_metadata(metadata: Mapping[str, str]) -> OrganTable | None:
+    """Names and colours of Slicer's ``SegmentN_`` keys; None where there are none.
+
+    Of segments that share a label value (they lie in layers that overlap) the first gives the name.
+    """
+    organs: dict[int, Organ] = {}
+    for key, value in sorted(metadata.items()):
+        match = _SEGMENT_KEY.fullmatch(key)
+        if match is None or not value.strip().isdigit():
+            continue
+        prefix, class_id = f"Segment{match[1]}_", int(value)
+        if class_id in organs or not 1 <= class_id <= MAX_CLASS_ID:
+            continue
+        name = metadata.get(f"{prefix}Name") or metadata.get(f"{prefix}ID") or f"label {class_id}"
+        organs[class_id] = Organ(class_id, name, _color(metadata.get(f"{prefix}Color", ""), class_id))
+    return OrganTable(organs.values()) if organs else None
+
+
+def _information(path: Path) -> tuple[Any, list[str]]:
+    """A reader that has parsed the header, and warnings; sizes are checked before anything is allocated."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("MetaImageIO" if path.name.lower().endswith((".mha", ".mhd")) else "NrrdImageIO")
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ImageError(
+            f"{path.name} cannot be read ({_reason(error)}); copy or export it again."
+        ) from error
+    size = reader.GetSize()
+    if not size or min(size) < 1:
+        raise ImageError(f"{path.name} has an impossible shape: {size}; export it again.")
+    with path.open("rb") as stream:
+        header = stream.read(65536)
+    n_bytes = int(
+        np.prod([*size, reader.GetNumberOfComponents()], dtype=object)
+    )  # a byte a voxel, at the least
+    if n_bytes > path.stat().st_size * GZIP_EXPANSION and not _is_unbounded(path, header):
+        raise ImageError(
+            f"{path.name} is truncated: its header announces {size} voxels, but the file holds "
+            f"{path.stat().st_size} bytes; copy or download it again."
+        )
+    refuse_beyond_memory(path, n_bytes, f"{size} voxels")
+    return reader, _orientation_warnings(path, header)
+
+
+def _is_unbounded(path: Path, header: bytes) -> bool:
+    """Whether the voxels lie in another file or are packed by bzip2, which has no largest ratio to check."""
+    return path.name.lower().endswith((".nhdr", ".mhd")) or b"bz" in header[:4096]
+
+
+def _orientation_warnings(path: Path, header: bytes) -> list[str]:
+    """A line where the header does not say how the axes lie; ITK then takes them for left, posterior,
+    superior.
+    """
+    if header[:4] == b"NRRD":
+        text = header.split(b"\n\n", 1)[0]
+        if b"\nspace directions:" in text and b"\nspace:" in text:
+            return []
+    elif any(key in header for key in (b"TransformMatrix", b"Orientation", b"Rotation")):
+        return []
+    return [
+        f"{path.name} has no orientation: its axes are taken to run to left, posterior, superior; check "
+        f"left and right."
+    ]
+
+
+def _check_gzip(path: Path) -> None:
+    """Read a gzipped NRRD once for its CRC, which ITK does not check."""
+    with path.open("rb") as stream:
+        header = stream.read(1 << 20)
+        end = min((at for at in (header.find(b"\n\n"), header.find(b"\r\n\r\n")) if at >= 0), default=-1)
+        if (
+            header[:4] != b"NRRD"
+            or end < 0
+            or not re.search(rb"\nencoding:\s*(gz|gzip)\s*[\r\n]", header[: end + 2])
+        ):
+            return
+        if b"\ndata file:" in header[:end].lower() or b"\ndatafile:" in header[:end].lower():
+            return
+        stream.seek(end + (4 if header[end : end + 1] == b"\r" else 2))
+        try:
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                while unpacked.read(1 << 20):
+                    pass
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ImageError(
+                f"{path.name} is truncated or damaged: its gzip stream does not check out ({error}); "
+                "copy or download it again."
+            ) from error
+
+
+def _count(reader: Any) -> int:
+    return int(np.prod([1, reader.GetNumberOfComponents(), *reader.GetSize()[3:]], dtype=object))
+
+
+def _one_volume(image: Any, time: int) -> npt.NDArray[Any]:
+    """Voxels (k, j, i) of one volume; components of a vector image and further axes count as volumes."""
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)
+    elif image.GetDimension() == 2:
+        array = array[None]
+    array = array.reshape(-1, *array.shape[-3:])[time]
+    return np.ascontiguousarray(array)
+
+
+def _affine(image: Any) -> FloatArray:
+    """Voxel (i, j, k) to RAS mm of an ITK image of two or more axes."""
+    n = min(image.GetDimension(), 3)
+    full = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(full, full)[:n, :n]
+    lps = np.eye(4)
+    lps[:n, :n] = direction * np.array(image.GetSpacing())[:n]
+    lps[:n, 3] = image.GetOrigin()[:n]
+    return np.asarray(_RAS_FROM_LPS @ lps)
+
+
+def _segment_metadata(array_ijk: npt.NDArray[Any], organs: OrganTable) -> dict[str, str]:
+    boxes = ndimage.find_objects(array_ijk)
+    metadata = {
+        "Segmentation_SourceRepresentation": "Binary labelmap",
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    for number, organ in enumerate(organs.values()):
+        box = boxes[organ.class_id - 1] if organ.class_id <= len(boxes) else None
+        extent = (
+            "0 -1 0 -1 0 -1" if box is None else " ".join(f"{side.start} {side.stop - 1}" for side in box)
+        )
+        tag_name = re.sub(r"[|~^&\n]", " ", organ.name)
+        rows = {
+            "ID": f"Segment_{organ.class_id}",
+            "Name": organ.name,
+            "NameAutoGenerated": "0",
+            "Color": " ".join(f"{value:.6g}" for value in organ.color),
+            "ColorAutoGenerated": "0",
+            "LabelValue": str(organ.class_id),
+            "Layer": "0",
+            "Extent": extent,
+            "Tags": _TAGS.format(code=_SNOMED.get(organ.name, "113343008"), name=tag_name),
+        }
+        metadata |= {f"Segment{number}_{key}": value for key, value in rows.items()}
+    return metadata
+
+
+def _color(text: str, class_id: int) -> tuple[float, float, float]:
+    try:
+        red, green, blue = (min(max(float(part), 0.0), 1.0) for part in text.split())
+    except ValueError:
+        return default_color(class_id)
+    return red, green, blue
+
+
+def _text(value: str) -> str:
+    """SimpleITK hands over bytes that are no UTF-8 as surrogates; old Slicer files are Latin-1."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of ITK's multi-line messages, which is the one that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

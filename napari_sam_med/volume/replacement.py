@@ -1,0 +1,101 @@
+"""A new file that takes the place of another one at once or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["Replacement", "sweep_orphans"]
+
+_ORPHAN = re.compile(r"\.sam-med-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.partial(\.[a-z.]+)?")
+# Windows: access denied, shared by another process (a virus scanner, an indexer); gone after a moment
+_BUSY_ON_WINDOWS = (5, 32, 33)
+_RETRIES = 6
+
+
+class Replacement:
+    """Context that holds a temporary file in the folder of `target` and removes it unless it was put in
+    place.
+
+    Parameters
+    ----------
+    target : Path
+        File to make or replace.
+    ending : str
+        File name ending, such as ``.nii.gz``, that the temporary file needs for its writer.
+    """
+
+    def __init__(self, target: Path, ending: str) -> None:
+        self.target = target
+        token = secrets.token_hex(4)
+        self.temporary = target.with_name(f".sam-med-{_host()}-{os.getpid()}-{token}.partial{ending}")
+
+    def __enter__(self) -> Replacement:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+    def flush_to_disk(self) -> None:
+        """Wait until the temporary file is on the disk, so that a power cut cannot leave an empty one in
+        place.
+        """
+        with self.temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+    def put_in_place(self) -> None:
+        """Replace the target; both names are of one folder, so this is atomic."""
+        for attempt in range(_RETRIES):
+            try:
+                os.replace(self.temporary, self.target)
+                break
+            except OSError as error:
+                if getattr(error, "winerror", None) not in _BUSY_ON_WINDOWS or attempt == _RETRIES - 1:
+                    raise
+                time.sleep(0.05 * 2**attempt)
+        _sync_folder(self.target.parent)
+
+
+def sweep_orphans(folder: Path) -> None:
+    """Remove temporary files that a killed export of ours on this machine left in a folder."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".sam-med-*.partial*"):
+            match = _ORPHAN.fullmatch(path.name)
+            if match and match[1] == _host() and not _is_alive(int(match[2])):
+                path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # signal 0 would end the process there; a leftover is the smaller harm
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself durable; Windows and some network folders cannot, and need not, do it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
