@@ -99,8 +99,8 @@ def logits_of_mask(
     Networks expect logits that fade across the border, not a step; the distance in grid pixels, limited to
     +-8, has that shape. The part of the padded square that lies outside the image stays strongly negative.
     """
-    side = predictor.mask_input_size
-    scale = side / predictor.input_size
+    side = predictor.network.mask_input_size
+    scale = side / predictor.network.input_size
     left, top, right, bottom = embedding.crop_xyxy or (0, 0, mask.shape[1], mask.shape[0])
     crop = mask[int(top) : int(bottom), int(left) : int(right)]
     height = max(1, round(embedding.input_size[0] * scale))

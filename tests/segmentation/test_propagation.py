@@ -18,8 +18,7 @@ class ThresholdPredictor:
     """Answers with the bright pixels inside the box, so that the right mask is known."""
 
     accepts = frozenset({"point", "box", "mask"})
-    input_size = 64
-    mask_input_size = 32
+    network = SimpleNamespace(input_size=64, mask_input_size=32)
 
     def __init__(self):
         self.prompts = []

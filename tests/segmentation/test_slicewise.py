@@ -1,0 +1,111 @@
+"""A slice to the network and back, with the bundled model."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_sam_med import Prompts, SliceView, Volume, load_predictor
+from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.segmentation.slicewise import (
+    box_of_mask,
+    embed_slice,
+    logits_of_mask,
+    predict_slice,
+    prompts_for_model,
+)
+from napari_sam_med.volume.grid import Grid
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return load_predictor("nano", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def ball():
+    """A bright ball of radius 16 mm in a dark box, 4 mm slices of 1 mm pixels."""
+    z, y, x = np.mgrid[:12, :80, :96]
+    distance = np.sqrt(((z - 6) * 4.0) ** 2 + (y - 40.0) ** 2 + (x - 50.0) ** 2)
+    data = np.where(distance < 16, 150, -50).astype(np.int16)
+    return Volume(data, Grid.from_zyx(data.shape, (4.0, 1.0, 1.0)))
+
+
+@given(st.integers(0, 19), st.integers(0, 19), st.integers(1, 12), st.integers(1, 12))
+def test_box_of_mask_is_tangent(top, left, height, width):
+    mask = np.zeros((32, 32), dtype=bool)
+    mask[top : top + height, left : left + width] = True
+    assert box_of_mask(mask) == (left, top, left + width - 1, top + height - 1)
+
+
+@given(st.integers(0, 31), st.integers(0, 31), st.floats(0, 0.5), st.floats(0, 5))
+def test_widened_box_holds_the_tight_one_and_stays_inside(row, column, margin, least):
+    mask = np.zeros((32, 32), dtype=bool)
+    mask[row, column] = mask[16, 16] = True
+    x0, y0, x1, y1 = box_of_mask(mask)
+    wide = box_of_mask(mask, margin, least)
+    assert 0 <= wide[0] <= x0 <= x1 <= wide[2] <= 31
+    assert 0 <= wide[1] <= y0 <= y1 <= wide[3] <= 31
+    assert wide[0] == 0 or x0 - wide[0] >= least - 1e-6
+
+
+def test_predicts_a_slice_in_its_own_pixels(nano, ball):
+    view = SliceView("axial", 6)
+    prediction = predict_slice(ball, view, Prompts.from_box((34, 24, 66, 56)), nano, window=(-100, 200))
+    truth = view.extract(ball.data) > 0
+    assert prediction.best_mask.shape == (80, 96)
+    overlap = np.count_nonzero(prediction.best_mask & truth) / np.count_nonzero(prediction.best_mask | truth)
+    assert overlap > 0.8
+
+
+def test_store_answers_the_second_time(nano, ball):
+    store = EmbeddingStore(None, memory_bytes=2**26)
+    calls = []
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(nano, name)
+
+        def embed(self, *args, **kwargs):
+            calls.append(args)
+            return nano.embed(*args, **kwargs)
+
+    for window in ((-100.0, 200.0), (-100.0, 200.0), (0.0, 100.0)):
+        embed_slice(ball, SliceView("axial", 6), Counting(), window=window, store=store)
+    assert len(calls) == 2, "the same window is answered from the store, another one is not"
+
+
+def test_logits_of_a_drawn_mask_follow_its_outline(nano, ball):
+    view = SliceView("coronal", 40)
+    mask = view.extract(ball.data) > 0
+    embedding = embed_slice(ball, view, nano, window=(-100, 200))
+    logits = logits_of_mask(mask, embedding, nano)
+    side = nano.network.mask_input_size
+    assert logits.shape == (side, side)
+    height, width = (round(n * side / nano.network.input_size) for n in embedding.input_size)
+    share = (logits[:height, :width] > 0).mean()
+    assert share == pytest.approx(mask.mean(), rel=0.15)
+    assert (logits[height:] < 0).all()
+    assert (logits[:, width:] < 0).all()
+    assert np.abs(logits).max() <= 8
+
+
+def test_a_drawn_mask_as_prompt_gives_about_that_mask(nano, ball):
+    view = SliceView("axial", 6)
+    mask = view.extract(ball.data) > 0
+    embedding = embed_slice(ball, view, nano, window=(-100, 200))
+    prompts = Prompts(box_xyxy=box_of_mask(mask), mask_input=logits_of_mask(mask, embedding, nano))
+    found = nano.predict(embedding, prompts).best_mask
+    assert np.count_nonzero(found & mask) / np.count_nonzero(found | mask) > 0.8
+
+
+def test_the_mask_is_left_out_for_a_model_that_does_not_take_it():
+    prompts = Prompts(box_xyxy=(1, 2, 3, 4), mask_input=np.zeros((8, 8)))
+    boxes_only = SimpleNamespace(accepts=frozenset({"box"}))
+    everything = SimpleNamespace(accepts=frozenset({"box", "point", "mask"}))
+    assert prompts_for_model(prompts, boxes_only).kinds == {"box"}
+    assert prompts_for_model(prompts, everything) is prompts
