@@ -114,9 +114,7 @@ def demo(
 
 @app.command()
 def segment(
-    volume: Annotated[
-        Path, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD, MHA, or a DICOM folder.")
-    ],
+    volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD or MetaImage.")],
     prompts: Annotated[Path, typer.Option("--prompts", "-p", metavar="P.json", help="Prompts file (JSON).")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="LABELS", help="Labels to write.")],
     propagate: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_sam_med.cli.console import print_json, show_table, warn
-from napari_sam_med.cli.outputs import check_input, check_output
+from napari_sam_med.cli.outputs import check_input, check_label_output
 
 __all__ = ["run_convert"]
 
@@ -15,7 +15,7 @@ def run_convert(labels_path: Path, output: Path, reference: Path | None, *, as_j
     check_input(labels_path, "label file")
     if reference is not None:
         check_input(reference, "reference volume")
-    check_output(output, (labels_path, reference))
+    check_label_output(output, (labels_path, reference))
     from napari_sam_med.volume.reading import read_labels, read_volume
     from napari_sam_med.volume.writing import write_labels
 

@@ -10,6 +10,7 @@ from napari_sam_med.cli.segment import Outcome, SegmentRequest, segment_file, sh
 from napari_sam_med.cli.viewer import has_display, open_in_napari
 from napari_sam_med.errors import ExportError
 from napari_sam_med.sample_data import sample_labels, sample_prompts, sample_volume
+from napari_sam_med.volume.replacement import Replacement
 
 __all__ = ["run_demo"]
 
@@ -61,11 +62,22 @@ def _compare_and_draw(outcome: Outcome, output: Path) -> list[Path]:
     notes = {entry["label"]: _note(entry) for entry in outcome.report["objects"]}
     paths = []
     for plane, picture in draw_views(outcome.volume, labels, notes=notes).items():
-        paths.append(output / f"{plane}.png")
-        picture.save(paths[-1])
+        paths.append(_save(picture, output / f"{plane}.png"))
     outcome.report["pictures"] = [str(path) for path in paths]
     write_json(output / "report.json", outcome.report)
     return paths
+
+
+def _save(picture: Any, path: Path) -> Path:
+    try:
+        with Replacement(path, ".png") as file:
+            picture.save(file.temporary)
+            file.put_in_place()
+    except OSError as error:
+        raise ExportError(
+            f"{path} could not be written: {error.strerror or error}; free some space."
+        ) from error
+    return path
 
 
 def _note(entry: dict[str, Any]) -> str:

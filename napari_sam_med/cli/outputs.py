@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from napari_sam_med.errors import ExportError, ImageError
+from napari_sam_med.volume.writing import LABEL_ENDINGS
 
-__all__ = ["check_input", "check_output"]
+__all__ = ["check_input", "check_label_output", "check_output"]
 
 
 def check_input(path: Path, what: str) -> None:
@@ -20,6 +21,21 @@ def check_input(path: Path, what: str) -> None:
     """
     if not path.exists():
         raise ImageError(f"There is no {what} {path}; check the path.")
+
+
+def check_label_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
+    """Refuse a label file of another format, or one that `check_output` refuses.
+
+    Raises
+    ------
+    ExportError
+        With the reason and the way out.
+    """
+    if not path.name.lower().endswith(LABEL_ENDINGS):
+        raise ExportError(
+            f"{path}: labels are written as {', '.join(LABEL_ENDINGS)}; give a name that ends so."
+        )
+    check_output(path, inputs)
 
 
 def check_output(path: Path, inputs: tuple[Path | None, ...]) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.cli.console import print_json, progress_bar, show_table, warn
-from napari_sam_med.cli.outputs import check_input, check_output
+from napari_sam_med.cli.outputs import check_input, check_label_output, check_output
+from napari_sam_med.errors import ExportError
+from napari_sam_med.volume.formats.sidecar import path_beside
 
 if TYPE_CHECKING:
     from napari_sam_med.segmentation.from_prompts import Segmentation
@@ -75,9 +77,12 @@ def segment_file(request: SegmentRequest) -> Outcome:
     """Read, segment and write the labels; the report is returned, not written."""
     check_input(request.volume, "volume")
     check_input(request.prompts, "prompts file")
-    for path in (request.output, request.report):
-        if path is not None:
-            check_output(path, (request.volume, request.prompts))
+    inputs = (request.volume, request.prompts)
+    check_label_output(request.output, inputs)
+    if request.report is not None:
+        check_output(request.report, inputs)
+        if request.report.absolute() in (request.output.absolute(), path_beside(request.output.absolute())):
+            raise ExportError(f"{request.report} is written for the labels; give the report another name.")
     from napari_sam_med.segmentation.prompts_file import read_prompts
     from napari_sam_med.volume.intensity import resolve_window
     from napari_sam_med.volume.reading import read_volume

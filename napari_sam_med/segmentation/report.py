@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from napari_sam_med.errors import ExportError
 from napari_sam_med.segmentation.object_masks import FoundSlice, ObjectMasks, planes_of
 from napari_sam_med.segmentation.prompts_file import PromptObject
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.replacement import Replacement
 from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["RunFacts", "add_truth", "dice", "report_of", "write_json"]
@@ -200,27 +200,14 @@ def write_json(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Pat
     """
     path = Path(path)
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with Replacement(path, ".json") as file:
+            file.temporary.write_text(text, encoding="utf-8")
+            file.flush_to_disk()
+            file.put_in_place()
     except OSError as error:
         raise ExportError(
             f"{path} could not be written: {error.strerror or error}; what was there before is intact. "
             "Choose a folder that exists, is writable and has space."
         ) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
     return path
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

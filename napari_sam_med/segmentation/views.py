@@ -53,7 +53,7 @@ class _Scale:
 
 
 def best_view(labels: LabelVolume, plane: Plane) -> SliceView:
-    """The slice that shows most organs, and of those the one with most of each; the middle one when all are empty."""
+    """The slice that shows most organs, and most of each; the middle one when all are empty."""
     axis = PLANES.index(plane)
     n_slices = labels.shape[axis]
     scores = np.zeros(n_slices)
