@@ -105,7 +105,8 @@ def batch_of(
     if first.mask_input is not None:
         grids = np.stack([p.mask_input for p in prompts if p.mask_input is not None])
         masks = _tensor(grids[:, None], device)
-    return PromptBatch(points, labels, boxes, masks)
+    scale = (fit.resized_size[1] / fit.image_size[1], fit.resized_size[0] / fit.image_size[0])
+    return PromptBatch(points, labels, boxes, masks, scale)
 
 
 def _tensor(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:

@@ -42,12 +42,15 @@ class PromptBatch:
         In pixels of the padded input square.
     mask_inputs : tensor (P, 1, h, w) or None
         Logits on the grid of `Architecture.mask_input_size`.
+    scale_xy : (float, float)
+        Pixels of the square per pixel of the slice, for networks that place the edges of pixels exactly.
     """
 
     points_xy: torch.Tensor | None = None
     point_labels: torch.Tensor | None = None
     boxes_xyxy: torch.Tensor | None = None
     mask_inputs: torch.Tensor | None = None
+    scale_xy: tuple[float, float] = (1.0, 1.0)
 
 
 class Architecture(Protocol):

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 INPUT_SIZE = 256
-CELLS = 64
+CELLS = 48
 """Cells along a side of the region's grid."""
 N_MAPS = 14
 """Channels of `cell_maps`."""
@@ -71,6 +71,9 @@ class RegionPrompts(NamedTuple):
     @classmethod
     def from_batch(cls, batch: PromptBatch) -> RegionPrompts:
         """Prompts of one structure as the predictor hands them."""
+        # The predictor scales pixel indices (Meta's convention); here pixel centres lie at integers and a box
+        # reaches to the outer edges of its corner pixels, which matters when a small scan is enlarged 4 times.
+        scale = torch.tensor(batch.scale_xy)
         given = [t for t in (batch.boxes_xyxy, batch.points_xy, batch.mask_inputs) if t is not None]
         if not given:
             raise ValueError("A prompt batch needs points, boxes or mask inputs.")
@@ -81,10 +84,14 @@ class RegionPrompts(NamedTuple):
             points = torch.zeros(n, 0, 2, device=device)
         if labels is None:
             labels = torch.ones(points.shape[:2], device=device)
+        scale = scale.to(device)
+        points = points.float() + (scale - 1) / 2
+        if boxes is not None:
+            boxes = torch.cat([boxes[:, :2].float(), boxes[:, 2:].float() + scale - 1], 1)
         return cls(
-            boxes=torch.zeros(n, 4, device=device) if boxes is None else boxes.float(),
+            boxes=torch.zeros(n, 4, device=device) if boxes is None else boxes,
             has_box=torch.full((n,), boxes is not None, device=device),
-            points=points.float(),
+            points=points,
             labels=labels.float(),
             masks=None if batch.mask_inputs is None else batch.mask_inputs[:, 0].float(),
             has_mask=torch.full((n,), batch.mask_inputs is not None, device=device),

@@ -1,0 +1,243 @@
+"""Label maps of invented bodies: many parts, and objects that are sets of parts.
+
+An object is rarely one homogeneous patch. A heart is a wall around a cavity with papillary muscles, a bone is cortex
+and marrow, a stomach holds fluid and gas, a tumour has a core, a rim and oedema. Each composite here offers several
+targets (all of it, its hole, its ring), so that the network has to find out which one a prompt means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam_med.training.synthetic.shapes import OUTLINES, Field, smooth_noise
+
+__all__ = ["SIZE", "Scene", "draw_scene"]
+
+SIZE = 256
+_MAX_PARTS = 250
+_Bool = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Scene:
+    """A label map and what can be asked of it.
+
+    Attributes
+    ----------
+    parts : array (SIZE, SIZE) uint8
+        Part number of each pixel; 0 is air or background.
+    group : list of int
+        For each part, the composite that it belongs to (parts of one group may look alike).
+    twin : list of int
+        For each part, the part whose colour it shares (itself as a rule).
+    objects : list of tuple (parts, weight)
+        Targets: the parts of each, and how often it is to be asked for.
+    """
+
+    parts: npt.NDArray[np.uint8]
+    group: list[int] = field(default_factory=lambda: [0])
+    twin: list[int] = field(default_factory=lambda: [0])
+    objects: list[tuple[tuple[int, ...], float]] = field(default_factory=list)
+
+    def add_part(self, mask: _Bool, group: int, twin: int | None = None) -> int:
+        """Paint a new part and return its number."""
+        number = len(self.group)
+        if number > _MAX_PARTS:
+            return _MAX_PARTS
+        self.group.append(group)
+        self.twin.append(number if twin is None else twin)
+        self.parts[mask] = number
+        return number
+
+    def lookup(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+        """Membership (n, 256) of parts in objects, and the objects' weights (n,)."""
+        table = np.zeros((len(self.objects), 256), dtype=np.bool_)
+        for row, (parts, _) in zip(table, self.objects, strict=True):
+            row[list(parts)] = True
+        return table, np.array([weight for _, weight in self.objects], dtype=np.float32)
+
+
+def draw_scene(seed: int) -> Scene:
+    """Scene of this seed; the same seed gives the same scene."""
+    rng = np.random.default_rng([seed, 20251])
+    scene = Scene(np.zeros((SIZE, SIZE), dtype=np.uint8))
+    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    for amplitude, scale in ((rng.uniform(0, 8), 64), (rng.uniform(0, 2.5), 20)):
+        x = x + amplitude * smooth_noise(rng, SIZE, scale)
+        y = y + amplitude * smooth_noise(rng, SIZE, scale)
+    inside = _draw_background(rng, scene, x, y)
+    n = rng.integers(7, 20)
+    sizes = np.exp(rng.uniform(np.log(5.0), np.log(66.0), n))
+    order = np.argsort(-sizes * np.exp(rng.normal(0, 0.5, n)))
+    rows, columns = np.nonzero(inside)
+    for size in sizes[order]:
+        at = rng.integers(len(rows))
+        _draw_composite(rng, scene, x, y, (columns[at], rows[at]), float(size))
+    return scene
+
+
+def _draw_background(rng: np.random.Generator, scene: Scene, x: Field, y: Field) -> _Bool:
+    """Body wall in layers, and a patchwork of tissues inside; returns where composites may lie."""
+    inside = np.ones((SIZE, SIZE), dtype=np.bool_)
+    if rng.random() < 0.6:
+        half = rng.uniform(0.36, 0.62, 2) * SIZE
+        centre = SIZE / 2 + rng.normal(0, 12, 2)
+        p = rng.uniform(2, 3.2)
+        distance = (np.abs((x - centre[0]) / half[0]) ** p + np.abs((y - centre[1]) / half[1]) ** p) ** (1 / p)
+        layers = np.sort(rng.uniform(0.72, 1.0, rng.integers(0, 3)))[::-1]
+        for level in (1.0, *layers):
+            scene.add_part(distance < level, len(scene.group))
+        inside = distance < (layers[-1] if len(layers) else 1.0)
+    kinds = int(rng.integers(1, 9))
+    if kinds > 1:
+        scale = rng.uniform(18, 90)
+        fields = np.stack([smooth_noise(rng, SIZE, scale) for _ in range(kinds)])
+        winner = fields.argmax(0)
+        for kind in range(kinds):
+            part = scene.add_part((winner == kind) & inside, len(scene.group))
+            scene.objects.append(((part,), 0.12))
+    else:
+        scene.add_part(inside, len(scene.group))
+    return inside
+
+
+def _outline(
+    rng: np.random.Generator, x: Field, y: Field, centre: tuple[float, float], size: float
+) -> tuple[Field, Field, Field]:
+    """Depth field of a random outline, and its own coordinates u, v."""
+    ratio = np.exp(rng.uniform(-0.45, 0.45))
+    turn = rng.uniform(0, 2 * np.pi)
+    dx, dy = x - centre[0], y - centre[1]
+    u = (np.cos(turn) * dx + np.sin(turn) * dy) / (size * ratio)
+    v = (-np.sin(turn) * dx + np.cos(turn) * dy) / (size / ratio)
+    names = list(OUTLINES)
+    draw = names[rng.choice(len(names), p=np.array(list(OUTLINES.values())))]
+    return draw(rng, u, v).astype(np.float32), u, v
+
+
+def _draw_composite(
+    rng: np.random.Generator, scene: Scene, x: Field, y: Field, centre: tuple[float, float], size: float
+) -> None:
+    """Draw one object with its inner structure and note what may be asked of it."""
+    reach = int(2.2 * size) + 6
+    left, top = int(max(0, centre[0] - reach)), int(max(0, centre[1] - reach))
+    window = (slice(top, int(centre[1] + reach)), slice(left, int(centre[0] + reach)))
+    whole_parts = scene.parts
+    scene.parts = whole_parts[window]  # a view: painting goes to the whole map
+    depth, u, v = _outline(rng, x[window], y[window], centre, size)
+    group = len(scene.group)
+    kinds = ("plain", "ring", "cavity", "shells", "cortex", "contents", "inclusions", "phases", "halo")
+    shares = np.array([0.24, 0.12, 0.12, 0.07, 0.09, 0.09, 0.12, 0.07, 0.08])
+    if size < 7:
+        shares = np.array([0.6, 0.15, 0, 0, 0.15, 0, 0, 0, 0.1])
+    kind = kinds[rng.choice(len(kinds), p=shares)]
+    _STRUCTURES[kind](rng, scene, depth, (u, v), group)
+    scene.parts = whole_parts
+
+
+def _plain(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    scene.objects.append(((scene.add_part(depth > 0, group),), 1.0))
+
+
+def _hole(rng: np.random.Generator, depth: Field, uv: tuple[Field, Field], low: float, high: float) -> _Bool:
+    """A smaller outline inside: the deeper level of the same field, or a disc a little off the centre."""
+    level = rng.uniform(low, high)
+    if rng.random() < 0.5:
+        return depth > level
+    shift = rng.normal(0, 0.25 * level, 2)
+    radius = np.hypot(uv[0] - shift[0], uv[1] - shift[1])
+    return (radius < 1 - level) & (depth > 0.25 * level)
+
+
+def _ring(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    ring = scene.add_part(depth > 0, group)
+    hole = scene.add_part(_hole(rng, depth, uv, 0.2, 0.6), group + 1000)
+    scene.objects += [((ring,), 0.9), ((hole,), 0.6), ((ring, hole), 0.8)]
+
+
+def _cavity(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    """Wall and cavity, with muscles in the cavity that look like the wall and belong to the cavity."""
+    ring = scene.add_part(depth > 0, group)
+    inner = _hole(rng, depth, uv, 0.15, 0.55)
+    hole = scene.add_part(inner, group + 1000)
+    spots = []
+    for _ in range(rng.integers(1, 5)):
+        angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.6)
+        distance = np.hypot(uv[0] - radius * np.cos(angle), uv[1] - radius * np.sin(angle))
+        spots.append(scene.add_part((distance < rng.uniform(0.06, 0.2)) & inner, group, twin=ring))
+    scene.objects += [((hole, *spots), 1.2), ((ring,), 0.9), ((ring, hole, *spots), 0.6)]
+
+
+def _shells(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    levels = np.sort(rng.uniform(0.12, 0.75, 2))
+    parts = [scene.add_part(depth > level, group + 1000 * k) for k, level in enumerate((0.0, *levels))]
+    scene.objects += [(tuple(parts), 1.0), ((parts[1], parts[2]), 0.5), ((parts[2],), 0.3), ((parts[1],), 0.3)]
+    scene.objects.append(((parts[0],), 0.25))
+
+
+def _cortex(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    cortex = scene.add_part(depth > 0, group)
+    marrow = scene.add_part(depth > rng.uniform(0.06, 0.25), group + 1000)
+    scene.objects += [((cortex, marrow), 1.2), ((marrow,), 0.3)]
+
+
+def _contents(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    """A hollow organ: wall, fluid, and gas or contrast above or below a level."""
+    wall = scene.add_part(depth > 0, group)
+    lumen = depth > rng.uniform(0.04, 0.25)
+    fluid = scene.add_part(lumen, group + 1000)
+    turn = rng.uniform(0, 2 * np.pi)
+    level = np.cos(turn) * uv[0] + np.sin(turn) * uv[1] > rng.uniform(-0.4, 0.4)
+    gas = scene.add_part(lumen & level, group + 2000)
+    scene.objects += [((wall, fluid, gas), 1.4), ((fluid, gas), 0.3), ((gas,), 0.2)]
+
+
+def _inclusions(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    """Vessels or lesions inside an organ: they belong to it."""
+    body = scene.add_part(depth > 0, group)
+    spots: list[int] = []
+    for _ in range(rng.integers(1, 7)):
+        x, y = rng.uniform(-0.7, 0.7, 2)
+        stretch, turn = np.exp(rng.uniform(0, 1.2)), rng.uniform(0, np.pi)
+        a, b = uv[0] - x, uv[1] - y
+        distance = np.hypot(
+            (np.cos(turn) * a + np.sin(turn) * b) / stretch, (np.cos(turn) * b - np.sin(turn) * a) * stretch
+        )
+        spot = (distance < rng.uniform(0.07, 0.28)) & (depth > 0.02)
+        twin = spots[0] if spots and rng.random() < 0.7 else None
+        spots.append(scene.add_part(spot, group + 1000, twin=twin))
+    scene.objects.append(((body, *spots), 1.6))
+    scene.objects += [((spot,), 0.2) for spot in spots]
+
+
+def _phases(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    """Two tissues in folds, as grey and white matter; now and then one of them is asked for."""
+    first = scene.add_part(depth > 0, group)
+    noise = smooth_noise(rng, max(uv[0].shape), rng.uniform(5, 30))[: uv[0].shape[0], : uv[0].shape[1]]
+    second = scene.add_part((noise > rng.uniform(-0.7, 0.9)) & (depth > 0), group + 1000)
+    scene.objects += [((first, second), 1.1), ((second,), 0.3), ((first,), 0.3)]
+
+
+def _halo(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    """A lesion with oedema: an irregular halo, a rim and a core."""
+    noise = smooth_noise(rng, max(uv[0].shape), rng.uniform(8, 30))[: uv[0].shape[0], : uv[0].shape[1]]
+    halo = scene.add_part(depth + rng.uniform(0.1, 0.35) * noise > 0, group)
+    rim = scene.add_part(depth > rng.uniform(0.25, 0.5), group + 1000)
+    core = scene.add_part(depth > rng.uniform(0.55, 0.8), group + 2000)
+    scene.objects += [((halo, rim, core), 0.9), ((rim, core), 0.9), ((core,), 0.3), ((rim,), 0.4), ((halo,), 0.3)]
+
+
+_STRUCTURES = {
+    "plain": _plain,
+    "ring": _ring,
+    "cavity": _cavity,
+    "shells": _shells,
+    "cortex": _cortex,
+    "contents": _contents,
+    "inclusions": _inclusions,
+    "phases": _phases,
+    "halo": _halo,
+}
