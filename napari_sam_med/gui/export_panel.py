@@ -1,0 +1,90 @@
+"""Section 6, Export: labels to a file that lies exactly on the scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import QFileDialog
+
+from napari_sam_med.gui.actions import Actions
+from napari_sam_med.gui.appearance import Section, button, note
+
+__all__ = ["ExportPanel"]
+
+_FILTERS = {
+    ".nii.gz": "NIfTI, compressed (*.nii.gz)",
+    ".nii": "NIfTI (*.nii)",
+    ".seg.nrrd": "3D Slicer segmentation (*.seg.nrrd)",
+    ".nrrd": "NRRD (*.nrrd)",
+    ".mha": "MetaImage (*.mha)",
+}
+_SCAN_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+class ExportPanel(Section):
+    """Write the labels; the folder and the format are remembered."""
+
+    def __init__(self, actions: Actions) -> None:
+        super().__init__(6, "Export")
+        self._actions = actions
+        self.export = button(
+            "Export labels…",
+            "Write all organs to one file on the scan's own grid; it is read again and compared.",
+            self._ask,
+        )
+        self.add(self.export)
+        self.written = note()
+        self.add(self.written)
+        actions.session.events.volume.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self, *_: object) -> None:
+        """Exporting needs a scan."""
+        self.export.setEnabled(self._actions.session.volume is not None)
+
+    def suggested_path(self) -> Path:
+        """Beside the scan, or where the last export went, in the last format."""
+        settings, volume = self._actions.settings, self._actions.session.volume
+        source = None if volume is None else volume.path
+        folder = Path(settings.export_folder) if settings.export_folder else None
+        if folder is None or not folder.is_dir():
+            folder = Path.home() if source is None else source.parent
+        stem = "labels" if volume is None else _stem(volume.name if source is None else source.name)
+        return folder / f"{stem}_labels{settings.export_suffix}"
+
+    def _ask(self) -> None:
+        suffix = self._actions.settings.export_suffix
+        path, chosen = QFileDialog.getSaveFileName(
+            self,
+            "Export labels",
+            str(self.suggested_path()),
+            ";;".join(_FILTERS.values()),
+            _FILTERS.get(suffix, ""),
+        )
+        if path:
+            self.export_to(_with_suffix(Path(path), chosen))
+
+    def export_to(self, path: Path) -> None:
+        """Write to a path and remember its folder and format."""
+        self._actions.export(path, self._on_written)
+
+    def _on_written(self, path: Path) -> None:
+        suffix = next((s for s in _FILTERS if path.name.endswith(s)), ".nii.gz")
+        self._actions.settings.remember(export_folder=str(path.parent), export_suffix=suffix)
+        self.written.setText(f"Written: {path}")
+        self.written.setVisible(True)
+
+
+def _stem(name: str) -> str:
+    for suffix in _SCAN_SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _with_suffix(path: Path, chosen_filter: str) -> Path:
+    """The name as typed where it says a format, else with the suffix of the chosen format."""
+    if any(path.name.lower().endswith(suffix) for suffix in (*_FILTERS, ".dcm")):
+        return path
+    suffix = next((s for s, title in _FILTERS.items() if title == chosen_filter), ".nii.gz")
+    return path.with_name(path.name + suffix)

@@ -1,0 +1,287 @@
+"""The model at the user's side: loads it, answers prompts as they are made, and embeds what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_sam_med.gui.workers import Job, Workers
+from napari_sam_med.progress import Progress
+from napari_sam_med.sam.model_registry import MODELS, is_available
+from napari_sam_med.session import jobs
+from napari_sam_med.session.jobs import LoadedModel, ModelView
+from napari_sam_med.session.session import Preview, Session
+from napari_sam_med.volume.slice_view import SliceView
+
+__all__ = ["LiveModel"]
+
+_AHEAD_MS = 250
+"""Rest on a slice before its neighbours are embedded: whoever scrolls past needs none of them."""
+_REACH = 6
+"""Slices embedded ahead on either side."""
+
+
+class LiveModel(QObject):
+    """One loaded model, the preview of the slice at hand, and embeddings ahead of the user.
+
+    Signals
+    -------
+    status : str
+        What is happening, for people.
+    failed : Exception
+    loaded
+        Another model is ready.
+    """
+
+    status = Signal(str)
+    failed = Signal(object)
+    loaded = Signal()
+
+    def __init__(self, session: Session, workers: Workers, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._workers = workers
+        self._model: LoadedModel | None = None
+        self._loading: Job | None = None
+        self._serving: Job | None = None
+        self._ahead: Job | None = None
+        self._view: SliceView | None = None
+        self._wanted: SliceView | None = None
+        self._waiting: list[Callable[[ModelView], None]] = []
+        self._asked: tuple[Any, ...] | None = None
+        self._is_held = False
+        self._ahead_timer = QTimer(self)
+        self._ahead_timer.setSingleShot(True)
+        self._ahead_timer.setInterval(_AHEAD_MS)
+        self._ahead_timer.timeout.connect(self._embed_ahead)
+        session.events.model.connect(self.reload)
+        session.events.device.connect(self.reload)
+        session.events.window.connect(self._on_window)
+        session.events.objects.connect(self._on_objects)
+        session.events.active_object_id.connect(self._on_objects)
+
+    # loading
+
+    @property
+    def model(self) -> LoadedModel | None:
+        """The model that is loaded, None while there is none."""
+        return self._model
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a model is being loaded."""
+        return self._loading is not None
+
+    @property
+    def accepts(self) -> frozenset[str]:
+        """Kinds of prompt that the chosen model takes."""
+        if self._model is not None:
+            return frozenset(self._model.predictor.record.accepts)
+        record = MODELS.get(self._session.model)
+        return frozenset({"point", "box", "mask"}) if record is None else record.accepts
+
+    @property
+    def can_load(self) -> bool:
+        """Whether the chosen model is here; a download is the user's decision."""
+        return self._session.model not in MODELS or is_available(self._session.model)
+
+    def reload(self, *_: Any) -> None:
+        """Let go of the model and load the chosen one."""
+        self._model = None
+        self._drop(self._loading)
+        self._drop(self._ahead)
+        self._drop(self._serving)
+        self._loading = self._ahead = self._serving = self._asked = None
+        self._session.preview = None
+        if self.can_load:
+            self._load()
+        else:
+            title = MODELS[self._session.model].title
+            self.status.emit(f"{title} is not on this computer yet: press Download.")
+
+    def ensure_loaded(self) -> None:
+        """Load the chosen model unless it is loaded or on its way."""
+        if self._model is None and self._loading is None:
+            self.reload()
+
+    def _load(self) -> None:
+        self._loading = self._workers.start(
+            jobs.load_model(self._session.model, self._session.device),
+            "load model",
+            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
+            returned=self._on_loaded,
+            failed=self._on_load_failed,
+        )
+
+    def _on_loaded(self, model: LoadedModel) -> None:
+        self._model = model
+        self._loading = None
+        self._waiting, waiting = [], self._waiting
+        self.loaded.emit()
+        sight = self._sight()
+        if sight is not None:
+            for use in waiting:
+                use(sight)
+        if not self._serve():
+            self.status.emit("Ready")
+            self._ahead_timer.start()
+
+    def _on_load_failed(self, error: Exception) -> None:
+        self._loading = None
+        self._waiting.clear()
+        self.failed.emit(error)
+
+    def with_model(self, use: Callable[[ModelView], None]) -> None:
+        """Call back with the model looking at the scan: now, or as soon as it is loaded."""
+        sight = self._sight()
+        if sight is not None:
+            use(sight)
+            return
+        self._waiting.append(use)
+        self.ensure_loaded()
+
+    def _sight(self) -> ModelView | None:
+        session = self._session
+        if self._model is None or session.volume is None or session.window is None:
+            return None
+        return ModelView(session.volume, session.window, self._model.predictor, self._model.store)
+
+    # the preview
+
+    def look_at(self, view: SliceView | None) -> None:
+        """The user looks at a slice: its open prompts are answered, its neighbours embedded ahead."""
+        self._view = view
+        preview = self._session.preview
+        if preview is not None and preview.view != view:
+            self._session.preview = None
+        self._drop(self._ahead)
+        self._ahead = None
+        self._ahead_timer.start()
+        self.answer()
+
+    def answer(self) -> None:
+        """Answer the prompts of the active object on the slice at hand, if they are not accepted yet."""
+        self._wanted = self._view if self._has_open_prompts(self._view) else None
+        if self._wanted is None:
+            if self._session.preview is not None:
+                self._session.preview = None
+            return
+        is_shown = self._session.preview is not None or self._serving is not None
+        if is_shown and self._question(self._wanted) == self._asked:
+            self._wanted = None
+            return
+        self._serve()
+
+    def _has_open_prompts(self, view: SliceView | None) -> bool:
+        active = self._session.active_object
+        if view is None or active is None or view not in active.key_slices:
+            return False
+        return active.answered.get(view) != active.key_slices[view]
+
+    def _question(self, view: SliceView) -> tuple[Any, ...]:
+        """What the model is asked: as long as it is the same, there is nothing to compute anew."""
+        active = self._session.active_object
+        prompts = None if active is None else active.key_slices.get(view)
+        return view, prompts, self._session.window, self._session.model, self._session.active_object_id
+
+    def _serve(self) -> bool:
+        """Start on the newest wish; one at a time, since an embedding cannot be interrupted."""
+        if self._wanted is None or self._serving is not None:
+            return self._serving is not None
+        sight = self._sight()
+        if sight is None:
+            if self._session.volume is not None:
+                self.ensure_loaded()
+            return False
+        active = self._session.active_object
+        view, self._wanted = self._wanted, None
+        if active is None or view not in active.key_slices:
+            return False
+        prompts = active.key_slices[view]
+        self._asked = self._question(view)
+        if self._ahead is not None:
+            self._ahead.pause()
+
+        def returned(preview: Preview) -> None:
+            now = self._session.active_object
+            if now is not None and now.key_slices.get(view) == prompts and self._view == view:
+                self._session.preview = preview
+                self.status.emit(f"Predicted quality {preview.quality:.2f}. Enter accepts, Escape clears.")
+
+        job = self._workers.start(
+            jobs.predict_preview(sight, view, prompts),
+            "preview",
+            yielded=self._on_progress,
+            returned=returned,
+            failed=self.failed.emit,
+            finished=lambda: self._on_served(job),
+        )
+        self._serving = job
+        return True
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.status.emit(f"{progress.text}…")
+
+    def _on_served(self, job: Job) -> None:
+        if job is not self._serving:
+            return
+        self._serving = None
+        if not self._serve() and self._ahead is not None and not self._is_held:
+            self._ahead.resume()
+
+    def _on_objects(self, *_: Any) -> None:
+        self.answer()
+
+    def _on_window(self, *_: Any) -> None:
+        """The model sees something else now."""
+        if self._session.preview is not None:
+            self.answer()
+        self._drop(self._ahead)
+        self._ahead = None
+        self._ahead_timer.start()
+
+    # embedding ahead
+
+    def hold(self, held: bool) -> None:
+        """Keep from embedding ahead while a propagation needs the processor."""
+        self._is_held = held
+        if self._ahead is not None:
+            (self._ahead.pause if held else self._ahead.resume)()
+        elif not held:
+            self._ahead_timer.start()
+
+    def _embed_ahead(self) -> None:
+        sight, view = self._sight(), self._view
+        if sight is None or view is None or self._is_held or self._ahead is not None:
+            return
+        n_slices = sight.volume.shape[view.axis]
+        offsets = [0, *(sign * step for step in range(1, _REACH + 1) for sign in (1, -1))]
+        views = [
+            SliceView(view.plane, view.index + offset)
+            for offset in offsets
+            if 0 <= view.index + offset < n_slices
+        ]
+        job = self._workers.start(
+            jobs.embed_ahead(sight, views), "embed ahead", finished=lambda: self._on_ahead_done(job)
+        )
+        self._ahead = job
+        if self._serving is not None:
+            job.pause()
+
+    def _on_ahead_done(self, job: Job) -> None:
+        if job is self._ahead:
+            self._ahead = None
+
+    @staticmethod
+    def _drop(job: Job | None) -> None:
+        if job is not None:
+            job.discard()
+
+    def stop(self) -> None:
+        """Let go of everything; for the end of the widget."""
+        self._ahead_timer.stop()
+        for job in (self._loading, self._serving, self._ahead):
+            self._drop(job)
+        self._waiting.clear()

@@ -1,0 +1,186 @@
+"""Points and Shapes layers to frozen prompts, and back.
+
+A point is foreground unless its feature ``label`` says ``negative``; the feature ``plane`` remembers the plane
+that it was set in. A rectangle lies in the slice along whose axis it is flat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Points, Shapes
+
+from napari_sam_med.gui.planes import Frame
+from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
+
+__all__ = ["NEGATIVE", "POSITIVE", "Reading", "color_points", "read_prompts", "write_boxes", "write_points"]
+
+POSITIVE, NEGATIVE = "positive", "negative"
+_POINT_COLORS = {POSITIVE: (0.10, 0.85, 0.25, 1.0), NEGATIVE: (0.95, 0.15, 0.15, 1.0)}
+_DECIMALS = 2
+"""Prompts are kept to a hundredth of a pixel, so that reading what was written gives the same prompts."""
+
+
+@dataclass
+class Reading:
+    """Prompts found on the canvas.
+
+    Attributes
+    ----------
+    prompts : dict
+        ``{view: Prompts}``.
+    n_outside : int
+        Points and rectangles that lie outside the volume, ignored.
+    replaced_shapes : list of int
+        Rectangles that a newer one on the same slice stands for: one box an object and slice.
+    """
+
+    prompts: dict[SliceView, Prompts] = field(default_factory=dict)
+    n_outside: int = 0
+    replaced_shapes: list[int] = field(default_factory=list)
+
+
+def read_prompts(points: Points | None, boxes: Shapes | None, frame: Frame, plane: Plane) -> Reading:
+    """Everything that the two layers ask.
+
+    Parameters
+    ----------
+    points, boxes : napari layers or None
+        Ours or the user's own, with any transform.
+    frame : Frame
+        Of the scan.
+    plane : Plane
+        For points of which nothing says in which plane they were set, and boxes flat along several axes.
+    """
+    reading = Reading()
+    found: dict[SliceView, dict[str, Any]] = {}
+    if points is not None and len(points.data):
+        _read_points(points, frame, plane, reading, found)
+    if boxes is not None and len(boxes.data):
+        _read_boxes(boxes, frame, plane, reading, found)
+    for view, parts in found.items():
+        reading.prompts[view] = Prompts(parts.get("xy"), parts.get("labels"), parts.get("box"))
+    return reading
+
+
+def _read_points(
+    layer: Points, frame: Frame, plane: Plane, reading: Reading, found: dict[SliceView, dict[str, Any]]
+) -> None:
+    index = frame.index(_world(layer, np.asarray(layer.data)))
+    inside = frame.contains(index)
+    reading.n_outside += int((~inside).sum())
+    labels = _feature(layer, "label", POSITIVE)
+    planes = _feature(layer, "plane", plane)
+    for position, is_inside, label, drawn_in in zip(index, inside, labels, planes, strict=True):
+        if not is_inside:
+            continue
+        view = _containing(drawn_in if drawn_in in PLANES else plane, position, frame)
+        parts = found.setdefault(view, {})
+        parts.setdefault("xy", []).append(_pixel(view, position, frame))
+        parts.setdefault("labels", []).append(0 if label == NEGATIVE else 1)
+
+
+def _read_boxes(
+    layer: Shapes, frame: Frame, plane: Plane, reading: Reading, found: dict[SliceView, dict[str, Any]]
+) -> None:
+    newest: dict[SliceView, int] = {}
+    for number, vertices in enumerate(layer.data):
+        corners = frame.index(_world(layer, np.asarray(vertices)))
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        flat = [axis for axis in range(3) if high[axis] - low[axis] < 1e-3]
+        axis = PLANES.index(plane)
+        if axis not in flat and flat:
+            axis = flat[0]
+        shape = np.array(frame.shape_zyx)
+        if (high < -0.5).any() or (low > shape - 0.5).any() or not flat:
+            reading.n_outside += 1
+            continue
+        view = _containing(PLANES[axis], (low + high) / 2, frame)
+        pixels = np.array([_pixel(view, corner, frame) for corner in corners])
+        height, width = view.slice_shape(frame.shape_zyx)
+        pixels = np.clip(pixels, 0, [width - 1, height - 1])
+        if view in newest:
+            reading.replaced_shapes.append(newest[view])
+        newest[view] = number
+        found.setdefault(view, {})["box"] = [*pixels.min(axis=0), *pixels.max(axis=0)]
+
+
+def write_points(layer: Points, key_slices: Mapping[SliceView, Prompts], frame: Frame) -> None:
+    """Show the points of an object in place of what the layer holds."""
+    positions: list[Sequence[float]] = []
+    labels: list[str] = []
+    planes: list[str] = []
+    for view, prompts in key_slices.items():
+        for xy, label in zip(prompts.points_xy, prompts.point_labels, strict=True):
+            positions.append(view.index_zyx(xy, frame.shape_zyx))
+            labels.append(POSITIVE if label else NEGATIVE)
+            planes.append(view.plane)
+    layer.selected_data = set()
+    layer.data = _data(layer, np.array(positions, dtype=float).reshape(-1, 3), frame)
+    layer.features = {"label": np.array(labels, dtype=object), "plane": np.array(planes, dtype=object)}
+    color_points(layer)
+
+
+def write_boxes(layer: Shapes, key_slices: Mapping[SliceView, Prompts], frame: Frame) -> None:
+    """Show the boxes of an object in place of what the layer holds."""
+    rectangles = []
+    for view, prompts in key_slices.items():
+        if prompts.box_xyxy is None:
+            continue
+        left, top, right, bottom = (float(value) for value in prompts.box_xyxy)
+        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+        index = np.array([view.index_zyx(corner, frame.shape_zyx) for corner in corners])
+        rectangles.append(_data(layer, index, frame))
+    layer.selected_data = set()
+    layer.data = []
+    if rectangles:
+        layer.add(rectangles, shape_type="rectangle")
+    layer.selected_data = set()
+
+
+def color_points(layer: Points) -> None:
+    """Green for foreground, red for background."""
+    if len(layer.data):
+        labels = _feature(layer, "label", POSITIVE)
+        layer.face_color = np.array([_POINT_COLORS.get(str(label), (1, 1, 1, 1)) for label in labels])
+
+
+def _feature(layer: Points, name: str, default: str) -> list[str]:
+    features = layer.features
+    if name not in features:
+        return [default] * len(layer.data)
+    return [value if isinstance(value, str) and value else default for value in features[name]]
+
+
+def _containing(plane: Plane, position: npt.NDArray[np.float64], frame: Frame) -> SliceView:
+    """Slice of a position inside the volume; half a voxel beyond the border is the border's slice."""
+    axis = PLANES.index(plane)
+    return SliceView(plane, int(np.clip(round(float(position[axis])), 0, frame.shape_zyx[axis] - 1)))
+
+
+def _pixel(view: SliceView, position: npt.NDArray[np.float64], frame: Frame) -> tuple[float, float]:
+    x, y = view.pixel_xy(position, frame.shape_zyx)
+    return round(x, _DECIMALS), round(y, _DECIMALS)
+
+
+def _world(layer: Points | Shapes, data: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """World positions (N, 3) of layer coordinates (N, ndim); missing leading axes are 0."""
+    world = np.array([layer.data_to_world(position) for position in data], dtype=float)
+    padded = np.zeros((len(data), 3))
+    count = min(3, world.shape[1])
+    padded[:, -count:] = world[:, -count:]
+    return padded
+
+
+def _data(
+    layer: Points | Shapes, index_zyx: npt.NDArray[np.float64], frame: Frame
+) -> npt.NDArray[np.float64]:
+    """Layer coordinates (N, 3) of voxel indices (N, 3)."""
+    if not len(index_zyx):
+        return np.empty((0, 3))
+    return np.array([layer.world_to_data(position) for position in frame.world(index_zyx)], dtype=float)

@@ -1,0 +1,104 @@
+"""Section 5, Carry through slices: from the key slices through the volume."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QCheckBox, QProgressBar, QSpinBox
+
+from napari_sam_med.gui.actions import Actions
+from napari_sam_med.gui.appearance import Section, button, combo, labelled, note, row
+from napari_sam_med.progress import Progress
+from napari_sam_med.volume.slice_view import SliceView
+
+__all__ = ["PropagationPanel"]
+
+_DIRECTIONS = {
+    "both": ("Both directions", ("forward", "backward")),
+    "forward": ("Forward (higher slices)", ("forward",)),
+    "backward": ("Backward (lower slices)", ("backward",)),
+}
+
+
+class PropagationPanel(Section):
+    """Start, watch and cancel a propagation; what came of it."""
+
+    def __init__(self, actions: Actions) -> None:
+        super().__init__(5, "Carry through slices")
+        self._actions = actions
+        self.directions = combo(
+            "Which way to go from the key slices; between key slices it always goes both ways."
+        )
+        for key, (title, _) in _DIRECTIONS.items():
+            self.directions.addItem(title, key)
+        self.add(labelled("Direction", self.directions))
+        self.all_objects = QCheckBox("All objects")
+        self.all_objects.setToolTip("Carry every object that has a key slice and is not locked, in one pass.")
+        self.limited = QCheckBox("Only slices")
+        self.limited.setToolTip("Leave slices outside this range as they are.")
+        self.first, self.last = _slice_box("First slice that may be filled"), _slice_box("Last slice")
+        self.limited.toggled.connect(self._on_limited)
+        self.add(self.all_objects)
+        self.add(row(self.limited, self.first, self.last))
+        self.start = button("Carry through slices  G", "Carry the mask from slice to slice (G)", self.carry)
+        self.cancel = button("Cancel", "Stop; the slices that are done stay.", actions.cancel)
+        self.cancel.setFixedWidth(72)
+        self.add(row(self.start, self.cancel, stretch_first=True))
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.bar.setFixedHeight(14)
+        self.add(self.bar)
+        self.report = note()
+        self.add(self.report)
+        actions.progress.connect(self._on_progress)
+        actions.carried.connect(self._on_carried)
+        actions.bridge.view_changed.connect(self._on_view)
+        actions.scans.opened.connect(lambda: self._on_carried(""))
+        actions.session.events.volume.connect(lambda *_: self._on_progress(None))
+        self._on_limited(False)
+        self._on_progress(None)
+
+    def carry(self) -> None:
+        """Start with the choices made here."""
+        _, directions = _DIRECTIONS[self.directions.currentData()]
+        is_limited = self.limited.isChecked()
+        first, last = sorted((self.first.value(), self.last.value()))
+        self._actions.carry(
+            directions,
+            all_objects=self.all_objects.isChecked(),
+            first_index=first if is_limited else None,
+            last_index=last if is_limited else None,
+        )
+
+    def _on_limited(self, is_limited: bool) -> None:
+        self.first.setEnabled(is_limited)
+        self.last.setEnabled(is_limited)
+
+    def _on_view(self, view: SliceView | None) -> None:
+        volume = self._actions.session.volume
+        if view is None or volume is None or self.limited.isChecked():
+            return
+        n_slices = volume.shape[view.axis]
+        for box in (self.first, self.last):
+            box.setRange(0, n_slices - 1)
+        self.first.setValue(0)
+        self.last.setValue(n_slices - 1)
+
+    def _on_progress(self, progress: Progress | None) -> None:
+        is_busy = progress is not None
+        self.start.setEnabled(not is_busy and self._actions.session.volume is not None)
+        self.cancel.setEnabled(is_busy)
+        self.bar.setVisible(is_busy)
+        if is_busy:
+            self.bar.setRange(0, progress.total)
+            self.bar.setValue(progress.done)
+            self.bar.setFormat(progress.text if progress.total <= 0 else f"{progress.text} %p%")
+
+    def _on_carried(self, report: str) -> None:
+        self.report.setText(report)
+        self.report.setVisible(bool(report))
+
+
+def _slice_box(tip: str) -> QSpinBox:
+    made = QSpinBox()
+    made.setToolTip(tip)
+    made.setRange(0, 0)
+    return made

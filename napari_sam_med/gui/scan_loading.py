@@ -1,0 +1,168 @@
+"""Opening scans and labels: from files and from layers, off the main thread."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+from napari.layers import Image, Labels
+from qtpy.QtCore import QObject, Signal
+
+from napari_sam_med.errors import LabelError
+from napari_sam_med.gui.contributions import ask_time
+from napari_sam_med.gui.layer_bridge import LayerBridge
+from napari_sam_med.gui.settings import Settings
+from napari_sam_med.gui.workers import Job, Workers
+from napari_sam_med.progress import Progress
+from napari_sam_med.session import jobs
+from napari_sam_med.session.jobs import PreparedScan
+from napari_sam_med.session.session import Session
+from napari_sam_med.volume.intensity import WINDOW_PRESETS
+from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.organs import OrganTable
+from napari_sam_med.volume.volume import Volume
+
+__all__ = ["ScanLoading"]
+
+
+class ScanLoading(QObject):
+    """Brings scans and labels into the session.
+
+    Signals
+    -------
+    opened
+        The session works on another scan, or on other labels.
+    failed : Exception
+    status : str
+    """
+
+    opened = Signal()
+    failed = Signal(object)
+    status = Signal(str)
+
+    def __init__(
+        self, session: Session, bridge: LayerBridge, workers: Workers, settings: Settings, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._bridge = bridge
+        self._workers = workers
+        self._settings = settings
+        self._job: Job | None = None
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a scan is on its way."""
+        return self._job is not None
+
+    def open(self, source: Path | Image, labels: Labels | None = None) -> None:
+        """Open a file, or work on a layer; with labels of the user's, or new ones.
+
+        Raises
+        ------
+        ImageError
+            When the file is no scan.
+        """
+        if isinstance(source, Image):
+            self._start(_layers_then_scan(source, labels), source, labels)
+            return
+        self._start(jobs.read_scan(source, ask_time(source)), None, None)
+
+    def _start(
+        self,
+        generator: Generator[Progress, None, PreparedScan],
+        image: Image | None,
+        labels: Labels | None,
+    ) -> None:
+        if self._job is not None:
+            self._job.discard()
+        job = self._workers.start(
+            generator,
+            "open scan",
+            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
+            returned=lambda scan: self._on_prepared(scan, image, labels),
+            failed=self.failed.emit,
+            finished=lambda: self._on_finished(job),
+        )
+        self._job = job
+
+    def _on_finished(self, job: Job) -> None:
+        if job is self._job:
+            self._job = None
+
+    def _on_prepared(self, scan: PreparedScan, image: Image | None, labels: Labels | None) -> None:
+        if image is not None and image not in self._bridge.layers_of_type(Image):
+            return  # removed while it was being prepared
+        self._job = None
+        window = scan.window
+        if image is None and self._settings.window in WINDOW_PRESETS and scan.volume.is_hounsfield:
+            window = WINDOW_PRESETS[self._settings.window]
+        scan = PreparedScan(scan.volume, scan.labels, scan.counts, window, scan.value_range)
+        self._session.close()
+        self._session.open(scan.volume, scan.labels, scan.window, scan.counts)
+        self._bridge.show(scan, image, _is_same_array(labels, scan.labels))
+        if image is None:
+            self._bridge.show_plane("axial")
+        self._bridge.set_tool("box")
+        self.opened.emit()
+        for warning in scan.volume.warnings:
+            self.status.emit(warning)
+        if not scan.volume.warnings:
+            self.status.emit("Scan ready: draw a box on an organ.")
+
+    def open_labels_file(self, path: Path) -> None:
+        """Replace the labels by those of a file.
+
+        Raises
+        ------
+        LabelError
+            When there is no scan that they could belong to.
+        """
+        volume = self._session.volume
+        if volume is None:
+            raise LabelError("Labels belong to a scan: open the scan first, then its labels.")
+        image = self._bridge.image_layer
+        self._start(_labels_then_scan(path, volume, self._session.window), image, None)
+
+
+def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress, None, PreparedScan]:
+    yield Progress(0, 1, f"looking at {image.name}")
+    volume = Volume.from_layer(image)
+    # what the user sees is kept where we opened the scan; napari's own guess of a window shows no organs
+    is_ours = isinstance(image.metadata.get("sam_med"), Volume)
+    window = (float(image.contrast_limits[0]), float(image.contrast_limits[1])) if is_ours else None
+    given = None if labels is None else _labels_of_layer(labels, volume)
+    return (yield from jobs.prepare_scan(volume, given, window))
+
+
+def _labels_then_scan(
+    path: Path, volume: Volume, window: tuple[float, float] | None
+) -> Generator[Progress, None, PreparedScan]:
+    labels = yield from jobs.open_labels(path, volume)
+    return (yield from jobs.prepare_scan(volume, labels, window))
+
+
+def _labels_of_layer(layer: Labels, volume: Volume) -> LabelVolume:
+    """Labels of a layer on the grid of a scan; the layer's own array where its type allows it."""
+    known = layer.metadata.get("sam_med")
+    data = layer.data
+    if tuple(data.shape) != volume.shape:
+        raise LabelError(
+            f"The labels {layer.name!r} have shape {tuple(data.shape)}, but the scan has {volume.shape}; "
+            'open them with "Open labels", which places them by their geometry.'
+        )
+    if isinstance(known, LabelVolume) and known.data is data and known.grid is volume.grid:
+        return known
+    organs = known.organs if isinstance(known, LabelVolume) else OrganTable.btcv()
+    if not isinstance(data, np.ndarray) or data.dtype not in (np.uint8, np.uint16):
+        array = np.asarray(data)
+        highest = int(array.max(initial=0))
+        if int(array.min(initial=0)) < 0 or highest > 65535:
+            raise LabelError(f"The labels {layer.name!r} have numbers outside 0 to 65535; renumber them.")
+        data = array.astype(np.uint8 if highest < 256 else np.uint16)
+    return LabelVolume(data, volume.grid, organs, header=volume.header, path=volume.path)
+
+
+def _is_same_array(layer: Labels | None, labels: LabelVolume) -> Labels | None:
+    return layer if layer is not None and layer.data is labels.data else None

@@ -1,0 +1,72 @@
+"""What the widget remembers between sessions: model, device, window, where labels were exported to."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from napari_sam_med.sam.model_registry import user_folder
+
+__all__ = ["Settings"]
+
+_FILE_NAME = "settings.json"
+
+
+@dataclass
+class Settings:
+    """Remembered choices, kept as a small JSON file in the user's folder.
+
+    Attributes
+    ----------
+    model, device : str
+    window : str
+        ``auto``, a preset, or ``LOW,HIGH`` is never kept: numbers of one scan mean nothing on the next.
+    export_folder : str
+        Empty: beside the scan.
+    export_suffix : str
+        Format of the last export.
+    shows_shortcuts : bool
+        Whether the list of shortcuts is unfolded.
+    """
+
+    model: str = "nano"
+    device: str = "auto"
+    window: str = "auto"
+    export_folder: str = ""
+    export_suffix: str = ".nii.gz"
+    shows_shortcuts: bool = False
+
+    @classmethod
+    def load(cls) -> Settings:
+        """Settings of the last session; the defaults where the file is missing or damaged."""
+        try:
+            stored = json.loads(_path().read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return cls()
+        if not isinstance(stored, dict):
+            return cls()
+        defaults = cls()
+        known = {f.name: type(getattr(defaults, f.name)) for f in fields(cls)}
+        return cls(**{k: v for k, v in stored.items() if k in known and isinstance(v, known[k])})
+
+    def save(self) -> None:
+        """Write the settings; a folder that cannot be written only means that nothing is remembered."""
+        path = _path()
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            partial.replace(path)
+
+    def remember(self, **choices: str | bool) -> None:
+        """Change some settings and save them."""
+        for name, value in choices.items():
+            setattr(self, name, value)
+        self.save()
+
+
+def _path() -> Path:
+    return user_folder("settings") / _FILE_NAME

@@ -1,0 +1,122 @@
+"""Section 1, Scan: which image, its facts, its planes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari.layers import Image, Labels
+from qtpy.QtWidgets import QFileDialog
+
+from napari_sam_med.gui.actions import Actions
+from napari_sam_med.gui.appearance import Section, button, labelled, note, tool_buttons
+from napari_sam_med.gui.layer_combo import LayerCombo
+from napari_sam_med.gui.window_panel import WindowPanel
+from napari_sam_med.volume.slice_view import SliceView
+
+__all__ = ["VolumePanel"]
+
+_SCANS = "Scans (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd);;All files (*)"
+
+
+class VolumePanel(Section):
+    """Choose a scan and look at it."""
+
+    def __init__(self, actions: Actions) -> None:
+        super().__init__(1, "Scan")
+        self._actions = actions
+        bridge = actions.bridge
+        self.images = LayerCombo(bridge, Image, "The image layer to work on; any plugin may have opened it.")
+        self.images.chosen.connect(actions.open_scan)
+        self.labels = LayerCombo(
+            bridge,
+            Labels,
+            "Where masks are written: labels of their own, or a labels layer of the scan's shape to go on with.",
+            "New labels",
+        )
+        self.labels.chosen.connect(self._on_labels_chosen)
+        self.add(labelled("Image", self.images, _narrow("Open…", "Open a scan from a file.", self._open)))
+        self.add(
+            labelled(
+                "Labels",
+                self.labels,
+                _narrow("Open…", "Go on with labels from a file (Ctrl-Z does not undo this).", self._labels),
+            )
+        )
+        self.facts = note()
+        self.add(self.facts)
+        layout, self.planes = tool_buttons(
+            [
+                ("axial", "Axial", "Axial slices, anterior up, the patient's right on the left (Alt-1)"),
+                ("coronal", "Coronal", "Coronal slices, head up (Alt-2)"),
+                ("sagittal", "Sagittal", "Sagittal slices, head up (Alt-3)"),
+                ("3d", "3-D", "All organs in three dimensions, seen from the front (Alt-4)"),
+            ],
+            self._on_plane,
+        )
+        self.add(layout)
+        self.window_panel = WindowPanel(actions)
+        self.add(self.window_panel)
+        bridge.layers_changed.connect(self.refresh)
+        bridge.view_changed.connect(self._on_view)
+        actions.scans.opened.connect(self.refresh)
+        self.refresh()
+        self._on_view(bridge.current_view())
+
+    def refresh(self) -> None:
+        """Show the layers and the facts of the scan."""
+        bridge = self._actions.bridge
+        self.images.show_layers(bridge.image_layer)
+        self.labels.show_layers(bridge.labels_layer)
+        volume = self._actions.session.volume
+        self.labels.setEnabled(volume is not None)
+        if volume is None:
+            self.facts.setText("Open a scan, drop a file on the viewer, or choose an image layer.")
+        else:
+            z, y, x = volume.shape
+            sz, sy, sx = volume.spacing
+            lines = [f"{x} × {y} × {z} voxels, {sx:.2f} × {sy:.2f} × {sz:.2f} mm"]
+            tilt = volume.grid.obliquity_deg
+            if tilt >= 0.5:
+                lines[0] += f", oblique {tilt:.0f}°"
+            lines += [f"⚠ {warning}" for warning in volume.warnings]
+            self.facts.setText("\n".join(lines))
+        self.facts.setVisible(True)
+
+    def _on_labels_chosen(self, layer: Labels | None) -> None:
+        bridge = self._actions.bridge
+        if layer is bridge.labels_layer and layer is not None:
+            return
+        if bridge.image_layer is not None:
+            self._actions.open_scan(bridge.image_layer, layer)
+
+    def _on_plane(self, key: str) -> None:
+        bridge = self._actions.bridge
+        if bridge.frame is None:
+            self._on_view(None)
+        elif key == "3d":
+            bridge.show_in_3d()
+        else:
+            bridge.show_plane(key)
+
+    def _on_view(self, view: SliceView | None) -> None:
+        has_scan = self._actions.bridge.frame is not None
+        shown = "3d" if view is None else view.plane
+        for key, made in self.planes.items():
+            made.setEnabled(has_scan)
+            made.setChecked(has_scan and key == shown)
+
+    def _open(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", _SCANS)
+        if path:
+            self._actions.open_scan(Path(path))
+
+    def _labels(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open labels", "", _SCANS)
+        if path:
+            self._actions.open_labels(Path(path))
+
+
+def _narrow(text: str, tip: str, clicked):
+    made = button(text, tip, clicked)
+    made.setFixedWidth(64)
+    return made

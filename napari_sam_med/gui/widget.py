@@ -1,0 +1,160 @@
+"""The dock widget: sections one below the other, a status line, and the end of it all."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from napari.components import ViewerModel
+from napari.layers import Image
+from napari.viewer import current_viewer
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+from superqt import QCollapsible, QElidingLabel
+
+from napari_sam_med.gui.actions import Actions
+from napari_sam_med.gui.appearance import note
+from napari_sam_med.gui.export_panel import ExportPanel
+from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
+from napari_sam_med.gui.model_panel import ModelPanel
+from napari_sam_med.gui.organ_panel import OrganPanel
+from napari_sam_med.gui.prompt_panel import PromptPanel
+from napari_sam_med.gui.propagation_panel import PropagationPanel
+from napari_sam_med.gui.settings import Settings
+from napari_sam_med.gui.volume_panel import VolumePanel
+
+__all__ = ["SamMedWidget"]
+
+_MIN_WIDTH = 340
+
+
+class SamMedWidget(QWidget):
+    """Prompt, look, accept, carry, export.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Given by napari; the current viewer when left out.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
+        super().__init__()
+        viewer = current_viewer() if napari_viewer is None else napari_viewer
+        self.setMinimumWidth(_MIN_WIDTH)
+        self.actions_ = Actions(viewer, Settings.load(), self)
+        self.volume_panel = VolumePanel(self.actions_)
+        self.model_panel = ModelPanel(self.actions_)
+        self.organ_panel = OrganPanel(self.actions_)
+        self.prompt_panel = PromptPanel(self.actions_)
+        self.propagation_panel = PropagationPanel(self.actions_)
+        self.export_panel = ExportPanel(self.actions_)
+        self._compose()
+        self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
+        self._is_stopped = False
+        self._watch_the_end(viewer)
+        self.actions_.bridge.layers_changed.connect(self._open_only_image)
+        self._open_timer = QTimer(self)
+        self._open_timer.setSingleShot(True)
+        self._open_timer.timeout.connect(self._open_now)
+        self._open_only_image()
+
+    def _compose(self) -> None:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(6, 6, 6, 6)
+        column.setSpacing(8)
+        for panel in (
+            self.volume_panel,
+            self.model_panel,
+            self.organ_panel,
+            self.prompt_panel,
+            self.propagation_panel,
+            self.export_panel,
+        ):
+            column.addWidget(panel)
+        column.addWidget(self._shortcut_list())
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidget(content)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self.status = QElidingLabel("Ready")
+        self.status.setToolTip("What is happening")
+        self.actions_.status.connect(self._show_status)
+        warning = note("Not for clinical use")
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 4)
+        outer.setSpacing(3)
+        outer.addWidget(scroll, 1)
+        for line in (self.status, warning):
+            line.setContentsMargins(8, 0, 8, 0)
+            outer.addWidget(line)
+
+    def _shortcut_list(self) -> QCollapsible:
+        body = QWidget()
+        grid = QGridLayout(body)
+        grid.setContentsMargins(6, 2, 6, 2)
+        grid.setHorizontalSpacing(12)
+        grid.setVerticalSpacing(3)
+        lines = [(shortcut.label, shortcut.text) for shortcut in SHORTCUTS]
+        lines.insert(6, ("Alt/Ctrl-click", "point of the other sign"))
+        for number, (keys, text) in enumerate(lines):
+            key_label = QLabel(keys)
+            key_label.setStyleSheet("font-weight: bold;")
+            grid.addWidget(key_label, number, 0)
+            grid.addWidget(QLabel(text), number, 1)
+        grid.setColumnStretch(1, 1)
+        made = QCollapsible("Shortcuts")
+        made.setDuration(0)
+        made.addWidget(body)
+        settings = self.actions_.settings
+        if settings.shows_shortcuts:
+            made.expand(animate=False)
+        made.toggled.connect(lambda is_open: settings.remember(shows_shortcuts=bool(is_open)))
+        return made
+
+    def _show_status(self, text: str) -> None:
+        self.status.setText(text)
+        self.status.setToolTip(text)
+
+    def _open_only_image(self) -> None:
+        """Start on the image that is there, without being asked."""
+        if self.actions_.session.volume is None and not self.actions_.scans.is_loading:
+            self._open_timer.start(0)
+
+    def _open_now(self) -> None:
+        images = self.actions_.bridge.layers_of_type(Image)
+        if images and self.actions_.session.volume is None and not self.actions_.scans.is_loading:
+            fitting = [layer for layer in images if not layer.rgb and layer.ndim in (2, 3)]
+            if fitting:
+                self.actions_.open_scan(fitting[0])
+
+    # the end: closing a docked widget sends it no closeEvent (napari issue 8071)
+
+    def _watch_the_end(self, viewer: ViewerModel) -> None:
+        # a bound method would be disconnected before `destroyed` reaches it; the closure holds no widget
+        actions, keys = self.actions_, self._keys
+
+        def end(*_: object) -> None:
+            with suppress(RuntimeError):
+                keys.release()
+                actions.stop()
+
+        self._end = end
+        self.destroyed.connect(end)
+        window = getattr(viewer, "window", None)
+        self._main_window = None if window is None else window._qt_window
+        if self._main_window is not None:
+            self._main_window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
+        """Stop the threads before the main window takes the layers away."""
+        if watched is self._main_window and event.type() == QEvent.Type.Close:
+            self.stop()
+        return False
+
+    def stop(self) -> None:
+        """Stop the threads and let go of the viewer; safe to call twice."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._open_timer.stop()
+            self._end()

@@ -1,0 +1,162 @@
+"""A job (a plain generator) as a thread with progress and cancel; the only place where threads meet Qt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from qtpy.QtCore import QObject, Qt, Signal
+
+__all__ = ["Job", "Workers"]
+
+_MOST_UNDELIVERED = 4
+"""Results that may wait for the main thread: a fast job must not bury the user's clicks under its events."""
+_STOP_SECONDS = 5.0
+
+
+class Job(QObject):
+    """One generator running on a thread of its own; its signals arrive on the main thread.
+
+    Cancelling takes effect between two yields: the generator is closed, and what it yielded stays.
+    """
+
+    yielded = Signal(object)
+    returned = Signal(object)
+    failed = Signal(object)
+    finished = Signal()
+    _message = Signal(str, object)
+
+    def __init__(self, generator: Generator[Any, None, Any], name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.was_cancelled = False
+        self._generator = generator
+        self._is_discarded = False
+        self._cancel = threading.Event()
+        self._may_run = threading.Event()
+        self._may_run.set()
+        self._room = threading.Semaphore(_MOST_UNDELIVERED)
+        self._thread = threading.Thread(target=self._run, name=f"sam-med {name}", daemon=True)
+        self._message.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread is alive."""
+        return self._thread.is_alive()
+
+    def cancel(self) -> None:
+        """End at the next yield; what was yielded before is still delivered."""
+        self.was_cancelled = True
+        self._cancel.set()
+        self._may_run.set()
+
+    def discard(self) -> None:
+        """Cancel, and deliver nothing any more: the results are outdated."""
+        self._is_discarded = True
+        self.cancel()
+
+    def pause(self) -> None:
+        """Wait at the next yield until `resume`."""
+        if not self._cancel.is_set():
+            self._may_run.clear()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._may_run.set()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread, at most `timeout` seconds."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._may_run.wait()
+                if self._cancel.is_set():
+                    self._generator.close()
+                    break
+                try:
+                    value = next(self._generator)
+                except StopIteration as stop:
+                    self._post("returned", stop.value)
+                    break
+                self._post("yielded", value)
+        except Exception as error:  # noqa: BLE001  every failure is shown to the user, on the main thread
+            self._post("failed", error)
+        finally:
+            self._post("finished", None)
+
+    def _post(self, kind: str, value: object) -> None:
+        while kind == "yielded" and not self._room.acquire(timeout=0.05):
+            if self._cancel.is_set():
+                break
+        try:
+            self._message.emit(kind, value)
+        except RuntimeError:  # the Qt object is gone with the application; nobody is left to tell
+            self._cancel.set()
+
+    def _deliver(self, kind: str, value: object) -> None:
+        if kind == "yielded":
+            self._room.release()
+        if kind == "finished":
+            self.finished.emit()
+        elif not self._is_discarded:
+            getattr(self, kind).emit(value)
+
+
+class Workers(QObject):
+    """Every job of one widget, so that all can be stopped with it."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._jobs: set[Job] = set()
+        self._is_stopped = False
+
+    def start(
+        self,
+        generator: Generator[Any, None, Any],
+        name: str,
+        *,
+        yielded: Callable[[Any], None] | None = None,
+        returned: Callable[[Any], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
+        finished: Callable[[], None] | None = None,
+    ) -> Job:
+        """Run a generator on a thread; the callbacks come on the main thread, ``finished`` always last."""
+        job = Job(generator, name)
+        for signal, callback in (
+            (job.yielded, yielded),
+            (job.returned, returned),
+            (job.failed, failed),
+            (job.finished, finished),
+        ):
+            if callback is not None:
+                signal.connect(callback)
+        job.finished.connect(lambda: self._jobs.discard(job))
+        self._jobs.add(job)
+        if not self._is_stopped:
+            job.start()
+        return job
+
+    @property
+    def running(self) -> list[Job]:
+        """Jobs whose thread is alive."""
+        return [job for job in self._jobs if job.is_running]
+
+    def stop(self) -> None:
+        """Discard every job and wait a moment for their threads; nothing is started afterwards."""
+        self._is_stopped = True
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.discard()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for job in jobs:
+            if job.is_running:
+                job.join(max(0.0, deadline - time.monotonic()))
+        self._jobs.clear()

@@ -1,0 +1,233 @@
+"""Long work as plain generators: they yield `Progress` or results, and what they return is the outcome.
+
+A job gets values that do not change while it runs and touches neither the session nor a layer. Closing it
+between two yields ends it; nothing yielded so far is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Collection, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_sam_med.progress import Progress
+from napari_sam_med.session.session import Preview
+from napari_sam_med.session.voxel_counts import VoxelCounts
+from napari_sam_med.volume.intensity import resolve_window
+from napari_sam_med.volume.labels import LabelVolume
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_sam_med.sam.embedding_store import EmbeddingStore
+    from napari_sam_med.sam.predictor import Predictor
+    from napari_sam_med.sam.prompts import Prompts
+    from napari_sam_med.segmentation.propagation import PromptedObjects, PropagatedSlice
+    from napari_sam_med.volume.slice_view import SliceView
+    from napari_sam_med.volume.volume import Volume
+
+__all__ = [
+    "LoadedModel",
+    "ModelView",
+    "PreparedScan",
+    "carry",
+    "embed_ahead",
+    "export_labels",
+    "fetch_model",
+    "load_model",
+    "open_labels",
+    "predict_preview",
+    "prepare_scan",
+    "read_scan",
+]
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScan:
+    """A scan that is ready to be worked on.
+
+    Attributes
+    ----------
+    volume : Volume
+    labels : LabelVolume
+    counts : VoxelCounts
+        Of the labels.
+    window, value_range : (float, float)
+        In the volume's own values.
+    """
+
+    volume: Volume
+    labels: LabelVolume
+    counts: VoxelCounts
+    window: tuple[float, float]
+    value_range: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model that is ready, and where its embeddings are kept."""
+
+    predictor: Predictor
+    store: EmbeddingStore
+
+
+@dataclass(frozen=True, eq=False)
+class ModelView:
+    """What a model looks at: a volume through a window, with embeddings kept in a store."""
+
+    volume: Volume
+    window: tuple[float, float]
+    predictor: Predictor
+    store: EmbeddingStore
+
+
+def read_scan(
+    path: str | os.PathLike[str], time: int | None = None
+) -> Generator[Progress, None, PreparedScan]:
+    """Read a scan from a file and prepare it."""
+    from napari_sam_med.volume.reading import read_volume
+
+    yield Progress(0, 2, f"reading {Path(path).name}")
+    volume = read_volume(path, time=time)
+    yield Progress(1, 2, "looking at the values")
+    return (yield from prepare_scan(volume))
+
+
+def prepare_scan(
+    volume: Volume, labels: LabelVolume | None = None, window: tuple[float, float] | None = None
+) -> Generator[Progress, None, PreparedScan]:
+    """Find a window and make (or count) the labels of a volume."""
+    yield Progress(0, 3, "looking at the values")
+    low, high = resolve_window(volume, "auto") if window is None else window
+    value_range = volume.value_range
+    yield Progress(1, 3, "preparing the labels")
+    labels = LabelVolume.like(volume) if labels is None else labels
+    counts = VoxelCounts(labels.data)
+    labels.organs = labels.organs.covering(counts.class_ids)
+    yield Progress(3, 3, "scan ready")
+    return PreparedScan(volume, labels, counts, (float(low), float(high)), value_range)
+
+
+def open_labels(path: str | os.PathLike[str], volume: Volume) -> Generator[Progress, None, LabelVolume]:
+    """Read labels from a file onto a volume's grid."""
+    from napari_sam_med.volume.reading import read_labels
+
+    yield Progress(0, 1, f"reading {Path(path).name}")
+    labels = read_labels(path, reference=volume)
+    yield Progress(1, 1, "labels read")
+    return labels
+
+
+def load_model(model: str, device: str) -> Generator[Progress, None, LoadedModel]:
+    """Load a model; imports torch, so never run it on the main thread."""
+    yield Progress(0, 1, f"loading {model}")
+    from napari_sam_med.sam.embedding_store import default_store
+    from napari_sam_med.sam.predictor import load_predictor
+
+    predictor = load_predictor(model, device=device)
+    return LoadedModel(predictor, default_store())
+
+
+def fetch_model(name: str) -> Generator[Progress, None, Path]:
+    """Download a model's checkpoint; closing the job ends the download."""
+    from napari_sam_med.sam.checkpoints import fetch
+    from napari_sam_med.sam.model_registry import get_record
+
+    messages: queue.Queue[tuple[str, Any]] = queue.Queue()
+    cancelled = threading.Event()
+    title = get_record(name).title
+
+    def run() -> None:
+        try:
+            path = fetch(name, progress=lambda p: messages.put(("progress", p)), cancelled=cancelled.is_set)
+            messages.put(("done", path))
+        except BaseException as error:  # noqa: BLE001  it is raised again on the job's own thread
+            messages.put(("error", error))
+
+    threading.Thread(target=run, name="sam-med fetch", daemon=True).start()
+    try:
+        yield Progress(0, 1, f"downloading {title}")
+        while True:
+            try:
+                kind, value = messages.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if kind == "done":
+                return Path(value)
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        cancelled.set()
+
+
+def predict_preview(
+    sight: ModelView, view: SliceView, prompts: Prompts
+) -> Generator[Progress, None, Preview]:
+    """Answer one prompted slice."""
+    from napari_sam_med.segmentation.slicewise import embed_slice
+
+    yield Progress(0, 2, f"embedding {view.plane} slice {view.index}")
+    embedding = embed_slice(sight.volume, view, sight.predictor, window=sight.window, store=sight.store)
+    yield Progress(1, 2, f"segmenting {view.plane} slice {view.index}")
+    prediction = sight.predictor.predict(embedding, prompts)
+    quality = float(prediction.iou_predictions[prediction.best_index])
+    return Preview(view, prediction.best_mask, quality)
+
+
+def embed_ahead(sight: ModelView, views: Iterable[SliceView]) -> Generator[Progress, None, int]:
+    """Fill the store with the embeddings of slices that the user may come to, in the order given."""
+    from napari_sam_med.segmentation.slicewise import embed_slice
+
+    wanted = list(views)
+    for done, view in enumerate(wanted):
+        yield Progress(done, len(wanted), f"embedding {view.plane} slice {view.index} ahead")
+        embed_slice(sight.volume, view, sight.predictor, window=sight.window, store=sight.store)
+    return len(wanted)
+
+
+def carry(
+    sight: ModelView,
+    objects: PromptedObjects,
+    masks: Mapping[int, Mapping[SliceView, npt.NDArray[np.bool_]]],
+    *,
+    directions: Collection[str] = ("forward", "backward"),
+    first_index: int | None = None,
+    last_index: int | None = None,
+) -> Generator[PropagatedSlice, None, None]:
+    """Carry objects from their key slices through the volume, a slice at a time."""
+    from napari_sam_med.segmentation.propagation import propagate
+
+    yield from propagate(
+        sight.volume,
+        objects,
+        sight.predictor,
+        window=sight.window,
+        store=sight.store,
+        masks=masks,
+        directions=directions,
+        first_index=first_index,
+        last_index=last_index,
+    )
+
+
+def export_labels(
+    path: str | os.PathLike[str],
+    labels: LabelVolume,
+    volume: Volume,
+    model: Mapping[str, Any] | None = None,
+) -> Generator[Progress, None, Path]:
+    """Write labels to a file; pass a copy of labels that may change meanwhile."""
+    from napari_sam_med.volume.writing import write_labels
+
+    yield Progress(0, 1, f"writing {Path(path).name}")
+    written = write_labels(path, labels, source=volume, model=None if model is None else dict(model))
+    yield Progress(1, 1, f"{written.name} written and verified")
+    return written

@@ -1,0 +1,159 @@
+"""What the annotator made: objects with their own prompts, and a packed mask for every slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from napari_sam_med.sam.prompts import Prompts
+    from napari_sam_med.volume.organs import OrganTable
+    from napari_sam_med.volume.slice_view import SliceView
+
+__all__ = ["AnnotatedObject", "Annotations", "Origin", "SliceMask"]
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+Origin = Literal["prompt", "propagated", "interpolated", "edited"]
+"""Where a mask comes from; ``edited`` is a slice that the user painted on."""
+
+
+@dataclass(frozen=True, eq=False)
+class SliceMask:
+    """One object's mask on one slice, eight pixels a byte.
+
+    Attributes
+    ----------
+    packed : bytes
+        `numpy.packbits` of the mask in C order.
+    shape : (int, int)
+        Height and width of the slice.
+    source : {"prompt", "propagated", "interpolated", "edited"}
+    quality : float or None
+        0 (worthless) to 1 (sure); None where the user drew it.
+    """
+
+    packed: bytes
+    shape: tuple[int, int]
+    source: Origin
+    quality: float | None = None
+
+    @classmethod
+    def from_mask(
+        cls, mask: npt.NDArray[np.bool_], source: Origin, quality: float | None = None
+    ) -> SliceMask:
+        """Pack a mask (H, W) of bool."""
+        height, width = mask.shape
+        return cls(np.packbits(mask).tobytes(), (height, width), source, quality)
+
+    def unpack(self) -> npt.NDArray[np.bool_]:
+        """The mask (H, W) of bool; a new array."""
+        n_pixels = self.shape[0] * self.shape[1]
+        bits = np.unpackbits(np.frombuffer(self.packed, dtype=np.uint8), count=n_pixels)
+        return bits.astype(bool).reshape(self.shape)
+
+    @property
+    def is_key(self) -> bool:
+        """Whether the user prompted or painted it: propagation starts from such slices and leaves them."""
+        return self.source in ("prompt", "edited")
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedObject:
+    """One annotated thing: two lesions of one class are two objects with prompts of their own.
+
+    Attributes
+    ----------
+    object_id, class_id : int
+    name : str
+    key_slices : mapping
+        ``{view: prompts}`` that the user gave, accepted or not.
+    masks : mapping
+        ``{view: SliceMask}``, what of this object stands in the labels.
+    stop_reasons : mapping
+        ``{"forward" | "backward": why the last propagation ended there}``.
+    answered : mapping
+        The prompts for which the mask of a slice was accepted; others are still open.
+    """
+
+    object_id: int
+    class_id: int
+    name: str
+    key_slices: Mapping[SliceView, Prompts] = field(default_factory=dict)
+    masks: Mapping[SliceView, SliceMask] = field(default_factory=dict)
+    stop_reasons: Mapping[str, str] = field(default_factory=dict)
+    answered: Mapping[SliceView, Prompts] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither a prompt nor a mask."""
+        return not self.key_slices and not self.masks
+
+    def with_prompts(self, view: SliceView, prompts: Prompts | None) -> AnnotatedObject:
+        """Copy with the prompts of one slice set, or taken away (None)."""
+        return replace(self, key_slices=_with(self.key_slices, view, prompts))
+
+    def with_mask(self, view: SliceView, mask: SliceMask | None) -> AnnotatedObject:
+        """Copy with the mask of one slice set, or taken away (None)."""
+        answered: Mapping[SliceView, Prompts] = self.answered
+        if mask is None:
+            answered = _with(answered, view, None)
+        elif mask.source == "prompt":
+            answered = _with(answered, view, self.key_slices.get(view))
+        return replace(self, masks=_with(self.masks, view, mask), answered=answered)
+
+    def with_stop_reason(self, direction: str, reason: str | None) -> AnnotatedObject:
+        """Copy that remembers why propagation ended in a direction (None: forget it)."""
+        return replace(self, stop_reasons=_with(self.stop_reasons, direction, reason))
+
+    def mask(self, view: SliceView) -> npt.NDArray[np.bool_] | None:
+        """This object's mask (H, W) on a slice, or None where it has none."""
+        packed = self.masks.get(view)
+        return None if packed is None else packed.unpack()
+
+    @property
+    def lowest(self) -> tuple[SliceView, float] | None:
+        """The slice of lowest quality and that quality; None when no slice was judged."""
+        judged = [(view, mask.quality) for view, mask in self.masks.items() if mask.quality is not None]
+        return min(judged, key=lambda item: item[1]) if judged else None
+
+    @property
+    def quality_text(self) -> str:
+        """For people: "12 slices, lowest quality 0.61 at slice 40"."""
+        if not self.masks:
+            return "not accepted yet" if self.key_slices else "empty"
+        n_slices = len(self.masks)
+        text = f"{n_slices} slice{'s' if n_slices > 1 else ''}"
+        lowest = self.lowest
+        if lowest is None:
+            return text
+        view, quality = lowest
+        if n_slices == 1:
+            return f"{text}, quality {quality:.2f}"
+        return f"{text}, lowest quality {quality:.2f} at slice {view.index}"
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """Everything besides the voxels that an undo step brings back."""
+
+    organs: OrganTable
+    objects: Mapping[int, AnnotatedObject]
+    active_class_id: int
+    active_object_id: int | None
+
+    def same_as(self, other: Annotations) -> bool:
+        """Whether nothing that counts differs; which object is active does not."""
+        return self.organs is other.organs and self.objects is other.objects
+
+
+def _with(mapping: Mapping[_K, _V], key: _K, value: _V | None) -> dict[_K, _V]:
+    copy = {k: v for k, v in mapping.items() if k != key}
+    if value is not None:
+        copy[key] = value
+    return copy

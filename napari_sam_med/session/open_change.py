@@ -1,0 +1,196 @@
+"""A change that is filled bit by bit: a propagation as it streams in, a stroke, an accepted mask."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam_med.session.changes import Change
+from napari_sam_med.session.objects import AnnotatedObject, Annotations, Origin, SliceMask
+from napari_sam_med.volume.slice_view import SliceView
+
+if TYPE_CHECKING:
+    from napari_sam_med.segmentation.propagation import PropagatedSlice
+    from napari_sam_med.session.session import Session
+    from napari_sam_med.volume.labels import LabelChange
+
+__all__ = ["OpenChange"]
+
+
+class OpenChange:
+    """Applies voxel changes at once and gathers them into one `Change`, committed by `close`.
+
+    Made by `Session.begin`. As a context manager it commits at the end, and takes everything back when an
+    exception passes.
+    """
+
+    def __init__(self, session: Session, label: str) -> None:
+        self.label = label
+        self.committed: Change | None = None
+        self._session = session
+        self._before: Annotations = session.annotations
+        self._voxels: list[LabelChange] = []
+        self._visited: dict[int, set[SliceView]] = {}
+        self._is_open = True
+
+    @property
+    def is_open(self) -> bool:
+        """False once it was committed."""
+        return self._is_open
+
+    def put_mask(
+        self,
+        object_id: int,
+        view: SliceView,
+        mask: npt.NDArray[np.bool_],
+        source: Origin,
+        quality: float | None,
+    ) -> None:
+        """Write an object's mask (H, W) into a slice, in place of what the object had there."""
+        item = self._session.objects[object_id]
+        self._assign(item, view, mask)
+        owned = mask & (view.extract(self._labels_data()) == item.class_id)
+        packed = SliceMask.from_mask(owned, source, quality) if owned.any() else None
+        self._set_object(item.with_mask(view, packed))
+
+    def put(self, done: PropagatedSlice) -> bool:
+        """Take in one propagated slice; key slices that are accepted already stay as they are.
+
+        Returns
+        -------
+        bool
+            Whether the labels changed.
+        """
+        item = self._session.objects.get(done.object_id)
+        if item is None or not self._is_open:
+            return False
+        if done.reason is not None and done.direction != "key":
+            item = item.with_stop_reason(done.direction, done.reason)
+            self._set_object(item)
+        if not done.mask.any() and done.reason is not None:
+            return False
+        self._visited.setdefault(done.object_id, set()).add(done.view)
+        here = item.masks.get(done.view)
+        if here is not None and here.is_key:
+            return False
+        self.put_mask(done.object_id, done.view, done.mask, done.source, done.quality)
+        return True
+
+    def drop_outdated(self, first_index: int, last_index: int) -> None:
+        """Clear slices of the carried objects that an earlier propagation filled and this one did not reach.
+
+        For a propagation that ran to its end; only slices of the range that it was given.
+        """
+        for object_id, visited in self._visited.items():
+            item = self._session.objects[object_id]
+            planes = {view.plane for view in visited}
+            for view, mask in item.masks.items():
+                is_old = view not in visited and view.plane in planes and not mask.is_key
+                if is_old and first_index <= view.index <= last_index:
+                    self.clear_slice(object_id, view)
+
+    def clear_slice(self, object_id: int, view: SliceView) -> None:
+        """Take an object's mask off one slice."""
+        item = self._session.objects[object_id]
+        packed = item.masks.get(view)
+        if packed is None:
+            return
+        self._assign(item, view, np.zeros(packed.shape, dtype=bool))
+        self._set_object(item.with_mask(view, None))
+
+    def erase_class(self, class_id: int) -> None:
+        """Clear every voxel of a class."""
+        labels = self._session.labels
+        if labels is None or not self._session.voxel_count(class_id):
+            return
+        for index in range(labels.data.shape[0]):
+            view = SliceView("axial", index)
+            here = view.extract(labels.data) == class_id
+            if here.any():
+                self._record(labels.assign(view, np.zeros_like(here), class_id, replaces=here))
+
+    def take_stroke(self, stroke: LabelChange) -> None:
+        """Take in voxels that were painted, and tell the objects on that slice about it."""
+        self._record(stroke)
+        shape = stroke.view.slice_shape(self._labels_data().shape)
+        session = self._session
+        for item in list(session.objects.values()):
+            gained = stroke.after == item.class_id if item.object_id == session.active_object_id else None
+            lost = (stroke.before == item.class_id) & (stroke.after != item.class_id)
+            old = item.mask(stroke.view)
+            mask = np.zeros(shape, dtype=bool) if old is None else old
+            flat = mask.ravel()
+            was = flat.copy()
+            flat[stroke.indices[lost]] = False
+            if gained is not None:
+                flat[stroke.indices[gained]] = True
+            if not np.array_equal(was, flat):
+                edited = SliceMask.from_mask(flat.reshape(shape), "edited") if flat.any() else None
+                self._set_object(item.with_mask(stroke.view, edited))
+
+    def close(self) -> Change | None:
+        """Commit what was gathered; None when nothing changed. Closing twice does nothing."""
+        if not self._is_open:
+            return self.committed
+        self._is_open = False
+        self._session.forget_open(self)
+        after = self._session.annotations
+        if self._voxels or not after.same_as(self._before):
+            self.committed = Change(self.label, tuple(self._voxels), self._before, after)
+            self._session.commit(self.committed)
+        return self.committed
+
+    def split(self, after: Annotations) -> None:
+        """Commit what was gathered so far as a step of its own, because another change comes in between."""
+        if self._voxels or not after.same_as(self._before):
+            voxels, self._voxels = tuple(self._voxels), []
+            self._session.undo_stack.push(Change(self.label, voxels, self._before, after))
+
+    def rebase(self) -> None:
+        """Start from the present annotations, after another change came in between."""
+        self._before = self._session.annotations
+
+    def roll_back(self) -> None:
+        """Take everything back and commit nothing."""
+        self._is_open = False
+        self._session.forget_open(self)
+        for change in reversed(self._voxels):
+            self._session.revert_voxels(change)
+        self._session.restore(self._before)
+
+    def __enter__(self) -> OpenChange:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.roll_back()
+
+    def _assign(self, item: AnnotatedObject, view: SliceView, mask: npt.NDArray[np.bool_]) -> None:
+        labels = self._session.labels
+        assert labels is not None  # only a session with labels opens changes
+        self._record(labels.assign(view, mask, item.class_id, replaces=item.mask(view)))
+
+    def _record(self, change: LabelChange) -> None:
+        if not change.is_empty:
+            self._voxels.append(change)
+            self._session.count(change)
+
+    def _set_object(self, item: AnnotatedObject) -> None:
+        objects = dict(self._session.objects)
+        if item.is_empty:
+            objects.pop(item.object_id, None)
+        else:
+            objects[item.object_id] = item
+        self._session.objects = objects
+
+    def _labels_data(self) -> npt.NDArray[np.unsignedinteger]:
+        labels = self._session.labels
+        assert labels is not None
+        return labels.data
