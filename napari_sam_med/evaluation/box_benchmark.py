@@ -57,7 +57,12 @@ class SliceScore:
 
 
 def score_volume(
-    name: str, volume: Volume, labels: LabelVolume, predictor: _Embeds, min_area: int = 20
+    name: str,
+    volume: Volume,
+    labels: LabelVolume,
+    predictor: _Embeds,
+    min_area: int = 20,
+    every: int = 1,
 ) -> Iterator[SliceScore]:
     """Scores of every organ on every axial slice where it has at least ``min_area`` pixels.
 
@@ -70,8 +75,10 @@ def score_volume(
     predictor : Predictor
     min_area : int
         Pixels.
+    every : int
+        Take only each so many-th slice.
     """
-    for index in range(volume.shape[0]):
+    for index in range(0, volume.shape[0], every):
         view = SliceView("axial", index)
         slice_labels = view.extract(labels.data)
         areas = np.bincount(slice_labels.ravel())
@@ -158,6 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cases", type=Path, required=True, help='CSV with columns "image,labels"')
     parser.add_argument("--model", default="nano", help="name or checkpoint file")
     parser.add_argument("--min-area", type=int, default=20, help="pixels an organ must have on a slice")
+    parser.add_argument("--every", type=int, default=1, help="take only each so many-th slice")
     parser.add_argument("--organs", action="store_true", help="add a table by class")
     options = parser.parse_args(arguments)
     predictor = load_predictor(options.model)
@@ -166,7 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, image, label_file in read_cases(options.cases):
         volume = read_volume(image)
         labels = read_labels(label_file, reference=volume)
-        volumes[name] = list(score_volume(name, volume, labels, predictor, options.min_area))
+        volumes[name] = list(score_volume(name, volume, labels, predictor, options.min_area, options.every))
     lines = [*_table(volumes), *(["", *_organ_table(volumes)] if options.organs else [])]
     sys.stdout.write("\n".join(lines) + f"\n\n{time.monotonic() - started:.0f} s\n")
 

@@ -39,6 +39,7 @@ _BOX_MARGIN = 1.5
 _MASK_MARGIN = 1.7
 _SMALLEST_SIDE = 12.0
 _BINS = 16
+_WIDEST = 8
 
 
 class Region(NamedTuple):
@@ -170,9 +171,20 @@ def _sampling_matrices(region: Region, cells: int, size: int) -> torch.Tensor:
     """
     stride = INPUT_SIZE / size
     position = (_cell_positions(region, cells) + 0.5) / stride - 0.5
-    width = (region.sides / (cells * stride)).clamp(min=1.0)[:, None, None, None]
-    distance = (position[..., None] - torch.arange(size, device=position.device)).abs() / width
-    return (1 - distance).clamp(min=0) / width
+    return _triangle_weights(position, region.sides / (cells * stride), size)
+
+
+def _triangle_weights(position: torch.Tensor, width: torch.Tensor, size: int) -> torch.Tensor:
+    """Weights (P, 2, n, size) of ``size`` samples 0, 1, ... around positions (P, 2, n); ``width`` (P,) samples.
+
+    The weights of a position sum to 1 over all integers: samples beyond the ends count as zeros.
+    """
+    width = width.clamp(1.0, _WIDEST)[:, None, None, None]
+    sample = torch.arange(-_WIDEST, size + _WIDEST, device=position.device)
+    weight = (1 - (position[..., None] - sample).abs() / width).clamp(min=0)
+    # outside the extended line all weights are 0, and so they stay
+    total = weight.sum(-1, keepdim=True).clamp(min=0.5)
+    return weight[..., _WIDEST:-_WIDEST] / total
 
 
 def resample(maps: torch.Tensor, region: Region, cells: int) -> torch.Tensor:
@@ -194,12 +206,8 @@ def paste(cell_logits: torch.Tensor, region: Region) -> torch.Tensor:
     """Logits (P, G, G) of regions -> (P, S, S) over the input square, -`LOGIT_LIMIT` outside the region."""
     cells = cell_logits.shape[-1]
     pixel = torch.arange(INPUT_SIZE, device=cell_logits.device)
-    sides = region.sides[:, None, None]
-    unit = (pixel - region.centres[:, :, None]) / sides
-    position = (unit + 0.5) * cells - 0.5
-    width = (cells / sides).clamp(min=1.0)[..., None]
-    distance = (position[..., None] - torch.arange(cells, device=cell_logits.device)).abs() / width
-    weight = ((1 - distance).clamp(min=0) / width).to(cell_logits.dtype)
+    unit = (pixel - region.centres[:, :, None]) / region.sides[:, None, None]
+    weight = _triangle_weights((unit + 0.5) * cells - 0.5, cells / region.sides, cells).to(cell_logits.dtype)
     x, y = weight.unbind(1)
     raised = cell_logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) + LOGIT_LIMIT
     return torch.bmm(torch.bmm(y, raised), x.transpose(1, 2)) - LOGIT_LIMIT
