@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from napari_sam_med.errors import ImageError
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.slice_view import PLANES, SliceView
-
 from tests.volume.phantoms import ORIENTATIONS, affine_of, affines, shapes
 
 

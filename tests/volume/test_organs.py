@@ -48,13 +48,17 @@ def test_tables_are_changed_by_copies() -> None:
 
 
 def test_json_round_trip_and_short_rows() -> None:
-    table = OrganTable.btcv().with_organ(Organ(300, "Läsion 名前", (0.1, 0.2, 0.3), locked=True, visible=False))
+    table = OrganTable.btcv().with_organ(
+        Organ(300, "Läsion 名前", (0.1, 0.2, 0.3), locked=True, visible=False)
+    )
     assert OrganTable.from_json(json.loads(json.dumps(table.to_json()))) == table
     assert OrganTable.from_json([{"label": 2, "name": "x"}]).name_of(2) == "x"
     assert OrganTable.from_names({6: "liver", 7: "bowel"})[6] == OrganTable.btcv()[6]
 
 
-@pytest.mark.parametrize("rows", [[{"label": "1", "name": "x"}], [{"name": "x"}], [3], [{"label": 0, "name": "x"}]])
+@pytest.mark.parametrize(
+    "rows", [[{"label": "1", "name": "x"}], [{"name": "x"}], [3], [{"label": 0, "name": "x"}]]
+)
 def test_rows_that_make_no_sense_are_refused(rows) -> None:
     with pytest.raises(LabelError):
         OrganTable.from_json(rows)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from napari_sam_med import SliceView
 from napari_sam_med.errors import ImageError
 from napari_sam_med.volume.slice_view import PLANES
-
 from tests.volume.phantoms import shapes
 
 views = st.builds(SliceView, st.sampled_from(PLANES), st.integers(0, 50))

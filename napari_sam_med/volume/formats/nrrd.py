@@ -4,9 +4,7 @@ ones.
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from scipy import ndimage
 
 from napari_sam_med.errors import ExportError, ImageError
 from napari_sam_med.volume.formats.byte_source import GZIP_EXPANSION, refuse_beyond_memory
+from napari_sam_med.volume.formats.itk_header import ItkHeader, read_header
 from napari_sam_med.volume.formats.nifti_geometry import geometry_warnings, is_usable
 from napari_sam_med.volume.formats.scan import Scan
 from napari_sam_med.volume.grid import Grid
@@ -73,7 +72,13 @@ def read(path: Path, time: int | None = None) -> Scan:
     ImageError
         If the file is truncated, damaged, of colours, or has no sensible geometry.
     """
-    reader, warnings = _information(path)
+    reader, header = _information(path)
+    warnings = []
+    if not header.has_orientation:
+        warnings.append(
+            f"{path.name} has no orientation: its axes are taken to run to left, posterior, superior; check "
+            "left and right."
+        )
     metadata = {key: _text(reader.GetMetaData(key)) for key in reader.GetMetaDataKeys()}
     kind = metadata.get("NRRD_kinds[pixel]", "")
     if kind in _COLOUR_KINDS or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
@@ -88,7 +93,7 @@ def read(path: Path, time: int | None = None) -> Scan:
         )
     if count > 1 and time is None:
         warnings.append(f"{path.name} holds {count} volumes; the first is used.")
-    _check_gzip(path)
+    header.check_packed(path)
     try:
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
@@ -98,8 +103,8 @@ def read(path: Path, time: int | None = None) -> Scan:
     affine = _affine(image)
     if not is_usable(affine):
         raise ImageError(
-            f"The geometry of {path.name} is damaged (not finite, or no sensible voxel size); export it "
-            f"again."
+            f"The geometry of {path.name} is damaged (not finite, or no sensible voxel size); export "
+            "it again."
         )
     warnings += geometry_warnings(affine)
     array_ijk = AS_STORED.from_canonical(_one_volume(image, time or 0))
@@ -107,8 +112,7 @@ def read(path: Path, time: int | None = None) -> Scan:
 
 
 def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTable) -> None:
-    """Write a label array (i, j, k) of uint8 or uint16, gzipped; segments go into a name that ends in
-    .seg.nrrd.
+    """Write a label array (i, j, k) of uint8 or uint16, packed; a .seg.nrrd carries segments, too.
 
     Raises
     ------
@@ -154,78 +158,29 @@ def organs_of_metadata(metadata: Mapping[str, str]) -> OrganTable | None:
     return OrganTable(organs.values()) if organs else None
 
 
-def _information(path: Path) -> tuple[Any, list[str]]:
-    """A reader that has parsed the header, and warnings; sizes are checked before anything is allocated."""
+def _information(path: Path) -> tuple[Any, ItkHeader]:
+    """A reader that has parsed the header; sizes are checked before anything is allocated."""
+    header = read_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.SetImageIO("MetaImageIO" if path.name.lower().endswith((".mha", ".mhd")) else "NrrdImageIO")
+    reader.SetImageIO("MetaImageIO" if header.is_metaimage else "NrrdImageIO")
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise ImageError(
-            f"{path.name} cannot be read ({_reason(error)}); copy or export it again."
-        ) from error
+        reason = _reason(error)
+        raise ImageError(f"{path.name} cannot be read ({reason}); copy or export it again.") from error
     size = reader.GetSize()
     if not size or min(size) < 1:
         raise ImageError(f"{path.name} has an impossible shape: {size}; export it again.")
-    with path.open("rb") as stream:
-        header = stream.read(65536)
-    n_bytes = int(
-        np.prod([*size, reader.GetNumberOfComponents()], dtype=object)
-    )  # a byte a voxel, at the least
-    if n_bytes > path.stat().st_size * GZIP_EXPANSION and not _is_unbounded(path, header):
+    # a byte a voxel, at the least
+    n_bytes = int(np.prod([*size, reader.GetNumberOfComponents()], dtype=object))
+    if n_bytes > path.stat().st_size * GZIP_EXPANSION and header.has_largest_ratio:
         raise ImageError(
             f"{path.name} is truncated: its header announces {size} voxels, but the file holds "
             f"{path.stat().st_size} bytes; copy or download it again."
         )
     refuse_beyond_memory(path, n_bytes, f"{size} voxels")
-    return reader, _orientation_warnings(path, header)
-
-
-def _is_unbounded(path: Path, header: bytes) -> bool:
-    """Whether the voxels lie in another file or are packed by bzip2, which has no largest ratio to check."""
-    return path.name.lower().endswith((".nhdr", ".mhd")) or b"bz" in header[:4096]
-
-
-def _orientation_warnings(path: Path, header: bytes) -> list[str]:
-    """A line where the header does not say how the axes lie; ITK then takes them for left, posterior,
-    superior.
-    """
-    if header[:4] == b"NRRD":
-        text = header.split(b"\n\n", 1)[0]
-        if b"\nspace directions:" in text and b"\nspace:" in text:
-            return []
-    elif any(key in header for key in (b"TransformMatrix", b"Orientation", b"Rotation")):
-        return []
-    return [
-        f"{path.name} has no orientation: its axes are taken to run to left, posterior, superior; check "
-        f"left and right."
-    ]
-
-
-def _check_gzip(path: Path) -> None:
-    """Read a gzipped NRRD once for its CRC, which ITK does not check."""
-    with path.open("rb") as stream:
-        header = stream.read(1 << 20)
-        end = min((at for at in (header.find(b"\n\n"), header.find(b"\r\n\r\n")) if at >= 0), default=-1)
-        if (
-            header[:4] != b"NRRD"
-            or end < 0
-            or not re.search(rb"\nencoding:\s*(gz|gzip)\s*[\r\n]", header[: end + 2])
-        ):
-            return
-        if b"\ndata file:" in header[:end].lower() or b"\ndatafile:" in header[:end].lower():
-            return
-        stream.seek(end + (4 if header[end : end + 1] == b"\r" else 2))
-        try:
-            with gzip.GzipFile(fileobj=stream) as unpacked:
-                while unpacked.read(1 << 20):
-                    pass
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ImageError(
-                f"{path.name} is truncated or damaged: its gzip stream does not check out ({error}); "
-                "copy or download it again."
-            ) from error
+    return reader, header
 
 
 def _count(reader: Any) -> int:
