@@ -98,9 +98,9 @@ def _call(arguments: list[str]) -> int:
     command: Any = typer.main.get_command(app)
     usage_error = typer.BadParameter.__mro__[2]  # click's ClickException, which typer may carry itself
     try:
-        status = command.main(
-            args=_with_command(arguments, list(command.commands)), prog_name=PROGRAM, standalone_mode=False
-        )
+        # not command.main(), which turns interruptions and broken pipes into statuses of its own
+        with command.make_context(PROGRAM, _with_command(arguments, list(command.commands))) as context:
+            status = command.invoke(context)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.Exit as leave:
@@ -118,7 +118,7 @@ def _with_command(arguments: list[str], commands: Sequence[str]) -> list[str]:
     first = arguments[0] if arguments else ""
     if first in commands or first in _GROUP_OPTIONS:
         return arguments
-    meant = get_close_matches(first, commands, n=1)
+    meant = [] if first.startswith("-") else get_close_matches(first, commands, n=1)
     if meant and not os.path.exists(first):
         raise ImageError(f'There is no command or volume "{first}"; did you mean "{meant[0]}"?')
     return [_OPEN, *arguments]

@@ -66,7 +66,9 @@ def show_table(title: str, columns: Mapping[str, str], rows: Iterable[Iterable[s
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = 120
-    console.print(table)
+    with console.capture() as drawn:  # printed by us: rich would end the program when the reader leaves
+        console.print(table)
+    say("\n".join(line.rstrip() for line in drawn.get().rstrip().splitlines()))
 
 
 @contextmanager

@@ -33,6 +33,8 @@ def run_convert(labels_path: Path, output: Path, reference: Path | None, *, as_j
         }
         for class_id in labels.class_ids()
     ]
+    if not rows:
+        said += warn([f"{labels_path.name} has no labelled voxel, so neither has {output.name}"])
     if as_json:
         print_json({"labels": str(output), "source": str(labels_path), "warnings": said, "objects": rows})
         return 0

@@ -1,0 +1,133 @@
+"""``segment``: labels on the volume's own grid, and a report that agrees with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.cli.cli_scan import CENTRE, SHAPE, Run, Scan, box, write_prompts
+
+Runner = Callable[..., Run]
+
+
+def test_labels_lie_on_the_volumes_own_grid(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii.gz"
+    answer = run("segment", scan.volume, "--prompts", scan.prompts, "-o", out)
+    assert answer.status == 0
+    assert answer.err == ""
+    assert "liver" in answer.out
+    source, labels = nib.load(scan.volume), nib.load(out)
+    assert np.array_equal(labels.affine, source.affine)
+    assert labels.shape == source.shape
+    assert labels.get_data_dtype() == np.uint8
+    array = np.asarray(labels.dataobj)
+    assert set(np.unique(array)) == {0, 6}
+    assert array[CENTRE] == 6
+    sidecar = json.loads((tmp_path / "out.sam-med.json").read_text())
+    assert sidecar["model"]["name"] == "nano"
+
+
+@pytest.mark.parametrize("options", [[], ["--no-propagate"]])
+def test_report_agrees_with_the_labels(run: Runner, scan: Scan, tmp_path: Path, options: list[str]) -> None:
+    out, path = tmp_path / "out.nii.gz", tmp_path / "report.json"
+    answer = run(
+        "segment", scan.volume, "--prompts", scan.prompts, "-o", out, "--report", path, "--json", *options
+    )
+    report = json.loads(path.read_text())
+    assert json.loads(answer.out) == report
+    assert report["model"] == "nano"
+    assert report["device"]
+    assert report["precision"] in ("fp32", "bf16")
+    assert report["seconds"]["total"] > 0
+    assert report["warnings"] == []
+    (entry,) = report["objects"]
+    array = np.asarray(nib.load(out).dataobj)
+    areas = (array == 6).sum(axis=(0, 1)) * 1.5 * 1.5
+    assert (entry["label"], entry["name"], entry["key_slices"]) == (6, "liver", [CENTRE[2]])
+    assert entry["voxels"] == (array == 6).sum()
+    assert entry["volume_ml"] == pytest.approx(entry["voxels"] * 1.5 * 1.5 * 3 / 1000, abs=1e-3)
+    assert [entry["first_slice"], entry["last_slice"]] == np.flatnonzero(areas)[[0, -1]].tolist()
+    assert {row["index"]: row["area_mm2"] for row in entry["slices"]} == pytest.approx(
+        {int(k): float(areas[k]) for k in np.flatnonzero(areas)}, abs=0.01
+    )
+    for row in entry["slices"]:
+        assert 0 <= row["quality"] <= 1
+        assert row["source"] == ("prompt" if row["index"] == CENTRE[2] else "propagated")
+    assert set(entry["stop_reasons"]) == {"forward", "backward"}
+    if options:
+        assert [row["index"] for row in entry["slices"]] == [CENTRE[2]]
+        assert "switched off" in entry["stop_reasons"]["forward"]
+
+
+def test_forward_is_where_the_files_own_index_grows(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    """The file is stored head first, so its last slice is the lowest one, canonical index 0."""
+    last = SHAPE[2] - 1
+    prompts = write_prompts(tmp_path / "p.json", box(k=last))
+    answer = run("segment", scan.volume, "-p", prompts, "-o", tmp_path / "out.nii.gz", "--json")
+    (entry,) = json.loads(answer.out)["objects"]
+    assert entry["key_slices"] == [last]
+    assert entry["stop_reasons"]["forward"] == "end of the volume"
+
+
+def test_objects_may_share_a_label(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    other = {"label": 6, "name": "liver", "boxes": [{"from": [28, 2, 4], "to": [38, 10, 4]}]}
+    prompts = write_prompts(tmp_path / "p.json", box(), other)
+    out = tmp_path / "out.nii.gz"
+    answer = run("segment", scan.volume, "-p", prompts, "-o", out, "--no-propagate", "--json")
+    first, second = json.loads(answer.out)["objects"]
+    assert (first["label"], second["label"]) == (6, 6)
+    assert first["voxels"] + second["voxels"] == (np.asarray(nib.load(out).dataobj) == 6).sum()
+
+
+def test_objects_that_overlap_are_told(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "p.json", box(6), box(7, name="stomach"))
+    out = tmp_path / "out.nii.gz"
+    answer = run("segment", scan.volume, "-p", prompts, "-o", out, "--no-propagate")
+    assert answer.status == 0
+    assert "overlap" in answer.err
+    assert set(np.unique(np.asarray(nib.load(out).dataobj))) == {0, 7}
+
+
+def test_every_plane_may_be_prompted(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    sagittal = {"label": 2, "plane": "sagittal", "points": [{"at": list(CENTRE)}]}
+    coronal = {"label": 3, "boxes": [{"from": [7, CENTRE[1], 0], "to": [25, CENTRE[1], 8]}]}
+    prompts = write_prompts(tmp_path / "p.json", sagittal, coronal)
+    answer = run("segment", scan.volume, "-p", prompts, "-o", tmp_path / "o.nrrd", "--no-propagate", "--json")
+    first, second = json.loads(answer.out)["objects"]
+    assert (first["plane"], first["key_slices"]) == ("sagittal", [CENTRE[0]])
+    assert (second["plane"], second["key_slices"]) == ("coronal", [CENTRE[1]])
+
+
+def test_one_slice_has_nowhere_to_go(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    image = nib.load(scan.volume)
+    flat = tmp_path / "flat.nii.gz"
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[..., 4:5], image.affine), flat)
+    prompts = write_prompts(tmp_path / "p.json", box(k=0))
+    answer = run("segment", flat, "-p", prompts, "-o", tmp_path / "out.nii.gz")
+    assert answer.status == 0
+    assert "one slice" in answer.err
+    assert answer.err.startswith("warning: ")
+    assert nib.load(tmp_path / "out.nii.gz").shape == (40, 36, 1)
+
+
+@pytest.mark.parametrize("window", ["soft-tissue", "-200,300", "AUTO"])
+def test_windows(run: Runner, scan: Scan, tmp_path: Path, window: str) -> None:
+    out = tmp_path / "out.nii.gz"
+    arguments = ("segment", scan.volume, "-p", scan.prompts, "-o", out, "--no-propagate", "--window", window)
+    assert run(*arguments).status == 0
+
+
+@pytest.mark.parametrize("name", ["l.nii", "l.nii.gz", "l.nrrd", "l.seg.nrrd", "l.mha", "é 名前.nii.gz"])
+def test_formats_by_extension(run: Runner, scan: Scan, tmp_path: Path, name: str) -> None:
+    from napari_sam_med import read_labels, read_volume
+
+    answer = run("segment", scan.volume, "-p", scan.prompts, "-o", tmp_path / name, "--no-propagate")
+    assert answer.status == 0, answer.err
+    labels = read_labels(tmp_path / name, reference=read_volume(scan.volume))
+    assert labels.class_ids() == (6,)
+    assert labels.organs.name_of(6) == "liver"
