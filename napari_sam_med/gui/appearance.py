@@ -10,8 +10,10 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QComboBox,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QPushButton,
     QSizePolicy,
     QToolButton,
@@ -41,7 +43,7 @@ class Section(QFrame):
         heading.setObjectName("samMedTitle")
         self.body.addWidget(heading)
 
-    def add(self, item: QWidget | QHBoxLayout) -> None:
+    def add(self, item: QWidget | QLayout) -> None:
         """Put a widget or a row below what is there."""
         if isinstance(item, QWidget):
             self.body.addWidget(item)
@@ -99,10 +101,13 @@ def note(text: str = "") -> QLabel:
 
 
 def tool_buttons(
-    entries: list[tuple[str, str, str]], chosen: Callable[[str], object]
-) -> tuple[QHBoxLayout, dict[str, QToolButton]]:
-    """A row of buttons of which one is down: ``(key, text, tip)`` each."""
-    group = QButtonGroup()
+    entries: list[tuple[str, str, str]], chosen: Callable[[str], object], columns: int
+) -> tuple[QGridLayout, dict[str, QToolButton]]:
+    """Buttons of which one is down: ``(key, text, tip)`` each."""
+    layout = QGridLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(5)
+    group = QButtonGroup(layout)
     buttons: dict[str, QToolButton] = {}
     for key, text, tip in entries:
         made = QToolButton()
@@ -119,9 +124,8 @@ def tool_buttons(
         )
         made.clicked.connect(lambda _=False, key=key: chosen(key))
         group.addButton(made)
+        layout.addWidget(made, len(buttons) // columns, len(buttons) % columns)
         buttons[key] = made
-    layout = row(*buttons.values())
-    group.setParent(layout)
     return layout, buttons
 
 

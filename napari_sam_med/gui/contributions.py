@@ -52,9 +52,7 @@ def read_files(path: str | list[str]) -> list[LayerData]:
         When a file cannot be opened; napari shows its text.
     """
     files = map(Path, [path] if isinstance(path, str) else path)
-    return [
-        _labels_layer(read_labels(file)) if _holds_labels(file) else _image_layer(file) for file in files
-    ]
+    return [_labels_layer(read_labels(file)) if _holds_labels(file) else _image_layer(file) for file in files]
 
 
 def _image_layer(file: Path) -> LayerData:

@@ -72,6 +72,9 @@ class LayerBridge(QObject):
         self._is_writing = False
         self._next_is_negative = False
         self._last_view: SliceView | None = None
+        self._hidden_in_3d: list[Layer] = []
+        self._tool_in_2d: Tool | None = None
+        self._missing_timer = self._timer(self._tell_missing)
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._layer_connections: list[tuple[Any, Callable[..., None]]] = []
         self._refresh_timer = self._timer(self._refresh_labels)
@@ -113,8 +116,8 @@ class LayerBridge(QObject):
             emitter.disconnect(callback)
         self._connections.clear()
         self._layer_connections.clear()
-        self._refresh_timer.stop()
-        self._read_timer.stop()
+        for timer in (self._refresh_timer, self._read_timer, self._missing_timer):
+            timer.stop()
         events = self.session.events
         for signal, callback in (
             (events.organs, self._on_organs),
@@ -154,11 +157,17 @@ class LayerBridge(QObject):
             self._preview_layer = None
         if layer is self.labels_layer and not self._is_writing:
             self._let_go_of_labels()
-            self.message.emit('The labels layer was removed from the viewer; "Show labels" brings it back.')
+            self._missing_timer.start(0)  # not while the viewer is being closed
         if layer is self.image_layer:
             self.image_layer = None
             self.scan_removed.emit()
         self.layers_changed.emit()
+
+    def _tell_missing(self) -> None:
+        if self.frame is not None and self.labels_layer is None:
+            self.message.emit(
+                'The labels layer was removed; choose "Bring the labels back" under Scan, Labels.'
+            )
 
     # a scan
 
@@ -195,6 +204,9 @@ class LayerBridge(QObject):
             for layer in (self.points_layer, self.boxes_layer):
                 if layer is not None and layer.metadata.get("sam_med_own"):
                     self._remove(layer)
+            labels = self.labels_layer
+            if labels is not None and labels.name.startswith(LABELS_NAME) and not labels.data.any():
+                self._remove(labels)  # nobody has drawn anything on it
             self._let_go_of_labels()
         self._preview_layer = self.points_layer = self.boxes_layer = self.image_layer = None
         self.frame = None
@@ -377,13 +389,20 @@ class LayerBridge(QObject):
 
     def show_plane(self, plane: Plane) -> None:
         """Turn to a plane."""
-        if self.image_layer is not None:
-            self.image_layer.visible = True
         planes.show_plane(self.viewer, plane)
+        if self._tool_in_2d is not None:  # napari takes it out of the user's hand in 3-D
+            tool, self._tool_in_2d = self._tool_in_2d, None
+            self.set_tool(tool)
 
     def show_in_3d(self) -> None:
-        """Turn to 3-D."""
+        """Turn to 3-D: the organs alone where there are any, since the scan would hide them."""
+        self._tool_in_2d = self.tool if self.viewer.dims.ndisplay == 2 else self._tool_in_2d
         planes.show_in_3d(self.viewer)
+        has_organs = any(self.session.voxel_count(class_id) for class_id in self.session.organs)
+        covering = (self.image_layer, self.boxes_layer, self.points_layer) if has_organs else ()
+        self._hidden_in_3d = [layer for layer in covering if layer is not None and layer.visible]
+        for layer in self._hidden_in_3d:
+            layer.visible = False
 
     def go_to(self, view: SliceView) -> None:
         """Move to a slice."""
@@ -391,6 +410,10 @@ class LayerBridge(QObject):
             planes.go_to(self.viewer, self.frame, view)
 
     def _on_view(self, event: Any = None) -> None:
+        if self._hidden_in_3d and self.viewer.dims.ndisplay == 2:
+            hidden, self._hidden_in_3d = self._hidden_in_3d, []
+            for layer in hidden:
+                layer.visible = True
         view = self.current_view()
         if view != self._last_view:
             self._last_view = view
@@ -434,9 +457,7 @@ class LayerBridge(QObject):
         if self.session.organs.locked_ids:
             self._refresh_labels()
             if change is None:
-                self.message.emit(
-                    "That organ is locked, so nothing was painted; unlock it first."
-                )
+                self.message.emit("That organ is locked, so nothing was painted; unlock it first.")
 
     def _on_selected_label(self, event: Any = None) -> None:
         label = int(self.labels_layer.selected_label)

@@ -26,7 +26,7 @@ class LayerCombo(QComboBox):
         super().__init__()
         self._bridge = bridge
         self._kind = kind
-        self._first = first
+        self.first = first
         self._layers: list[Layer | None] = []
         self.setToolTip(tip)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -38,13 +38,13 @@ class LayerCombo(QComboBox):
         """List the layers anew, with one of them selected."""
         with QSignalBlocker(self):
             self.clear()
-            self._layers = [] if self._first is None else [None]
+            self._layers = [] if self.first is None else [None]
             self._layers += self._bridge.layers_of_type(self._kind)
             for layer in self._layers:
-                self.addItem(self._first if layer is None else layer.name)
+                self.addItem(self.first if layer is None else layer.name)
             if selected in self._layers:
                 self.setCurrentIndex(self._layers.index(selected))
-            elif self._first is None:
+            elif self.first is None:
                 self.setCurrentIndex(-1)
             else:
                 self.setCurrentIndex(0)

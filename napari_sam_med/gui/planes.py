@@ -24,7 +24,7 @@ _ORIENTATIONS: dict[Plane, tuple[str, str]] = {
     "coronal": ("up", "right"),  # superior is up
     "sagittal": ("up", "right"),
 }
-_ANTERIOR_VIEW = (0.0, 0.0, 90.0)
+_TO_POSTERIOR, _TO_SUPERIOR = (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)
 
 
 class Frame:
@@ -52,7 +52,7 @@ class Frame:
         return np.asarray(self._world_from_index(np.asarray(index_zyx, dtype=float)))
 
     def index(self, world: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Voxel index (z, y, x), not rounded, of world positions (ndim,) or (N, ndim); the last three count."""
+        """Voxel index (z, y, x), not rounded, of world positions (ndim,) or (N, ndim) (last three axes)."""
         positions = np.asarray(world, dtype=float)[..., -3:]
         return np.asarray(self._index_from_world(positions))
 
@@ -111,9 +111,9 @@ def show_in_3d(viewer: ViewerModel) -> None:
     viewer.dims.order = (*range(others), *(axis + others for axis in (0, 1, 2)))
     viewer.dims.ndisplay = 3
     camera = _camera(viewer)
-    camera.orientation = ("away", "down", "right")
+    camera.orientation = ("away", "down", "right")  # anything else would mirror the patient
     viewer.reset_view()
-    camera.angles = _ANTERIOR_VIEW
+    camera.set_view_direction(view_direction=_TO_POSTERIOR, up_direction=_TO_SUPERIOR)
 
 
 def _camera(viewer: ViewerModel) -> Any:

@@ -1,7 +1,7 @@
 """Points and Shapes layers to frozen prompts, and back.
 
-A point is foreground unless its feature ``label`` says ``negative``; the feature ``plane`` remembers the plane
-that it was set in. A rectangle lies in the slice along whose axis it is flat.
+A point is foreground unless its feature ``label`` says ``negative``; the feature ``plane`` remembers the
+plane that it was set in. A rectangle lies in the slice along whose axis it is flat.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ class PromptPanel(Section):
                 ("pan", "Move", "Drag the picture; the wheel zooms"),
             ],
             self._on_tool,
+            columns=3,
         )
         self.add(layout)
         self.accept = button("Accept  ⏎", "Write the proposed mask into the labels (Enter)", actions.accept)

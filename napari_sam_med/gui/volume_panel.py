@@ -30,7 +30,7 @@ class VolumePanel(Section):
         self.labels = LayerCombo(
             bridge,
             Labels,
-            "Where masks are written: labels of their own, or a labels layer of the scan's shape to go on with.",
+            "Where masks are written: new labels, or a labels layer of the scan's shape to go on with.",
             "New labels",
         )
         self.labels.chosen.connect(self._on_labels_chosen)
@@ -52,6 +52,7 @@ class VolumePanel(Section):
                 ("3d", "3-D", "All organs in three dimensions, seen from the front (Alt-4)"),
             ],
             self._on_plane,
+            columns=4,
         )
         self.add(layout)
         self.window_panel = WindowPanel(actions)
@@ -66,8 +67,10 @@ class VolumePanel(Section):
         """Show the layers and the facts of the scan."""
         bridge = self._actions.bridge
         self.images.show_layers(bridge.image_layer)
-        self.labels.show_layers(bridge.labels_layer)
         volume = self._actions.session.volume
+        is_missing = volume is not None and bridge.labels_layer is None
+        self.labels.first = "Bring the labels back" if is_missing else "New labels"
+        self.labels.show_layers(bridge.labels_layer)
         self.labels.setEnabled(volume is not None)
         if volume is None:
             self.facts.setText("Open a scan, drop a file on the viewer, or choose an image layer.")
@@ -84,7 +87,10 @@ class VolumePanel(Section):
 
     def _on_labels_chosen(self, layer: Labels | None) -> None:
         bridge = self._actions.bridge
-        if layer is bridge.labels_layer and layer is not None:
+        if layer is None and bridge.labels_layer is None:
+            bridge.show_labels_again()
+            return
+        if layer is bridge.labels_layer:
             return
         if bridge.image_layer is not None:
             self._actions.open_scan(bridge.image_layer, layer)

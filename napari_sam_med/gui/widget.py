@@ -7,7 +7,7 @@ from contextlib import suppress
 from napari.components import ViewerModel
 from napari.layers import Image
 from napari.viewer import current_viewer
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible, QElidingLabel
 
@@ -24,7 +24,7 @@ from napari_sam_med.gui.volume_panel import VolumePanel
 
 __all__ = ["SamMedWidget"]
 
-_MIN_WIDTH = 340
+_MIN_WIDTH = 320
 
 
 class SamMedWidget(QWidget):
@@ -39,7 +39,6 @@ class SamMedWidget(QWidget):
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         super().__init__()
         viewer = current_viewer() if napari_viewer is None else napari_viewer
-        self.setMinimumWidth(_MIN_WIDTH)
         self.actions_ = Actions(viewer, Settings.load(), self)
         self.volume_panel = VolumePanel(self.actions_)
         self.model_panel = ModelPanel(self.actions_)
@@ -77,6 +76,10 @@ class SamMedWidget(QWidget):
         scroll.setWidget(content)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
+        bar = scroll.verticalScrollBar().sizeHint().width()
+        self.setMinimumWidth(max(_MIN_WIDTH, content.minimumSizeHint().width() + bar))
         self.status = QElidingLabel("Ready")
         self.status.setToolTip("What is happening")
         self.actions_.status.connect(self._show_status)
