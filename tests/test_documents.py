@@ -1,0 +1,69 @@
+"""What the documents show is run: the README's Python and commands; and links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from napari_sam_med.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def scan_folder(tmp_path, monkeypatch):
+    """A folder with the sample under the names that the README uses."""
+    sample = ROOT / "napari_sam_med" / "sample_data"
+    shutil.copy(sample / "abdomen_phantom.nii.gz", tmp_path / "ct.nii.gz")
+    shutil.copy(sample / "abdomen_phantom_labels.nii.gz", tmp_path / "labels.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_python_blocks_of_the_readme_run(scan_folder):
+    from napari_sam_med import read_labels
+
+    names: dict[str, object] = {}
+    for block in blocks(README, "python"):
+        exec(compile(block, "README.md", "exec"), names)
+    labels = read_labels(scan_folder / "ct_liver.nii.gz")
+    assert labels.voxel_count(6) > 1000
+    assert (labels.data == 6).any(axis=(1, 2)).sum() > 1, "the second block fills more than one slice"
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(scan_folder, monkeypatch):
+    (prompts,) = blocks(README, "json")
+    (scan_folder / "prompts.json").write_text(prompts, encoding="utf-8")
+    commands = re.findall(
+        r"^napari-sam-med ((?:segment|convert|models list|cache info).*)$", README, flags=re.MULTILINE
+    )
+    assert len(commands) == 4
+    for command in commands:
+        assert main(command.split()) == 0, command
+    assert (scan_folder / "labels.seg.nrrd").exists()
+    assert (scan_folder / "report.json").exists()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_inside_the_repository_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_make_targets_named_in_the_documents_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for document in DOCUMENTS:
+        for target in re.findall(r"`make (\w+)`", document.read_text(encoding="utf-8")):
+            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"make {target}"
