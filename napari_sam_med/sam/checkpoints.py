@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,14 @@ from typing import Any
 import torch
 
 from napari_sam_med.errors import ModelError
+from napari_sam_med.sam.digests import digests_of, sha256_of
+from napari_sam_med.sam.fetching import fetch
+from napari_sam_med.sam.layouts import StateDict, detect_architecture, unwrap
 from napari_sam_med.sam.model_registry import (
     MODELS,
     NANO_WEIGHTS,
     ModelRecord,
+    checkpoint_path,
     model_folder,
     with_preprocessing,
 )
@@ -27,23 +30,19 @@ __all__ = [
     "Checkpoint",
     "StateDict",
     "detect_architecture",
-    "digests_of",
+    "fetch",
     "load_state_dict",
     "read_checkpoint",
     "sha256_of",
-    "write_model_folder",
+    "verify",
+    "write_checkpoint",
 ]
 
-StateDict = dict[str, torch.Tensor]
-
-FOLDER_WEIGHTS = "weights.safetensors"
-FOLDER_RECORD = "model.json"
-_FOLDER_VERSION = 1
-_POSITIONS = "image_encoder.pos_embed"
-_VIT_WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
-_TINY_STEM = "image_encoder.patch_embed.seq.0.c.weight"
-_TINY_STEM_OF_OURS = "image_encoder.backbone.patch_embed.conv1.conv.weight"
-_CHUNK = 1 << 20
+FOLDER_CHECKPOINT = "model.safetensors"
+_OWN_METADATA = "napari_sam_med"
+_OWN_VERSION = 1
+_WEB_PAGES = (b"<!doctype", b"<html", b"<?xml")
+_TORCH_FILES = (b"PK\x03\x04", b"\x80")  # a zip archive, or the pickle of before torch 1.6
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Checkpoint:
     Attributes
     ----------
     record : ModelRecord
-        What it is: the registry's record where the file is a known one, else one made from its keys.
+        The registry's record where the file is a known one, else one made from its content.
     state_dict : dict of str to tensor
         The weights, without wrappers and prefixes.
     sha256 : str
@@ -68,35 +67,44 @@ class Checkpoint:
 
 
 def read_checkpoint(name_or_path: str | os.PathLike[str], *, preprocessing: str | None = None) -> Checkpoint:
-    """Read a model by name, or a checkpoint file or a folder written by `write_model_folder`.
+    """Read a model by name, or a checkpoint file, or a folder that holds a ``model.safetensors``.
 
-    A file is matched to the registry by its SHA-256, never by its name. For an unknown file the architecture comes
-    from its keys, and the preprocessing is SAM's unless `preprocessing` says otherwise.
+    A file is matched to the registry by its digest, never by its name. For an unknown file the architecture
+    comes from its keys; the preprocessing is what `write_checkpoint` noted in it, else SAM's, unless
+    `preprocessing` says otherwise.
 
     Raises
     ------
     ModelError
         When the model was not fetched yet, the file is damaged, or its layout is not understood.
     """
-    path = _path_of(os.fspath(name_or_path))
-    if path.is_dir():
-        return _read_folder(path, preprocessing)
-    digests = digests_of(path)
-    record = _known_record(digests)
-    if os.fspath(name_or_path) in MODELS and record is None and path != NANO_WEIGHTS:
-        raise ModelError(_damaged(MODELS[os.fspath(name_or_path)], path, digests))
+    name = os.fspath(name_or_path)
+    path = _path_of(name)
+    sha256 = sha256_of(path)
+    if name in MODELS:
+        record: ModelRecord | None = MODELS[name]
+        _check_digest(MODELS[name], path, sha256)
+    else:
+        record = _known_record(path, sha256)
     state_dict = load_state_dict(path)
     if record is None:
-        architecture = detect_architecture(state_dict)
-        if path == NANO_WEIGHTS:
-            record = MODELS["nano"]
-        else:
-            record = _record_of_unknown(path.name, architecture)
-    return Checkpoint(with_preprocessing(record, preprocessing), state_dict, digests["sha256"], path)
+        record = _record_of(path, state_dict)
+    return Checkpoint(with_preprocessing(record, preprocessing), state_dict, sha256, path)
+
+
+def verify(name_or_path: str | os.PathLike[str]) -> ModelRecord:
+    """Read a model as `read_checkpoint` does, and tell what it is.
+
+    Raises
+    ------
+    ModelError
+        When it is missing, damaged, or not understood.
+    """
+    return read_checkpoint(name_or_path).record
 
 
 def load_state_dict(path: str | os.PathLike[str]) -> StateDict:
-    """Weights in a file, without wrappers and prefixes; safetensors, or a torch file read with ``weights_only``.
+    """Weights in a file, without wrappers and prefixes: safetensors, or a torch file that holds weights only.
 
     Raises
     ------
@@ -104,20 +112,19 @@ def load_state_dict(path: str | os.PathLike[str]) -> StateDict:
         When the file is neither, is damaged, or holds more than weights.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        start = file.read(512)
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}); check its place and permissions."
+        ) from error
     if not start:
         raise ModelError(f"{path.name} is empty; fetch or copy it again.")
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ModelError(
-            f"{path.name} is a web page, not a checkpoint; download the file itself and try again."
-        )
-    content = _read_torch(path) if _looks_like_torch(start) else _read_safetensors(path)
-    return _unwrap(content, path.name)
-
-
-def _looks_like_torch(start: bytes) -> bool:
-    return start.startswith((b"PK\x03\x04", b"\x80"))
+    if start.lstrip().lower().startswith(_WEB_PAGES):
+        raise ModelError(f"{path.name} is a web page, not a checkpoint; download the file itself.")
+    content = _read_torch(path) if start.startswith(_TORCH_FILES) else _read_safetensors(path)
+    return unwrap(content, path.name)
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -128,8 +135,8 @@ def _read_safetensors(path: Path) -> Any:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"{path.name} is not a checkpoint: it is neither a torch file nor complete safetensors ({error}); "
-            "fetch or copy it again."
+            f"{path.name} is damaged or no checkpoint: it is neither a torch file nor complete safetensors "
+            f"({error}); fetch or copy it again."
         ) from error
 
 
@@ -138,153 +145,33 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path.name} holds more than weights, and code in checkpoints is never run; "
-            "save its state dict alone with torch.save or as safetensors, and load that."
+            f"{path.name} is damaged, or holds more than weights, and code in checkpoints is never run; save "
+            "its state dict alone with torch.save or as safetensors, and load that."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path.name} is damaged ({reason}); fetch or copy it again.") from error
 
 
-def _unwrap(content: Any, name: str) -> StateDict:
-    """The state dict inside training checkpoints: ``model_state`` (micro-sam), ``model``, ``state_dict``, prefixes."""
-    for wrapper in ("model_state", "model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise ModelError(f"{name} holds no weights by name; save the model's state_dict() and load that.")
-    weights = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
-    if len(weights) < len(content):
-        raise ModelError(
-            f"{name} holds other things than weights; save the model's state_dict() and load that."
-        )
-    for prefix in ("module.", "sam.", "model."):
-        weights = _without_prefix(weights, prefix)
-    return weights
-
-
-def _without_prefix(weights: StateDict, prefix: str) -> StateDict:
-    if not all(key.startswith(prefix) for key in weights):
-        return weights
-    return {key.removeprefix(prefix): value for key, value in weights.items()}
-
-
-def detect_architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """Architecture that weights belong to, by their names and shapes.
-
-    Returns
-    -------
-    str
-        ``vit_b``, ``vit_l``, ``vit_h``, ``tiny_vit`` or ``nano``.
-
-    Raises
-    ------
-    ModelError
-        When they belong to a known model that is not supported, or to an unknown one; the text says which.
-    """
-    refusal = _why_refused(state_dict)
-    if refusal:
-        raise ModelError(
-            f"{refusal} Supported are SAM ViT-B, -L and -H, MobileSAM and models fine-tuned from them."
-        )
-    if _TINY_STEM in state_dict or _TINY_STEM_OF_OURS in state_dict:
-        return "tiny_vit"
-    if _POSITIONS in state_dict:
-        return _VIT_WIDTHS[state_dict[_POSITIONS].shape[-1]]
-    return "nano"
-
-
-def _why_refused(state_dict: Mapping[str, torch.Tensor]) -> str | None:
-    if any(key.startswith("vision_encoder.layers.") for key in state_dict):
-        return "This is a SAM checkpoint in the layout of Hugging Face transformers; use Meta's own file."
-    if "mask_decoder.hf_token.weight" in state_dict:
-        return "This is a SAM-HQ checkpoint, which needs another decoder."
-    if any(".Adapter." in key for key in state_dict):
-        return "This is a SAM-Med2D checkpoint with adapters."
-    if any(key.startswith(("memory_attention.", "image_encoder.trunk.")) for key in state_dict):
-        return "This is a SAM 2 checkpoint."
-    if _TINY_STEM in state_dict:
-        if tuple(state_dict[_TINY_STEM].shape) == (32, 3, 3, 3):
-            return None
-        return "This is a LiteMedSAM checkpoint, whose stem differs from MobileSAM's."
-    if _POSITIONS in state_dict:
-        shape = tuple(state_dict[_POSITIONS].shape)
-        if shape[:3] == (1, 64, 64) and shape[-1] in _VIT_WIDTHS:
-            return None
-        return f"This is a SAM of an unknown size: its position embedding has shape {shape}."
-    if _TINY_STEM_OF_OURS in state_dict or _is_nano(state_dict):
-        return None
-    return f"These weights are of an unknown model (first name: {min(state_dict, default='none')!r})."
-
-
-def _is_nano(state_dict: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the names are exactly the bundled model's."""
-    if not NANO_WEIGHTS.is_file():
-        return False
-    from safetensors import safe_open
-
-    with safe_open(NANO_WEIGHTS, framework="pt") as bundled:
-        return set(bundled.keys()) == set(state_dict)
-
-
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    return digests_of(path, ("sha256",))["sha256"]
-
-
-def digests_of(
-    path: str | os.PathLike[str], algorithms: Iterable[str] = ("sha256", "md5", "xxh128")
-) -> dict[str, str]:
-    """Digests of a file, hexadecimal, by algorithm, in one pass; ``xxh128`` only where xxhash is installed."""
-    hashers = {name: hasher for name in algorithms if (hasher := _hasher(name)) is not None}
-    with Path(path).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            for hasher in hashers.values():
-                hasher.update(chunk)
-    return {name: hasher.hexdigest() for name, hasher in hashers.items()}
-
-
-def _hasher(algorithm: str) -> Any:
-    if algorithm != "xxh128":
-        return hashlib.new(algorithm, usedforsecurity=False)
-    try:
-        import xxhash
-    except ImportError:
-        return None
-    return xxhash.xxh128()
-
-
-def _known_record(digests: Mapping[str, str]) -> ModelRecord | None:
-    for record in MODELS.values():
-        if record.digest is not None and digests.get(record.digest[0]) == record.digest[1]:
-            return record
-    return None
-
-
-def _record_of_unknown(name: str, architecture: str) -> ModelRecord:
-    record = ModelRecord(
-        name=name, title=name, architecture=architecture, note="Not in the registry; preprocessing assumed."
-    )
-    if architecture == "nano":
-        record = replace(record, preprocessing="nano", input_size=MODELS["nano"].input_size)
-    return record
-
-
 def _path_of(name: str) -> Path:
-    if name == "nano":
-        if not NANO_WEIGHTS.is_file():
-            raise ModelError("The bundled weights of nano are missing; install napari-sam-med again.")
-        return NANO_WEIGHTS
     if name in MODELS:
-        path = model_folder() / MODELS[name].file_name
+        path = checkpoint_path(name)
+        if path is not None:
+            return path
+        if name == "nano":
+            raise ModelError("The bundled weights of nano are missing; install napari-sam-med again.")
+        raise ModelError(
+            f'The model "{name}" is not on this machine; fetch it with "napari-sam-med models fetch {name}", '
+            f"or put its file into {model_folder()} as {MODELS[name].file_name}."
+        )
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = path / FOLDER_CHECKPOINT
         if not path.is_file():
             raise ModelError(
-                f'The model "{name}" is not on this machine; fetch it with "napari-sam-med models fetch {name}", '
-                f"or put the file into {model_folder()} as {path.name}."
+                f"{name} is a folder without {FOLDER_CHECKPOINT}; give a folder that napari-sam-med finetune "
+                "wrote, or a checkpoint file."
             )
-        return path
-    path = Path(name).expanduser()
     if not path.exists():
         raise ModelError(
             f'There is no model "{name}": give one of {", ".join(MODELS)}, or the path of a checkpoint.'
@@ -292,74 +179,110 @@ def _path_of(name: str) -> Path:
     return path
 
 
-def _damaged(record: ModelRecord, path: Path, digests: Mapping[str, str]) -> str:
-    algorithm, expected = record.digest or ("sha256", "?")
-    found = digests.get(algorithm)
-    if found is None:
-        return (
-            f'{path.name} cannot be verified without the package {algorithm[:2]}hash; "pip install xxhash".'
+def _check_digest(record: ModelRecord, path: Path, sha256: str) -> None:
+    """Refuse a file that is not the published one, before anything parses it."""
+    if path == NANO_WEIGHTS:
+        return
+    algorithm, expected = record.digest or ("sha256", "unknown")
+    found = sha256 if algorithm == "sha256" else digests_of(path, (algorithm,))[algorithm]
+    if found != expected:
+        raise ModelError(
+            f"{path} is damaged or another file: {algorithm} is {found}, expected {expected}; fetch it again "
+            f'with "napari-sam-med models fetch {record.name}", or put a good copy there. A checkpoint of '
+            "your own is loaded by its path."
         )
-    return (
-        f"{path.name} is damaged or another file: its {algorithm} is {found}, expected {expected}; fetch it again "
-        f'with "napari-sam-med models fetch {record.name}", or put a good copy into {path.parent}.'
-    )
 
 
-def write_model_folder(
-    folder: str | os.PathLike[str], state_dict: StateDict, record: ModelRecord, **details: Any
+def _known_record(path: Path, sha256: str) -> ModelRecord | None:
+    if path == NANO_WEIGHTS:
+        return MODELS["nano"]
+    digests = {"sha256": sha256}
+    for record in MODELS.values():
+        if record.digest is None:
+            continue
+        algorithm, expected = record.digest
+        if algorithm not in digests:
+            digests |= digests_of(path, (algorithm,))
+        if digests[algorithm] == expected:
+            return record
+    return None
+
+
+def _record_of(path: Path, state_dict: StateDict) -> ModelRecord:
+    """Record of a file that the registry does not know."""
+    name = path.parent.name if path.name == FOLDER_CHECKPOINT else path.name
+    architecture = detect_architecture(state_dict)
+    record = ModelRecord(name=name, title=name, architecture=architecture, note="Not in the registry.")
+    own = _own_metadata(path)
+    if architecture == "nano":
+        return replace(record, preprocessing="nano", input_size=MODELS["nano"].input_size)
+    return with_preprocessing(record, own.get("preprocessing"))
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str], state_dict: StateDict, record: ModelRecord, **details: Any
 ) -> Path:
-    """Write a fine-tuned model as a folder that `read_checkpoint` takes; each file is replaced whole.
+    """Write weights so that `read_checkpoint` understands them without being told more; replaced as a whole.
 
     Parameters
     ----------
-    folder : path
-        Made when it does not exist.
+    path : path
+        A ``.safetensors`` file, or a folder, in which ``model.safetensors`` is written.
     state_dict : dict of str to tensor
-        With SAM's or nano's own names.
+        With the names of the published checkpoints, or nano's.
     record : ModelRecord
-        Of the model that it was made from; architecture and preprocessing are kept.
+        Of the model that it was made from; its architecture and preprocessing are noted in the file.
     **details
         Anything else worth keeping, as JSON.
+
+    Returns
+    -------
+    Path
+        Of the file.
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / FOLDER_WEIGHTS
-    partial = weights.with_suffix(".partial")
-    save_file({key: value.detach().cpu().contiguous() for key, value in state_dict.items()}, partial)
-    content = {
-        "version": _FOLDER_VERSION,
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        path = path / FOLDER_CHECKPOINT
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = {
+        "version": _OWN_VERSION,
         "base": record.name,
         "architecture": record.architecture,
         "preprocessing": record.preprocessing,
         "licence": record.licence,
-        "sha256": sha256_of(partial),
         **details,
     }
-    text = folder / f"{FOLDER_RECORD}.partial"
-    text.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    os.replace(partial, weights)
-    os.replace(text, folder / FOLDER_RECORD)
-    return folder
-
-
-def _read_folder(folder: Path, preprocessing: str | None) -> Checkpoint:
-    remedy = f"give a folder written by napari-sam-med finetune ({FOLDER_RECORD} and {FOLDER_WEIGHTS})"
-    weights = folder / FOLDER_WEIGHTS
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state_dict.items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        content = json.loads((folder / FOLDER_RECORD).read_text(encoding="utf-8"))
-        version, sha256 = int(content["version"]), str(content["sha256"])
-        kind, licence = str(content["preprocessing"]), str(content.get("licence", "unknown"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder} is not a model folder ({error}); {remedy}.") from error
-    if version > _FOLDER_VERSION:
-        raise ModelError(f"{folder} was written by a newer version; update napari-sam-med.")
-    if not weights.is_file() or sha256_of(weights) != sha256:
-        raise ModelError(f"{weights} is missing or damaged; restore it, or {remedy}.")
-    state_dict = load_state_dict(weights)
-    record = replace(
-        _record_of_unknown(folder.name, detect_architecture(state_dict)), licence=licence, note=""
-    )
-    kind_given = preprocessing if preprocessing is not None else (None if kind == "nano" else kind)
-    return Checkpoint(with_preprocessing(record, kind_given), state_dict, sha256, weights)
+        save_file(tensors, partial, metadata={_OWN_METADATA: json.dumps(own)})
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _own_metadata(path: Path) -> Mapping[str, Any]:
+    """What `write_checkpoint` noted in a file; empty for files of others."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_OWN_METADATA)
+    except (SafetensorError, OSError):
+        return {}
+    if text is None:
+        return {}
+    try:
+        own = json.loads(text)
+        version = int(own["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path.name} is damaged: its notes cannot be read; copy it again.") from error
+    if version > _OWN_VERSION:
+        raise ModelError(f"{path.name} was written by a newer version; update napari-sam-med.")
+    notes: Mapping[str, Any] = own
+    return notes

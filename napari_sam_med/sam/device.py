@@ -109,6 +109,7 @@ def _free_cache(device: torch.device) -> None:
 def _explain(device: torch.device, model: str) -> str:
     remedy = "close other programs" if device.type == "cpu" else 'choose device "cpu"'
     return (
-        f'Device "{device}" ran out of memory while running {model}; prompts and finished slices are kept, and '
-        f'nothing was switched. Either {remedy}, or choose a smaller model such as "nano" or "mobile_sam".'
+        f'Device "{device}" ran out of memory while running {model}; prompts and finished slices are kept, '
+        f'and nothing was switched. Either {remedy}, or choose a smaller model such as "nano" or '
+        '"mobile_sam".'
     )

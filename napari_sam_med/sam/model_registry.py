@@ -16,6 +16,7 @@ from napari_sam_med.errors import ModelError
 __all__ = [
     "MODELS",
     "ModelRecord",
+    "checkpoint_path",
     "get_record",
     "is_available",
     "model_folder",
@@ -158,8 +159,9 @@ _RECORDS = (
         title="MedSAM ViT-B",
         architecture="vit_b",
         url="https://zenodo.org/records/10689643/files/medsam_vit_b.pth",
-        # No SHA-256 is published for this file. A re-upload of 375 049 145 bytes has 34b34b78c1d18cb8c6bf84cf9c00
-        # e135d6d6c965699f3c0e31ef1bc9dcb5be74; it is to be pinned here once a file with the MD5 below confirms it.
+        # No SHA-256 is published for this file; two public scripts pin the MD5. To be pinned once a file
+        # with that MD5 confirms it: 34b34b78c1d18cb8c6bf84cf9c00e135d6d6c965699f3c0e31ef1bc9dcb5be74 (a
+        # re-upload's).
         md5="3bb6db55bd0c9ca30b61248bca72f8d6",
         licence="Apache-2.0",
         preprocessing="medsam",
@@ -175,6 +177,7 @@ _RECORDS = (
         title="MedicoSAM ViT-B",
         architecture="vit_b",
         url="https://owncloud.gwdg.de/index.php/s/f5Ol4FrjPQWfjUF/download",
+        # The authors publish this digest alone (in micro-sam's sources).
         xxh128="40169f1e3c03a4b67bff58249c176d92",
         licence="MIT",
         homepage="https://github.com/computational-cell-analytics/medico-sam",
@@ -245,8 +248,26 @@ def model_folder() -> Path:
     return user_folder("models")
 
 
+def checkpoint_path(name: str) -> Path | None:
+    """Where a model's checkpoint lies on this machine, None when it does not.
+
+    A file put into the model folder by hand may have any name; one of the published size is taken for the
+    model here, and its digest is checked when it is loaded.
+    """
+    if name == "nano":
+        return NANO_WEIGHTS if NANO_WEIGHTS.is_file() else None
+    record = MODELS[name]
+    folder = model_folder()
+    published_name = (record.url or "").rsplit("/", 1)[-1]
+    for file_name in (record.file_name, published_name):
+        if file_name and (folder / file_name).is_file():
+            return folder / file_name
+    if record.size_bytes is None or not folder.is_dir():
+        return None
+    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    return next((path for path in files if path.stat().st_size == record.size_bytes), None)
+
+
 def is_available(name: str) -> bool:
     """Whether a model can be loaded without fetching anything."""
-    if name == "nano":
-        return NANO_WEIGHTS.is_file()
-    return name in MODELS and (model_folder() / MODELS[name].file_name).is_file()
+    return name in MODELS and checkpoint_path(name) is not None

@@ -2,8 +2,8 @@
 
 Importing torchvision (hence segment_anything) pulls in torch._dynamo, which loads triton's libtriton.so. Once
 Mesa's software OpenGL has mapped its own LLVM into the process (napari on a remote desktop or in a virtual
-machine), that load ends in a segmentation fault. Triton is only needed by torch.compile, so it is hidden where it
-would crash, and only there: without a conflict torch.compile keeps working.
+machine), that load ends in a segmentation fault. Triton is only needed by torch.compile, so it is hidden
+where it would crash, and only there: without a conflict torch.compile keeps working.
 """
 
 from __future__ import annotations

@@ -282,7 +282,7 @@ class Predictor:
             PREPROCESSING_VERSION,
         )
         digest = hashlib.sha256(repr(facts).encode())
-        digest.update(memoryview(np.ascontiguousarray(pixels)))
+        digest.update(np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()
 
     def _fit(self, image_size: tuple[int, int], spacing: tuple[float, float]) -> SquareFit:

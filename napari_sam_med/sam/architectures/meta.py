@@ -1,8 +1,8 @@
 """SAM over Meta's own modules and weights, with our own forward of the mask decoder.
 
 Meta's forward drops the decoder's output tokens and repeats the whole image for each prompt. This one returns
-the tokens (the organ classifier needs them) and computes what depends on the image alone once for all prompts.
-For one prompt in fp32 every operation is Meta's, in Meta's order, so results are equal bit for bit.
+the tokens (the organ classifier needs them) and computes what depends on the image alone once for all
+prompts. For one prompt in fp32 every operation is Meta's, in Meta's order, so results are equal bit for bit.
 
 Kirillov et al., Segment Anything, 2023, https://arxiv.org/abs/2304.02643
 """

@@ -1,0 +1,315 @@
+"""Embeddings kept for later: in memory, then on disk, each within a number of bytes.
+
+A slice takes seconds to embed and milliseconds to read back. Features are kept on disk as float16, whose
+error (0.05 %) is far below what another resize of the same image makes. An entry that is partial or damaged
+is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from napari_sam_med.sam.image_embedding import ImageEmbedding
+from napari_sam_med.sam.model_registry import user_folder
+from napari_sam_med.sam.predictor import Predictor
+
+__all__ = ["EmbeddingStore", "default_store"]
+
+_LOG = logging.getLogger(__name__)
+_FORMAT = 1
+_SUFFIX = ".safetensors"
+_PARTIAL = ".partial"
+_ORPHAN_AGE_S = 3600.0
+_ARCHITECTURES = "napari_sam_med.sam.architectures"
+_GIB = 1 << 30
+
+
+class EmbeddingStore:
+    """Embeddings by key (see `Predictor.embedding_key`); safe to use from several threads and processes.
+
+    Parameters
+    ----------
+    directory : path or None
+        Where files lie, made when needed; None keeps embeddings in memory alone.
+    memory_bytes, disk_bytes : int
+        Limits; what was not used for longest goes first.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None,
+        memory_bytes: int = 1 * _GIB,
+        disk_bytes: int = 8 * _GIB,
+    ) -> None:
+        self.directory = None if directory is None else Path(directory)
+        self.memory_bytes = memory_bytes
+        self.disk_bytes = disk_bytes
+        self._memory: OrderedDict[str, ImageEmbedding] = OrderedDict()
+        self._memory_used = 0
+        self._lock = threading.RLock()
+        self._being_made: dict[str, threading.Lock] = {}
+        self._remove_orphans()
+
+    def __repr__(self) -> str:
+        return f"EmbeddingStore({str(self.directory)!r}, {len(self._memory)} in memory)"
+
+    def __contains__(self, key: str) -> bool:
+        with self._lock:
+            if key in self._memory:
+                return True
+        path = self._path(key)
+        return path is not None and path.is_file()
+
+    def get(self, key: str) -> ImageEmbedding | None:
+        """The embedding of a key, on the cpu; None when it is not there, or its file is damaged."""
+        with self._lock:
+            if key in self._memory:
+                self._memory.move_to_end(key)
+                return self._memory[key]
+        path = self._path(key)
+        if path is None:
+            return None
+        embedding = _read(path)
+        if embedding is not None:
+            self._remember(key, embedding)
+        return embedding
+
+    def put(self, key: str, embedding: ImageEmbedding) -> None:
+        """Keep an embedding. A disk that is full or read-only is logged, and memory goes on alone."""
+        on_cpu = _on_cpu(embedding)
+        self._remember(key, on_cpu)
+        path = self._path(key)
+        if path is None:
+            return
+        try:
+            _write(path, on_cpu)
+            self._evict_files()
+        except OSError as error:
+            _LOG.warning("The embedding could not be kept in %s: %s", path.parent, error)
+
+    def get_or_embed(
+        self,
+        predictor: Predictor,
+        image: npt.ArrayLike,
+        pixel_spacing: npt.ArrayLike = (1.0, 1.0),
+        crop_xyxy: npt.ArrayLike | None = None,
+    ) -> ImageEmbedding:
+        """The embedding of an image, from here or else made by the predictor and kept.
+
+        Parameters and errors are those of `Predictor.embed`. Threads that ask for the same image wait for
+        one.
+        """
+        key = predictor.embedding_key(image, pixel_spacing, crop_xyxy)
+        embedding = self.get(key)
+        if embedding is not None:
+            return embedding
+        with self._lock:
+            making = self._being_made.setdefault(key, threading.Lock())
+        try:
+            with making:
+                embedding = self.get(key)
+                if embedding is None:
+                    embedding = predictor.embed(image, pixel_spacing, crop_xyxy)
+                    self.put(key, embedding)
+                return embedding
+        finally:
+            with self._lock:
+                self._being_made.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything, in memory and on disk."""
+        with self._lock:
+            self._memory.clear()
+            self._memory_used = 0
+        for path, _ in self._files():
+            path.unlink(missing_ok=True)
+
+    def size_bytes(self) -> int:
+        """Bytes on disk; in memory for a store without a directory."""
+        if self.directory is None:
+            with self._lock:
+                return self._memory_used
+        return sum(stat.st_size for _, stat in self._files())
+
+    def __len__(self) -> int:
+        """Number of embeddings on disk; in memory for a store without a directory."""
+        if self.directory is None:
+            with self._lock:
+                return len(self._memory)
+        return len(self._files())
+
+    def _path(self, key: str) -> Path | None:
+        # keys are hexadecimal digests; anything else must not become a path
+        if self.directory is None or not key.isalnum():
+            return None
+        return self.directory / f"{key}{_SUFFIX}"
+
+    def _remember(self, key: str, embedding: ImageEmbedding) -> None:
+        with self._lock:
+            replaced = self._memory.pop(key, None)
+            if replaced is not None:
+                self._memory_used -= replaced.nbytes
+            if embedding.nbytes > self.memory_bytes:
+                return
+            self._memory[key] = embedding
+            self._memory_used += embedding.nbytes
+            while self._memory_used > self.memory_bytes:
+                _, oldest = self._memory.popitem(last=False)
+                self._memory_used -= oldest.nbytes
+
+    def _files(self) -> list[tuple[Path, os.stat_result]]:
+        """Entries on disk and their state, the one not used for longest first."""
+        if self.directory is None or not self.directory.is_dir():
+            return []
+        files = []
+        for path in self.directory.glob(f"*{_SUFFIX}"):
+            try:
+                files.append((path, path.stat()))
+            except FileNotFoundError:  # another process removed it
+                continue
+        return sorted(files, key=lambda entry: entry[1].st_mtime_ns)
+
+    def _evict_files(self) -> None:
+        files = self._files()
+        used = sum(stat.st_size for _, stat in files)
+        for path, stat in files:
+            if used <= self.disk_bytes:
+                return
+            path.unlink(missing_ok=True)
+            used -= stat.st_size
+
+    def _remove_orphans(self) -> None:
+        """Remove what a killed process left half-written."""
+        if self.directory is None or not self.directory.is_dir():
+            return
+        for path in self.directory.glob(f"*{_PARTIAL}"):
+            try:
+                if time.time() - path.stat().st_mtime > _ORPHAN_AGE_S:
+                    path.unlink()
+            except OSError:
+                continue
+
+
+def default_store() -> EmbeddingStore:
+    """The store in the user's cache folder, one a process; NAPARI_SAM_MED_HOME moves it."""
+    return _store_in(user_folder("cache") / "embeddings")
+
+
+@functools.cache
+def _store_in(directory: Path) -> EmbeddingStore:
+    return EmbeddingStore(directory)
+
+
+def _on_cpu(embedding: ImageEmbedding) -> ImageEmbedding:
+    features = type(embedding.features)(*(tensor.detach().cpu() for tensor in embedding.features))
+    return _with_features(embedding, features)
+
+
+def _with_features(embedding: ImageEmbedding, features: Any) -> ImageEmbedding:
+    return ImageEmbedding(
+        features,
+        embedding.original_size,
+        embedding.input_size,
+        embedding.crop_xyxy,
+        embedding.model_hash,
+        embedding.pixel_spacing,
+    )
+
+
+def _write(path: Path, embedding: ImageEmbedding) -> None:
+    from safetensors.torch import save
+
+    feature_type = type(embedding.features)
+    tensors = {
+        name: _compact(tensor) for name, tensor in zip(feature_type._fields, embedding.features, strict=True)
+    }
+    facts = {
+        "format": _FORMAT,
+        "feature_type": [feature_type.__module__.removeprefix(f"{_ARCHITECTURES}."), feature_type.__name__],
+        "original_size": embedding.original_size,
+        "input_size": embedding.input_size,
+        "crop_xyxy": embedding.crop_xyxy,
+        "model_hash": embedding.model_hash,
+        "pixel_spacing": embedding.pixel_spacing,
+        "sha256": _digest_of(tensors),
+    }
+    content = save(tensors, metadata={"embedding": json.dumps(facts)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.{os.getpid()}-{threading.get_ident()}{_PARTIAL}")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> ImageEmbedding | None:
+    """The embedding in a file; None, and the file is removed, when anything about it is not right."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    try:
+        tensors = load(content)
+        facts = json.loads(_metadata(content)["embedding"])
+        if facts["format"] != _FORMAT or facts["sha256"] != _digest_of(tensors):
+            raise ValueError("format or digest")
+        embedding = _embedding(facts, tensors)
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
+        _LOG.info("Removed the damaged embedding %s: %s", path, error)
+        path.unlink(missing_ok=True)
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # the modification time orders eviction
+    return embedding
+
+
+def _metadata(content: bytes) -> Any:
+    """Free text in the header of a safetensors file: a length of 8 bytes, then JSON."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length])["__metadata__"]
+
+
+def _embedding(facts: Any, tensors: dict[str, torch.Tensor]) -> ImageEmbedding:
+    module, name = facts["feature_type"]
+    feature_type = getattr(import_module(f"{_ARCHITECTURES}.{module}"), name)
+    features = feature_type(**{key: tensor.float() for key, tensor in tensors.items()})
+    crop = facts["crop_xyxy"]
+    return ImageEmbedding(
+        features=features,
+        original_size=tuple(facts["original_size"]),
+        input_size=tuple(facts["input_size"]),
+        crop_xyxy=None if crop is None else tuple(crop),
+        model_hash=facts["model_hash"],
+        pixel_spacing=tuple(facts["pixel_spacing"]),
+    )
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    half = tensor.half().contiguous()
+    return half if bool(torch.isfinite(half).all()) else tensor.float().contiguous()
+
+
+def _digest_of(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

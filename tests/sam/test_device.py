@@ -1,0 +1,89 @@
+"""Devices and precisions: what is asked for is what is used, or an error says why not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_sam_med.errors import DeviceError, DeviceMemoryError
+from napari_sam_med.sam.device import memory_errors_explained, resolve_device, resolve_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_without_accelerator() -> None:
+    assert resolve_device() == CPU
+    assert resolve_device(CPU) == CPU
+    for device in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(DeviceError, match=device):
+            resolve_device(device)
+
+
+def test_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("auto").type == resolve_device("mps").type == "mps"
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_with_gpus() -> None:
+    assert resolve_device("auto").type == "cuda"
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    assert resolve_device("cpu") == CPU
+    with pytest.raises(DeviceError, match="cuda:0 to cuda:1"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "meta", "xpu"])
+def test_unknown_devices_are_refused(device: str) -> None:
+    with pytest.raises(DeviceError, match="auto, cpu, cuda, cuda:N or mps"):
+        resolve_device(device)
+
+
+def test_precision() -> None:
+    assert resolve_precision("auto", CPU) == "fp32"
+    assert resolve_precision("auto", torch.device("mps")) == "fp32"
+    assert resolve_precision("auto", torch.device("cuda")) == "bf16"
+    assert resolve_precision("bf16", CPU) == "bf16"
+    assert resolve_precision("fp32", torch.device("cuda")) == "fp32"
+    with pytest.raises(DeviceError, match="auto, fp32 or bf16"):
+        resolve_precision("fp16", CPU)
+    with pytest.raises(DeviceError, match="mps"):
+        resolve_precision("bf16", torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=["cuda", "mps", "cpu", "python"],
+)
+def test_out_of_memory_names_the_ways_out(error: Exception) -> None:
+    with pytest.raises(DeviceMemoryError, match=r"cuda.*SAM ViT-H.*\"cpu\".*\"nano\"") as caught:
+        with memory_errors_explained(torch.device("cuda"), "SAM ViT-H"):
+            raise error
+    assert caught.value.__cause__ is error
+    with pytest.raises(DeviceMemoryError, match="close other programs"), memory_errors_explained(CPU, "nano"):
+        raise error
+
+
+def test_other_errors_are_left_alone() -> None:
+    with pytest.raises(RuntimeError, match="shape"), memory_errors_explained(CPU, "nano"):
+        raise RuntimeError("shape mismatch")
