@@ -38,6 +38,7 @@ class SamMedWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         super().__init__()
+        self._main_window = None
         viewer = current_viewer() if napari_viewer is None else napari_viewer
         self.actions_ = Actions(viewer, Settings.load(), self)
         self.volume_panel = VolumePanel(self.actions_)
@@ -78,8 +79,9 @@ class SamMedWidget(QWidget):
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
-        bar = scroll.verticalScrollBar().sizeHint().width()
-        self.setMinimumWidth(max(_MIN_WIDTH, content.minimumSizeHint().width() + bar))
+        self._scroll, self._content = scroll, content
+        content.installEventFilter(self)
+        self._fit()
         self.status = QElidingLabel("Ready")
         self.status.setToolTip("What is happening")
         self.actions_.status.connect(self._show_status)
@@ -91,6 +93,11 @@ class SamMedWidget(QWidget):
         for line in (self.status, warning):
             line.setContentsMargins(8, 0, 8, 0)
             outer.addWidget(line)
+
+    def _fit(self) -> None:
+        """As wide as the content needs, so that nothing is cut off; fonts and theme decide how wide that is."""
+        bar = self._scroll.verticalScrollBar().sizeHint().width()
+        self.setMinimumWidth(max(_MIN_WIDTH, self._content.minimumSizeHint().width() + bar))
 
     def _shortcut_list(self) -> QCollapsible:
         body = QWidget()
@@ -145,12 +152,14 @@ class SamMedWidget(QWidget):
         self._end = end
         self.destroyed.connect(end)
         window = getattr(viewer, "window", None)
-        self._main_window = None if window is None else window._qt_window
+        self._main_window: QObject | None = None if window is None else window._qt_window
         if self._main_window is not None:
             self._main_window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         """Stop the threads before the main window takes the layers away."""
+        if watched is self._content and event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange):
+            self._fit()
         if watched is self._main_window and event.type() == QEvent.Type.Close:
             self.stop()
         return False
