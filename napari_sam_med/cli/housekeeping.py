@@ -29,7 +29,7 @@ def list_models(*, as_json: bool) -> int:
         for record in MODELS.values()
     ]
     show_table("Models", columns, rows)
-    say(f"Model folder: {model_folder()}")
+    say(f"\nModel folder: {model_folder()}")
     say('Fetch one with "napari-sam-med models fetch NAME".')
     return 0
 
