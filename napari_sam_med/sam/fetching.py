@@ -1,4 +1,4 @@
-"""Fetching published checkpoints: checked before they are kept; an old file stays until the new one is good."""
+"""Fetching published checkpoints: checked before kept; an old file stays until the new one is good."""
 
 from __future__ import annotations
 

@@ -76,9 +76,12 @@ def test_precision() -> None:
     ids=["cuda", "mps", "cpu", "python"],
 )
 def test_out_of_memory_names_the_ways_out(error: Exception) -> None:
-    with pytest.raises(DeviceMemoryError, match=r"cuda.*SAM ViT-H.*\"cpu\".*\"nano\"") as caught:
-        with memory_errors_explained(torch.device("cuda"), "SAM ViT-H"):
-            raise error
+    ways_out = r"cuda.*SAM ViT-H.*\"cpu\".*\"nano\""
+    with (
+        pytest.raises(DeviceMemoryError, match=ways_out) as caught,
+        memory_errors_explained(torch.device("cuda"), "SAM ViT-H"),
+    ):
+        raise error
     assert caught.value.__cause__ is error
     with pytest.raises(DeviceMemoryError, match="close other programs"), memory_errors_explained(CPU, "nano"):
         raise error

@@ -76,8 +76,9 @@ def test_get_or_embed_embeds_once(nano: Predictor, tmp_path: Path, monkeypatch: 
     assert len(calls) == 2
 
 
-def test_threads_wait_for_one_embedding(nano: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
-None:
+def test_threads_wait_for_one_embedding(
+    nano: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
     embed = nano.embed
     barrier = threading.Barrier(6)
@@ -120,8 +121,6 @@ def test_damaged_entries_are_never_used(name: str, tmp_path: Path, request: pyte
 
 
 def test_a_file_of_another_kind_is_removed(nano: Predictor, tmp_path: Path) -> None:
-
-
 
     key = "ab" * 32
     save_file({"embedding": torch.zeros(3)}, tmp_path / f"{key}.safetensors", metadata={"embedding": "{}"})

@@ -186,8 +186,9 @@ def test_what_cannot_be_fetched() -> None:
         fetch("some_model")
 
 
-def test_an_unknown_digest_is_never_accepted(folder: Path, monkeypatch: pytest.MonkeyPatch, server: Server)
--> None:
+def test_an_unknown_digest_is_never_accepted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
     monkeypatch.setitem(MODELS, "mobile_sam", replace(MODELS["mobile_sam"], sha256=None))
     with pytest.raises(ModelError, match="no published file with a digest"):
         fetch("mobile_sam")

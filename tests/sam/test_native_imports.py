@@ -80,8 +80,10 @@ def hidden_in_a_fresh_process(before: str) -> str:
         "print(native_imports.hide_triton_beside_software_opengl(), 'triton' in sys.modules)\n"
         "print(native_imports.hide_triton_beside_software_opengl())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100,
-    check=False) assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
@@ -96,8 +98,11 @@ def test_triton_is_hidden_beside_software_opengl_alone(tmp_path: Path) -> None:
 def test_triton_stays_where_it_was_loaded_before(tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     maps.write_text("/usr/lib/libLLVM.so\n", encoding="utf-8")
-    before = f"import types; sys.modules['triton'] = types.ModuleType('triton'); native_imports._PROCESS_MAPS
-    = Path({str(maps)!r})" assert hidden_in_a_fresh_process(before) == "False True\nFalse\n"
+    before = (
+        "import types; sys.modules['triton'] = types.ModuleType('triton'); "
+        f"native_imports._PROCESS_MAPS = Path({str(maps)!r})"
+    )
+    assert hidden_in_a_fresh_process(before) == "False True\nFalse\n"
 
 
 def test_systems_without_process_maps_are_left_alone(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_stability_score_is_sams(micro_pair: tuple[Predictor, SamPredictor], siz
 
 
 def test_tokens_are_those_that_made_the_masks(micro_pair: tuple[Predictor, SamPredictor]) -> None:
-    """The hypernetwork of mask i applied to the second half of token i gives mask i; the first half, the IoU."""
+    """The second half of token i gives mask i through its hypernetwork; the first half, the predicted IoU."""
     ours, meta = micro_pair
     image = random_image(160, 160)
     answer = ours.predict(ours.embed(image), Prompts(**POINT))

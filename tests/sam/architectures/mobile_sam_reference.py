@@ -1,4 +1,4 @@
-"""MobileSAM's checkpoint layout written out by hand, and what its encoder computes, straight from those weights.
+"""MobileSAM's checkpoint layout written out by hand, and what its encoder computes from those weights.
 
 An independent second account to hold the encoder and its key map against.
 """

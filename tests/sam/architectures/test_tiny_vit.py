@@ -1,4 +1,4 @@
-"""MobileSAM: its checkpoint loads strictly, its encoder computes what it should, its predictions are SAM's."""
+"""MobileSAM: its checkpoint loads strictly, its encoder computes what it should, it predicts as SAM does."""
 
 from __future__ import annotations
 
