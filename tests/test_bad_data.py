@@ -256,7 +256,8 @@ def test_a_real_process_says_the_same(name: str, status: int, tmp_path: Path) ->
     finished = subprocess.run(
         [sys.executable, "-m", "napari_sam_med.cli", "segment", str(_file(name)), "-p", str(prompts),
          "-o", str(out), "--no-propagate"],
-        capture_output=True, text=True, timeout=240, check=False, env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True, text=True, encoding="utf-8", timeout=240, check=False,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     assert finished.returncode == status, finished.stderr
     for line in finished.stderr.splitlines():

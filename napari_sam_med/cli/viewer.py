@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from napari_sam_med.errors import DeviceError, ImageError
+from napari_sam_med.sam.model_registry import get_record
+from napari_sam_med.volume.reading import volume_times
 
 __all__ = ["has_display", "open_in_napari"]
 
@@ -23,6 +25,10 @@ def open_in_napari(volume: Path | None, labels: Path | None, model: str | None) 
             raise ImageError(f"There is no {what} {path}; check the path.")
     if labels is not None and volume is None:
         raise ImageError("Labels alone cannot be opened: they lie on a volume; give the volume as well.")
+    if volume is not None:
+        volume_times(volume)  # reads the header: a file that is no scan is refused here, not in a window
+    if model is not None and not Path(model).exists():
+        get_record(model)
     if not has_display():
         raise DeviceError(
             "There is no display that Qt can open a window on; work without one with "

@@ -224,6 +224,8 @@ def test_bare_command_refuses_what_is_not_there(
     assert "no volume" in run(tmp_path / "none.nii").error
     assert "no label file" in run(scan.volume, "--labels", tmp_path / "none.nii").error
     assert "give the volume" in run("--labels", scan.labels).error
+    assert "mobile_sam" in run(scan.volume, "--model", "giant").error
+    assert "prompts.json" in run(scan.prompts).error
     assert opened == []
 
 

@@ -1,0 +1,58 @@
+"""napari with the plugin docked: what the bare command and the demo open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import napari
+
+from napari_sam_med.gui.widget import SamMedWidget
+
+__all__ = ["open_viewer"]
+
+_SIZE = (1400, 900)
+
+
+def open_viewer(
+    volume_path: str | os.PathLike[str] | None = None,
+    labels_path: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+) -> napari.Viewer:
+    """A napari window with the plugin docked; the caller runs napari.
+
+    Parameters
+    ----------
+    volume_path : path, optional
+        Scan to open; what is wrong with it is told in the window.
+    labels_path : path, optional
+        Labels of that scan to go on with.
+    model : str, optional
+        Name or path; the model of the last time when left out.
+
+    Returns
+    -------
+    napari.Viewer
+    """
+    viewer = napari.Viewer(title="SAM Med")
+    viewer.window.resize(*_SIZE)
+    widget = SamMedWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="SAM Med", area="right")
+    actions = widget.actions_
+    if model is not None:
+        actions.session.model = model
+    if volume_path is not None:
+        if labels_path is not None:
+            _open_labels_after_the_scan(widget, Path(labels_path))
+        actions.open_scan(Path(volume_path))
+    return viewer
+
+
+def _open_labels_after_the_scan(widget: SamMedWidget, labels: Path) -> None:
+    scans = widget.actions_.scans
+
+    def open_labels() -> None:
+        scans.opened.disconnect(open_labels)  # opening labels emits it again
+        widget.actions_.open_labels(labels)
+
+    scans.opened.connect(open_labels)
