@@ -174,7 +174,7 @@ def test_files_without_plain_weights_are_told(tmp_path: Path, content: Any) -> N
 
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
     torch.save(vit_keys(), tmp_path / "few.pth")
-    with pytest.raises(ModelError, match="few.pth does not fit vit_b .*Missing key"):
+    with pytest.raises(ModelError, match=r"few.pth does not fit vit_b .*Missing key"):
         load_predictor(tmp_path / "few.pth", device="cpu")
 
 
@@ -186,10 +186,10 @@ def test_a_wrong_digest_keeps_the_parser_away(home: Path, monkeypatch: pytest.Mo
     with pytest.raises(ModelError, match=r"expected ec2df.*models fetch sam_vit_b"):
         read_checkpoint("sam_vit_b")
     file.rename(file.with_name("medsam.pth"))
-    with pytest.raises(ModelError, match="md5 is .*expected 3bb6"):
+    with pytest.raises(ModelError, match=r"md5 is .*expected 3bb6"):
         read_checkpoint("medsam")
     file.with_name("medsam.pth").rename(file.with_name("medicosam.pth"))
-    with pytest.raises(ModelError, match="xxh128 is .*expected 4016"):
+    with pytest.raises(ModelError, match=r"xxh128 is .*expected 4016"):
         read_checkpoint("medicosam")
 
 
