@@ -1,8 +1,8 @@
 """Dice of a model given the true box on each slice, beside what the box alone would give.
 
-``python -m napari_sam_med.evaluation.box_benchmark --cases CASES.csv`` prints a Markdown table. Dice is averaged
-over the slices of an organ, then over the organs of a volume, then over the volumes, so that large organs and long
-scans do not outweigh the others.
+``python -m napari_sam_med.evaluation.box_benchmark --cases CASES.csv`` prints a Markdown table. Dice is
+averaged over the slices of an organ, then over the organs of a volume, then over the volumes, so that large
+organs and long scans do not outweigh the others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class _Embeds(Protocol):
 
     def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = ...) -> ImageEmbedding: ...
 
-    def predict_batch(self, embedding: ImageEmbedding, prompts: Sequence[Prompts]) -> list[MaskPrediction]: ...
+    def predict_batch(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
+    ) -> list[MaskPrediction]: ...
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ __all__ = ["dice", "iou"]
 
 
 def dice(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Dice coefficient (F1 of the pixels) of two masks of the same shape, any number of axes; 1 when both are empty.
+    """Dice coefficient (F1 of the pixels) of two masks of the same shape, any number of axes; 1 when both
+    are empty.
 
     Raises
     ------
@@ -35,5 +36,7 @@ def iou(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
 def _counts(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[int, int, int]:
     a, b = np.asarray(predicted).astype(bool), np.asarray(truth).astype(bool)
     if a.shape != b.shape:
-        raise ValueError(f"Masks of shape {a.shape} and {b.shape} cannot be compared; bring them to one grid.")
+        raise ValueError(
+            f"Masks of shape {a.shape} and {b.shape} cannot be compared; bring them to one grid."
+        )
     return int((a & b).sum()), int(a.sum()), int(b.sum())

@@ -29,8 +29,8 @@ def region_targets(targets: torch.Tensor, region: Region) -> torch.Tensor:
 def nano_loss(masks: RegionMasks, sampled: SampledPrompts, region: Region) -> LossTerms:
     """Loss of the masks for these prompts.
 
-    The IoU counts what of the target lies outside the region as missed, so the predicted IoU learns to rank the
-    regions tried for a click.
+    The IoU counts what of the target lies outside the region as missed, so the predicted IoU learns to rank
+    the regions tried for a click.
     """
     cover = region_targets(sampled.targets, region)
     logits = masks.logits
@@ -52,7 +52,9 @@ def nano_loss(masks: RegionMasks, sampled: SampledPrompts, region: Region) -> Lo
 
 
 def corrected_prompts(sampled: SampledPrompts, masks: RegionMasks, region: Region) -> SampledPrompts:
-    """The next round of a dialogue: one more click where the answer is wrong, and that answer as mask prompt."""
+    """The next round of a dialogue: one more click where the answer is wrong, and that answer as mask
+    prompt.
+    """
     cover = region_targets(sampled.targets, region)
     logits = masks.logits.detach()
     unit = (torch.arange(CELLS) + 0.5) / CELLS - 0.5

@@ -1,4 +1,6 @@
-"""Prompts that a user or a propagation would give for a target: boxes, clicks, the mask of a neighbouring slice."""
+"""Prompts that a user or a propagation would give for a target: boxes, clicks, the mask of a neighbouring
+slice.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ from napari_sam_med.sam.architectures.nano_region import POINT_SIDES, RegionProm
 
 __all__ = ["SampledPrompts", "correction_clicks", "mask_boxes", "sample_prompts"]
 
-_KINDS = ("box", "box and points", "points", "point", "neighbour mask and box", "neighbour mask", "neighbour box")
+_KINDS = (
+    "box",
+    "box and points",
+    "points",
+    "point",
+    "neighbour mask and box",
+    "neighbour mask",
+    "neighbour box",
+)
 _SHARES = torch.tensor([0.50, 0.08, 0.07, 0.12, 0.12, 0.05, 0.06])
 _POINTS = 4
 _GONE = 0.06
@@ -86,7 +96,9 @@ def sample_prompts(targets: torch.Tensor, generator: torch.Generator) -> Sampled
 
 
 def _jittered(tight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Half of the boxes stay tight but for what resampling does to them; others are drawn by an unsteady hand."""
+    """Half of the boxes stay tight but for what resampling does to them; others are drawn by an unsteady
+    hand.
+    """
     n = len(tight)
     side = (tight[:, 2:] - tight[:, :2] + 1).repeat(1, 2)
     outward = torch.tensor([-1.0, -1.0, 1.0, 1.0])
@@ -109,14 +121,24 @@ def _neighbour_masks(
     centre = (tight[:, :2] + tight[:, 2:] + 1) / size - 1
     extent = (tight[:, 2:] - tight[:, :2] + 1) / size
     scale = torch.exp(torch.rand(n, 2, generator=generator) * 0.45 - 0.225)
-    shift = (torch.rand(n, 2, generator=generator) * 2 - 1) * torch.minimum(0.4 * extent, torch.tensor(12.0 / size))
+    shift = (torch.rand(n, 2, generator=generator) * 2 - 1) * torch.minimum(
+        0.4 * extent, torch.tensor(12.0 / size)
+    )
     gone = torch.rand(n, generator=generator) < _GONE
-    away = torch.randn(n, 2, generator=generator).sign() * (2.2 + torch.rand(n, 2, generator=generator)) * extent
+    away = (
+        torch.randn(n, 2, generator=generator).sign() * (2.2 + torch.rand(n, 2, generator=generator)) * extent
+    )
     shift = torch.where(gone[:, None], away, shift)
     line = (torch.arange(size) + 0.5) * 2 / size - 1
     x = (line[None, None, :] - centre[:, 0, None, None] - shift[:, 0, None, None]) * scale[:, 0, None, None]
     y = (line[None, :, None] - centre[:, 1, None, None] - shift[:, 1, None, None]) * scale[:, 1, None, None]
-    grid = torch.stack(torch.broadcast_tensors(x + centre[:, 0, None, None], y + centre[:, 1, None, None]), -1)
+    grid = torch.stack(
+        [
+            (x + centre[:, 0, None, None]).expand(n, size, size),
+            (y + centre[:, 1, None, None]).expand(n, size, size),
+        ],
+        -1,
+    )
     bend = torch.randn(n, 2, 12, 12, generator=generator) * 0.12 * extent.amax(1)[:, None, None, None]
     bend = torch.nn.functional.interpolate(bend, size=(size, size), mode="bilinear", align_corners=False)
     moved = torch.nn.functional.grid_sample(

@@ -1,7 +1,8 @@
-"""Train `nano` from nothing but procedurally generated images: ``python -m napari_sam_med.training.train_nano``.
+"""Train `nano` from nothing but procedurally generated images: ``python -m
+napari_sam_med.training.train_nano``.
 
-A run can be stopped at any time and goes on from its last checkpoint exactly as if it had not been stopped: batch
-number k depends on the seed and on k alone.
+A run can be stopped at any time and goes on from its last checkpoint exactly as if it had not been stopped:
+batch number k depends on the seed and on k alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import argparse
 import csv
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +37,17 @@ class NanoRecipe:
     Attributes
     ----------
     steps, warm_up, decay : int
-        Steps in all; the learning rate rises over the first ``warm_up`` and falls to 0 over the last ``decay``.
+        Steps in all; the learning rate rises over the first ``warm_up`` and falls to 0 over the last
+        ``decay``.
+    images, prompts, replicas : int
+        Images and prompts per image in the batch of each replica; all replicas' gradients make one step.
     correction_share : float
         Share of the steps with a second round: a correction click and the first answer as mask prompt.
     """
 
     steps: int = 6000
-    images: int = 5
+    images: int = 3
+    replicas: int = 2
     prompts: int = 10
     scenes: int = 1500
     seed: int = 1
@@ -49,7 +55,7 @@ class NanoRecipe:
     weight_decay: float = 0.02
     warm_up: int = 100
     decay: int = 1500
-    correction_share: float = 0.3
+    correction_share: float = 0.25
     ema: float = 0.998
     bf16: bool = True
 
@@ -73,40 +79,69 @@ class NanoTrainer:
         torch.manual_seed(recipe.seed)
         self.recipe, self.pool, self.step = recipe, pool, 0
         self.network = Nano().to(memory_format=torch.channels_last)
+        # replicas share the weights' memory, and have gradients and batch statistics of their own
+        self.replicas = [self.network]
+        for _ in range(1, recipe.replicas):
+            replica = Nano().to(memory_format=torch.channels_last)
+            for mine, shared in zip(replica.parameters(), self.network.parameters(), strict=True):
+                mine.data = shared.data
+            self.replicas.append(replica)
+        self._threads = ThreadPoolExecutor(recipe.replicas)
         self.averaged = Nano().eval().requires_grad_(False)
         self.averaged.load_state_dict(self.network.state_dict())
         matrices = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
 
-    def train_step(self, batch: NanoBatch | None = None) -> LossTerms:
-        """One optimiser step, on the batch of the current step unless one is given."""
+    def train_step(self, batches: Sequence[NanoBatch] | None = None) -> LossTerms:
+        """One optimiser step, on the batches of the current step unless some are given, one for each
+        replica.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.learning_rate_at(self.step)
+        given: Sequence[NanoBatch | None] = batches or [None] * len(self.replicas)
+        # one thread a replica: they meet once a step instead of once an operation, which matters on busy
+        # cores
+        terms = list(self._threads.map(self._gradients, self.replicas, range(len(self.replicas)), given))
+        for parameters in zip(*(replica.parameters() for replica in self.replicas), strict=True):
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            if gradients:
+                parameters[0].grad = torch.stack(gradients).mean(0)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        self._average()
+        return LossTerms(
+            torch.stack([t.loss for t in terms]).mean(),
+            torch.cat([t.iou for t in terms]),
+            torch.cat([t.iou_prediction for t in terms]),
+        )
+
+    def _gradients(self, network: Nano, replica: int, batch: NanoBatch | None) -> LossTerms:
         recipe = self.recipe
         if batch is None:
-            batch = self.pool.batch(self.step, recipe.images, recipe.prompts)
-        for group in self.optimiser.param_groups:
-            group["lr"] = recipe.learning_rate_at(self.step)
-        self.network.train()
+            number = self.step * len(self.replicas) + replica
+            batch = self.pool.batch(number, recipe.images, recipe.prompts)
+        network.train()
         # the golden ratio spreads the second rounds evenly, and needs no random state
         second_round = (self.step * 0.6180339887) % 1 < recipe.correction_share
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-            features = self.network.encode(batch.images)
-            masks, region = forward(self.network, features, batch.sampled)
+            features = network.encode(batch.images)
+            masks, region = forward(network, features, batch.sampled)
         terms = nano_loss(masks, batch.sampled, region)
         loss = terms.loss
         if second_round:
             corrected = corrected_prompts(batch.sampled, masks, region)
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-                masks, region = forward(self.network, features, corrected)
+                masks, region = forward(network, features, corrected)
             loss = loss + nano_loss(masks, corrected, region).loss
-        self.optimiser.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
-        self.step += 1
-        self._average()
-        return terms
+        return terms._replace(loss=terms.loss.detach())
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -172,13 +207,15 @@ def write_weights(network: Nano, path: Path, note: str = "") -> None:
 
 
 def run(trainer: NanoTrainer, output: Path, save_every: int = 100, log_every: int = 20) -> Iterator[Progress]:
-    """Train to the recipe's end; yields once a step, writes ``log.csv`` and ``checkpoint.pt`` into ``output``."""
+    """Train to the recipe's end; yields once a step, writes ``log.csv`` and ``checkpoint.pt`` into
+    ``output``.
+    """
     validation = ScenePool(24, seed=VALIDATION_SEED)
     log = output / "log.csv"
     started, losses, ious = time.monotonic(), [], []
     while trainer.step < trainer.recipe.steps:
         terms = trainer.train_step()
-        losses.append(float(terms.loss.detach()))
+        losses.append(float(terms.loss))
         ious.append(float(terms.iou.mean()))
         if trainer.step % log_every == 0:
             row: dict[str, float] = {
@@ -212,18 +249,22 @@ def _append(log: Path, row: dict[str, float]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Command line: train, or go on from ``OUTPUT/checkpoint.pt`` when it is there."""
     parser = argparse.ArgumentParser(prog="python -m napari_sam_med.training.train_nano", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for checkpoint, log and weights")
-    for name in ("steps", "images", "prompts", "scenes", "seed", "decay"):
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="folder for checkpoint, log and weights"
+    )
+    for name in ("steps", "images", "prompts", "replicas", "scenes", "seed", "decay"):
         parser.add_argument(f"--{name}", type=int, default=getattr(NanoRecipe, name))
     parser.add_argument("--learning-rate", type=float, default=NanoRecipe.learning_rate)
     parser.add_argument("--start-from", type=Path, help="checkpoint whose averaged weights to start from")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each replica")
     options = vars(parser.parse_args(arguments))
     output, start_from = options.pop("output"), options.pop("start_from")
     torch.set_num_threads(options.pop("threads"))
     recipe = NanoRecipe(**options)
     output.mkdir(parents=True, exist_ok=True)
-    trainer = NanoTrainer(recipe, ScenePool(recipe.scenes, recipe.seed, workers=2))
+    trainer = NanoTrainer(
+        recipe, ScenePool(recipe.scenes, recipe.seed, workers=2 if recipe.scenes > 100 else 0)
+    )
     if (output / "checkpoint.pt").exists():
         trainer.load(output / "checkpoint.pt")
     elif start_from is not None:

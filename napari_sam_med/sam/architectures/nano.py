@@ -1,9 +1,9 @@
 """`Nano`, the bundled network: a small promptable segmenter that runs on a laptop's processor.
 
-A convolutional pyramid reads the whole slice once, without knowing any prompt. For each prompt a U-shaped decoder
-looks at a square region around it on a fixed grid (see `nano_region`) and answers with a correction of what the
-prompt alone says: the ellipse inscribed in the box, the mask prompt, or a blob around the click. Untrained, the
-answer is exactly that prior, so training can only add to it.
+A convolutional pyramid reads the whole slice once, without knowing any prompt. For each prompt a U-shaped
+decoder looks at a square region around it on a fixed grid (see `nano_region`) and answers with a correction
+of what the prompt alone says: the ellipse inscribed in the box, the mask prompt, or a blob around the click.
+Untrained, the answer is exactly that prior, so training can only add to it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class NanoFeatures(NamedTuple):
 
 
 class RegionMasks(NamedTuple):
-    """Answer for P prompts on their regions' grids: ``logits`` (P, G, G), ``iou_logits`` (P,), ``tokens`` (P, D)."""
+    """Answer for P prompts on their regions' grids: ``logits`` (P, G, G), ``iou_logits`` (P,), ``tokens``
+    (P, D).
+    """
 
     logits: torch.Tensor
     iou_logits: torch.Tensor
@@ -78,7 +80,9 @@ class _Residual(nn.Module):
 
 
 class _Pyramid(nn.Module):
-    """Slice (B, 1, 256, 256) -> embedding at stride 4 with context from strides 8 and 16, and detail at stride 2."""
+    """Slice (B, 1, 256, 256) -> embedding at stride 4 with context from strides 8 and 16, and detail at
+    stride 2.
+    """
 
     def __init__(self, width: int = 48, detail: int = 16) -> None:
         super().__init__()
@@ -148,23 +152,24 @@ class _RegionNet(nn.Module):
 
 
 def _tokens(logits: torch.Tensor, x32: torch.Tensor, x8: torch.Tensor) -> torch.Tensor:
-    """Descriptor (P, D) of a mask: coarse features averaged, fine ones averaged inside and outside, certainty."""
+    """Descriptor (P, D) of a mask: coarse features averaged, fine ones averaged inside and outside,
+    certainty.
+    """
     inside = torch.sigmoid(nn.functional.avg_pool2d(logits[:, None], 2))
-    parts = [x8.mean((2, 3))]
-    for weight in (inside, 1 - inside):
-        parts.append((x32 * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1))
+    parts = [(x32 * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1) for weight in (inside, 1 - inside)]
     probability = torch.sigmoid(logits).flatten(1)
     certain = (probability - 0.5).abs().mul(2)
-    parts.append(((certain * probability).sum(1) / (probability.sum(1) + 1))[:, None])
-    return torch.cat(parts, 1)
+    sure = (certain * probability).sum(1) / (probability.sum(1) + 1)
+    return torch.cat([x8.mean((2, 3)), *parts, sure[:, None]], 1)
 
 
 class Nano(nn.Module):
     """Promptable segmenter of grey 256 x 256 squares with values 0..1; see `base.Architecture`.
 
     Boxes, any number of positive and negative points, mask prompts (logits on the 256 x 256 grid) and any
-    combination. Points alone do not tell how large the object is, so three regions of growing side are tried:
-    ``multimask=True`` returns the three masks (small, medium, large), ``False`` the one with the highest predicted IoU.
+    combination. Points alone do not tell how large the object is, so three regions of growing side are
+    tried: ``multimask=True`` returns the three masks (small, medium, large), ``False`` the one with the
+    highest predicted IoU.
     """
 
     input_size = INPUT_SIZE

@@ -1,14 +1,14 @@
 """Where `Nano` looks for the object of a prompt: a square region, and what the prompt says about its pixels.
 
-The decoder works on a grid of G x G cells laid over a square region around the prompt, so that a small adrenal
-and a large liver look alike to it. Everything here is cheap and has no weights: the geometry of the region,
-resampling into it and back (triangle filters, written as matrices, hence exact adjoints and fast on a CPU), and
-maps that state each cell's intensity relative to what the prompt marks as inside and as outside.
+The decoder works on a grid of G x G cells laid over a square region around the prompt, so that a small
+adrenal and a large liver look alike to it. Everything here is cheap and has no weights: the geometry of the
+region, resampling into it and back (triangle filters, written as matrices, hence exact adjoints and fast on
+a CPU), and maps that state each cell's intensity relative to what the prompt marks as inside and as outside.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -43,7 +43,9 @@ _WIDEST = 8
 
 
 class Region(NamedTuple):
-    """Square regions of P prompts: ``centres`` (P, 2) x, y and ``sides`` (P,), in pixels of the input square."""
+    """Square regions of P prompts: ``centres`` (P, 2) x, y and ``sides`` (P,), in pixels of the input
+    square.
+    """
 
     centres: torch.Tensor
     sides: torch.Tensor
@@ -72,8 +74,9 @@ class RegionPrompts(NamedTuple):
     @classmethod
     def from_batch(cls, batch: PromptBatch) -> RegionPrompts:
         """Prompts of one structure as the predictor hands them."""
-        # The predictor scales pixel indices (Meta's convention); here pixel centres lie at integers and a box
-        # reaches to the outer edges of its corner pixels, which matters when a small scan is enlarged 4 times.
+        # The predictor scales pixel indices (Meta's convention); here pixel centres lie at integers and a
+        # box reaches to the outer edges of its corner pixels, which matters when a small scan is enlarged 4
+        # times.
         scale = torch.tensor(batch.scale_xy)
         given = [t for t in (batch.boxes_xyxy, batch.points_xy, batch.mask_inputs) if t is not None]
         if not given:
@@ -100,10 +103,16 @@ class RegionPrompts(NamedTuple):
 
     def repeat(self, times: int) -> RegionPrompts:
         """Each prompt ``times`` times in a row."""
-        return RegionPrompts(*(None if t is None else t.repeat_interleave(times, 0) for t in self))  # type: ignore[arg-type]
+        repeated: dict[str, Any] = {
+            name: None if tensor is None else tensor.repeat_interleave(times, 0)
+            for name, tensor in self._asdict().items()
+        }
+        return RegionPrompts(**repeated)
 
     def extents(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bounding box (P, 4) of box, mask and positive points, and (P,) whether a box or a mask gives the size."""
+        """Bounding box (P, 4) of box, mask and positive points, and (P,) whether a box or a mask gives the
+        size.
+        """
         far = torch.full_like(self.boxes, torch.inf)
         empty = torch.cat([far[:, :2], -far[:, 2:]], 1)
         found = torch.where(self.has_box[:, None], self.boxes, empty)
@@ -165,7 +174,8 @@ def _cell_positions(region: Region, cells: int) -> torch.Tensor:
 
 
 def _sampling_matrices(region: Region, cells: int, size: int) -> torch.Tensor:
-    """Triangle-filter weights (P, 2, cells, size), x then y, from a map of ``size`` pixels a side to the cells.
+    """Triangle-filter weights (P, 2, cells, size), x then y, from a map of ``size`` pixels a side to the
+    cells.
 
     The filter is as wide as a cell where cells are coarser than pixels, so that large regions do not alias.
     """
@@ -175,7 +185,8 @@ def _sampling_matrices(region: Region, cells: int, size: int) -> torch.Tensor:
 
 
 def _triangle_weights(position: torch.Tensor, width: torch.Tensor, size: int) -> torch.Tensor:
-    """Weights (P, 2, n, size) of ``size`` samples 0, 1, ... around positions (P, 2, n); ``width`` (P,) samples.
+    """Weights (P, 2, n, size) of ``size`` samples 0, 1, ... around positions (P, 2, n); ``width`` (P,)
+    samples.
 
     The weights of a position sum to 1 over all integers: samples beyond the ends count as zeros.
     """
@@ -262,7 +273,9 @@ def _prior(prompts: RegionPrompts, g: _Geometry) -> torch.Tensor:
 
 
 def prior_logits(prompts: RegionPrompts, region: Region, cells: int = CELLS) -> torch.Tensor:
-    """What the untrained network answers (P, G, G): the mask prompt, else the box's ellipse, else the click's blob."""
+    """What the untrained network answers (P, G, G): the mask prompt, else the box's ellipse, else the
+    click's blob.
+    """
     return _prior(prompts, _geometry(prompts, region, cells))
 
 
@@ -293,7 +306,9 @@ def _relative_intensity(
 def cell_maps(
     intensity: torch.Tensor, prompts: RegionPrompts, region: Region
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Decoder input (P, `N_MAPS`, G, G) and prior logits (P, G, G) of cells with the given intensity (P, G, G)."""
+    """Decoder input (P, `N_MAPS`, G, G) and prior logits (P, G, G) of cells with the given intensity (P, G,
+    G).
+    """
     g = _geometry(prompts, region, intensity.shape[-1])
     prior = _prior(prompts, g)
     has_box, has_mask = prompts.has_box[:, None, None], prompts.has_mask[:, None, None]

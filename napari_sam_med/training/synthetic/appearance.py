@@ -1,7 +1,7 @@
 """What a scanner makes of a scene: tissues, texture, partial volume, bias field, noise, windowing; and warps.
 
-Scenes are drawn once and coloured anew each time they are used. Everything runs on batches (B, 256, 256) of torch
-tensors and takes its randomness from one generator, so that a seed gives the same images.
+Scenes are drawn once and coloured anew each time they are used. Everything runs on batches (B, 256, 256) of
+torch tensors and takes its randomness from one generator, so that a seed gives the same images.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def random_fields(batch: int, scale: float, generator: torch.Generator, size: in
 
 
 def warp_parts(parts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Label maps (B, S, S) uint8 under random flips, turns, zooms and smooth bending; mirrored beyond their borders."""
+    """Label maps (B, S, S) uint8 under random flips, turns, zooms and smooth bending; mirrored beyond their
+    borders.
+    """
     dice, batch = _Dice(generator), len(parts)
     turn = dice.uniform(-math.pi, math.pi, batch)
     zoom = dice.log_uniform(0.75, 1.6, batch)
@@ -82,14 +84,17 @@ def _part_means(group: torch.Tensor, twin: torch.Tensor, dice: _Dice) -> torch.T
     free = dice.uniform(0.03, 1.0, 2, batch, 256)
     own = torch.where(is_ct, ct, free)
     by_group = own[0].gather(1, group % 256)
-    # parts of one composite: alike in a homogeneous organ, unlike in a heart, and each group decides for itself
+    # parts of one composite: alike in a homogeneous organ, unlike in a heart, and each group decides for
+    # itself
     composite, inner = group % 1000, group >= 1000
     alike = dice.uniform(0, 1, batch, 256).gather(1, composite % 256) < 0.4
     base = own[0].gather(1, composite % 256)
     nearly = base + torch.where(inner, dice.uniform(0.0, 0.06, batch, 1) * dice.normal(batch, 256), 0.0)
     mean = torch.where(alike, nearly, torch.where(inner, own[1], by_group))
     # neighbours that hardly differ: soft tissue without contrast
-    common = dice.uniform(0.15, 0.85, batch, 1) + dice.log_uniform(0.015, 0.07, batch, 1) * dice.normal(batch, 256)
+    common = dice.uniform(0.15, 0.85, batch, 1) + dice.log_uniform(0.015, 0.07, batch, 1) * dice.normal(
+        batch, 256
+    )
     pulled = dice.chance(0.45, batch, 1) & dice.chance(0.55, batch, 256)
     mean = torch.where(pulled, common, mean)
     mean = mean.gather(1, twin)
@@ -111,7 +116,9 @@ def _blur(images: torch.Tensor, sigma: torch.Tensor, reach: int = 5) -> torch.Te
 def colour(
     parts: torch.Tensor, group: torch.Tensor, twin: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
-    """Images (B, S, S) in 0..1 of label maps (B, S, S), as CT- or MR-like scanners and windows would show them."""
+    """Images (B, S, S) in 0..1 of label maps (B, S, S), as CT- or MR-like scanners and windows would show
+    them.
+    """
     dice, batch = _Dice(generator), len(parts)
     flat = parts.flatten(1).long()
     image = _part_means(group, twin, dice).gather(1, flat).view_as(parts)
@@ -152,7 +159,9 @@ def _noise(image: torch.Tensor, dice: _Dice) -> torch.Tensor:
     small = torch.nn.functional.interpolate(
         noisy[:, None], scale_factor=factor, mode="bilinear", align_corners=False, antialias=True
     )
-    low = torch.nn.functional.interpolate(small, size=image.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+    low = torch.nn.functional.interpolate(small, size=image.shape[1:], mode="bilinear", align_corners=False)[
+        :, 0
+    ]
     return torch.where(dice.chance(0.4, batch)[:, None, None], low, noisy)
 
 

@@ -1,8 +1,9 @@
 """Label maps of invented bodies: many parts, and objects that are sets of parts.
 
-An object is rarely one homogeneous patch. A heart is a wall around a cavity with papillary muscles, a bone is cortex
-and marrow, a stomach holds fluid and gas, a tumour has a core, a rim and oedema. Each composite here offers several
-targets (all of it, its hole, its ring), so that the network has to find out which one a prompt means.
+An object is rarely one homogeneous patch. A heart is a wall around a cavity with papillary muscles, a bone
+is cortex and marrow, a stomach holds fluid and gas, a tumour has a core, a rim and oedema. Each composite
+here offers several targets (all of it, its hole, its ring), so that the network has to find out which one a
+prompt means.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def _draw_background(rng: np.random.Generator, scene: Scene, x: Field, y: Field)
         half = rng.uniform(0.36, 0.62, 2) * SIZE
         centre = SIZE / 2 + rng.normal(0, 12, 2)
         p = rng.uniform(2, 3.2)
-        distance = (np.abs((x - centre[0]) / half[0]) ** p + np.abs((y - centre[1]) / half[1]) ** p) ** (1 / p)
+        distance = (np.abs((x - centre[0]) / half[0]) ** p + np.abs((y - centre[1]) / half[1]) ** p) ** (
+            1 / p
+        )
         layers = np.sort(rng.uniform(0.72, 1.0, rng.integers(0, 3)))[::-1]
         for level in (1.0, *layers):
             scene.add_part(distance < level, len(scene.group))
@@ -149,7 +152,8 @@ def _hole(rng: np.random.Generator, depth: Field, uv: tuple[Field, Field], low: 
         return depth > level
     shift = rng.normal(0, 0.25 * level, 2)
     radius = np.hypot(uv[0] - shift[0], uv[1] - shift[1])
-    return (radius < 1 - level) & (depth > 0.25 * level)
+    hole: _Bool = (radius < 1 - level) & (depth > 0.25 * level)
+    return hole
 
 
 def _ring(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
@@ -158,7 +162,9 @@ def _ring(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field,
     scene.objects += [((ring,), 0.9), ((hole,), 0.6), ((ring, hole), 0.8)]
 
 
-def _cavity(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+def _cavity(
+    rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int
+) -> None:
     """Wall and cavity, with muscles in the cavity that look like the wall and belong to the cavity."""
     ring = scene.add_part(depth > 0, group)
     inner = _hole(rng, depth, uv, 0.15, 0.55)
@@ -171,20 +177,31 @@ def _cavity(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Fiel
     scene.objects += [((hole, *spots), 1.2), ((ring,), 0.9), ((ring, hole, *spots), 0.6)]
 
 
-def _shells(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+def _shells(
+    rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int
+) -> None:
     levels = np.sort(rng.uniform(0.12, 0.75, 2))
     parts = [scene.add_part(depth > level, group + 1000 * k) for k, level in enumerate((0.0, *levels))]
-    scene.objects += [(tuple(parts), 1.0), ((parts[1], parts[2]), 0.5), ((parts[2],), 0.3), ((parts[1],), 0.3)]
+    scene.objects += [
+        (tuple(parts), 1.0),
+        ((parts[1], parts[2]), 0.5),
+        ((parts[2],), 0.3),
+        ((parts[1],), 0.3),
+    ]
     scene.objects.append(((parts[0],), 0.25))
 
 
-def _cortex(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+def _cortex(
+    rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int
+) -> None:
     cortex = scene.add_part(depth > 0, group)
     marrow = scene.add_part(depth > rng.uniform(0.06, 0.25), group + 1000)
     scene.objects += [((cortex, marrow), 1.2), ((marrow,), 0.3)]
 
 
-def _contents(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+def _contents(
+    rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int
+) -> None:
     """A hollow organ: wall, fluid, and gas or contrast above or below a level."""
     wall = scene.add_part(depth > 0, group)
     lumen = depth > rng.uniform(0.04, 0.25)
@@ -195,7 +212,9 @@ def _contents(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Fi
     scene.objects += [((wall, fluid, gas), 1.4), ((fluid, gas), 0.3), ((gas,), 0.2)]
 
 
-def _inclusions(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+def _inclusions(
+    rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int
+) -> None:
     """Vessels or lesions inside an organ: they belong to it."""
     body = scene.add_part(depth > 0, group)
     spots: list[int] = []
@@ -213,7 +232,9 @@ def _inclusions(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[
     scene.objects += [((spot,), 0.2) for spot in spots]
 
 
-def _phases(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+def _phases(
+    rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int
+) -> None:
     """Two tissues in folds, as grey and white matter; now and then one of them is asked for."""
     first = scene.add_part(depth > 0, group)
     noise = smooth_noise(rng, max(uv[0].shape), rng.uniform(5, 30))[: uv[0].shape[0], : uv[0].shape[1]]
@@ -227,7 +248,13 @@ def _halo(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field,
     halo = scene.add_part(depth + rng.uniform(0.1, 0.35) * noise > 0, group)
     rim = scene.add_part(depth > rng.uniform(0.25, 0.5), group + 1000)
     core = scene.add_part(depth > rng.uniform(0.55, 0.8), group + 2000)
-    scene.objects += [((halo, rim, core), 0.9), ((rim, core), 0.9), ((core,), 0.3), ((rim,), 0.4), ((halo,), 0.3)]
+    scene.objects += [
+        ((halo, rim, core), 0.9),
+        ((rim, core), 0.9),
+        ((core,), 0.3),
+        ((rim,), 0.4),
+        ((halo,), 0.3),
+    ]
 
 
 _STRUCTURES = {

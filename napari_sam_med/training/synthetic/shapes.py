@@ -1,19 +1,20 @@
 """Organ-like outlines as depth fields: positive inside, 0 on the border, about 1 at the centre.
 
-Every outline is drawn in its own coordinates u, v (-1..1 over its half axes), so that one level of a field is the
-outline itself and higher levels are shells nested in it.
+Every outline is drawn in its own coordinates u, v (-1..1 over its half axes), so that one level of a field
+is the outline itself and higher levels are shells nested in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["OUTLINES", "smooth_noise"]
 
-Field = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating[Any]]
 
 
 def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> Field:
@@ -26,7 +27,8 @@ def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> Field:
     near = 2 / 3 - distance**2 * (1 - distance / 2)
     weight = np.where(distance < 1, near, np.maximum(2 - distance, 0) ** 3 / 6)
     field: Field = (weight @ coarse @ weight.T).astype(np.float32)
-    return (field - field.mean()) / (field.std() + 1e-6)
+    field = (field - field.mean()) / (field.std() + 1e-6)
+    return field
 
 
 def _blob(rng: np.random.Generator, u: Field, v: Field) -> Field:
@@ -50,7 +52,8 @@ def _bean(rng: np.random.Generator, u: Field, v: Field) -> Field:
 
 def _crescent(rng: np.random.Generator, u: Field, v: Field) -> Field:
     bite = np.hypot(u + rng.uniform(-0.3, 0.3), v + rng.uniform(0.5, 1.0)) / rng.uniform(0.7, 1.0) - 1
-    return np.minimum(1 - np.hypot(u, v), bite) * 1.6
+    depth: Field = np.minimum(1 - np.hypot(u, v), bite) * 1.6
+    return depth
 
 
 def _lobes(rng: np.random.Generator, u: Field, v: Field) -> Field:
@@ -96,11 +99,11 @@ def _vertebra(rng: np.random.Generator, u: Field, v: Field) -> Field:
     body = 1 - np.hypot(u / 0.6, (v + 0.45) / 0.42)
     arch = 1 - np.abs(np.hypot(u / 0.38, (v - 0.15) / 0.32) - 1) / rng.uniform(0.25, 0.45)
     tips = np.array([[-0.9, 0.3], [0.9, 0.3], [0.0, 0.95]]) * rng.uniform(0.7, 1.0)
-    depth = np.maximum(body, arch)
+    depth: Field = np.maximum(body, arch)
     for tip in tips:
         line = np.linspace([0.35 * np.sign(tip[0]), 0.3], tip, 6).astype(np.float32)
         depth = np.maximum(depth, _curve_depth(u, v, line, np.full(6, rng.uniform(0.08, 0.16), np.float32)))
-    return depth.astype(np.float32)
+    return depth
 
 
 OUTLINES: dict[Callable[[np.random.Generator, Field, Field], Field], float] = {
