@@ -5,11 +5,11 @@ from __future__ import annotations
 import operator
 import os
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Protocol, SupportsIndex
 
 from napari_sam_med.errors import LabelError
-from napari_sam_med.volume.formats import nifti, nrrd, sidecar
-from napari_sam_med.volume.formats.content import kind_of
+from napari_sam_med.volume.formats import metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.formats.content import FileKind, kind_of
 from napari_sam_med.volume.formats.scan import Scan
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.label_values import placed_on, whole_numbers
@@ -18,6 +18,17 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
 
 __all__ = ["read_labels", "read_volume", "volume_times"]
+
+
+class _Reader(Protocol):
+    """A module of `formats` that reads."""
+
+    def n_times(self, path: Path) -> int: ...
+
+    def read(self, path: Path, time: int | None = None) -> Scan: ...
+
+
+_READERS: dict[FileKind, _Reader] = {"nifti": nifti, "nrrd": nrrd, "metaimage": metaimage}
 
 
 def read_volume(path: str | os.PathLike[str], *, time: SupportsIndex | None = None) -> Volume:
@@ -66,7 +77,7 @@ def volume_times(path: str | os.PathLike[str]) -> int:
     """
     file = Path(path)
     kind, _ = kind_of(file)
-    return nifti.n_times(file) if kind == "nifti" else nrrd.n_times(file)
+    return _READERS[kind].n_times(file)
 
 
 def read_labels(path: str | os.PathLike[str], *, reference: Volume | None = None) -> LabelVolume:
@@ -129,8 +140,7 @@ def read_labels(path: str | os.PathLike[str], *, reference: Volume | None = None
 
 def _scan(path: Path, time: int | None) -> Scan:
     kind, warnings = kind_of(path)
-    scan = nifti.read(path, time) if kind == "nifti" else nrrd.read(path, time)
-    return scan.with_warnings(warnings)
+    return _READERS[kind].read(path, time).with_warnings(warnings)
 
 
 def _grid(scan: Scan) -> Grid:

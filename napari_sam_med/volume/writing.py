@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_sam_med.errors import ExportError, ImageError, LabelError
-from napari_sam_med.volume.formats import nifti, nrrd, sidecar
+from napari_sam_med.volume.formats import metaimage, nifti, nrrd, sidecar
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
@@ -133,7 +133,10 @@ def _write(path: Path, ending: LabelEnding, labels: LabelVolume, header: object,
 def _compare(path: Path, ending: LabelEnding, labels: LabelVolume, organs: OrganTable) -> None:
     """Read the written file again; it must hold the same voxels, place and names."""
     try:
-        scan = nifti.read(path) if ending in (".nii", ".nii.gz") else nrrd.read(path)
+        if ending == ".mha":
+            scan = metaimage.read(path)
+        else:
+            scan = nifti.read(path) if ending in (".nii", ".nii.gz") else nrrd.read(path)
     except (ImageError, LabelError) as error:
         raise ExportError(
             f"The labels were written but cannot be read again ({error}); check the disk."

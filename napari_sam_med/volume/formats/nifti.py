@@ -150,7 +150,8 @@ def write(
         array_ijk = array_ijk.reshape(source.label_shape)
     else:
         header = _new_header(grid)
-    header.set_data_shape(array_ijk.shape)
+    if header.get_data_shape() != array_ijk.shape:  # setting it also resets unused voxel sizes
+        header.set_data_shape(array_ijk.shape)
     header.set_data_dtype(array_ijk.dtype)
     header.set_slope_inter(1, 0)
     header.set_intent("label", (), name="")

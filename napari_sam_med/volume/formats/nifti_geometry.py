@@ -20,6 +20,7 @@ _SPACING_MM = (1e-3, 1e3)
 _FARTHEST_MM = 1e7
 
 
+@np.errstate(all="ignore")  # damaged numbers are what is looked for
 def is_usable(affine: FloatArray | None) -> bool:
     """Whether an affine (4, 4) is finite, regular, and of a size that a scan can have."""
     if affine is None or not np.isfinite(affine).all() or np.abs(affine[:3, 3]).max() > _FARTHEST_MM:
@@ -30,6 +31,7 @@ def is_usable(affine: FloatArray | None) -> bool:
     return bool(abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-3)
 
 
+@np.errstate(all="ignore")  # damaged numbers are what is looked for
 def choose_affine(header: Any, shape_ijk: tuple[int, int, int]) -> tuple[FloatArray, bool, list[str]]:
     """Affine of a NIfTI header: the sform, else the qform, else the voxel sizes alone (as nibabel does).
 
@@ -116,8 +118,7 @@ def _qform(header: Any) -> FloatArray | None:
     if int(header["qform_code"]) <= 0:
         return None
     try:
-        with np.errstate(all="ignore"):
-            return np.array(header.get_qform(), dtype=np.float64)
+        return np.array(header.get_qform(), dtype=np.float64)
     except (HeaderDataError, ValueError):
         return None
 
@@ -140,6 +141,7 @@ def _with_sound_pixdim(header: Any) -> tuple[Any, str]:
     return repaired, f"The voxel sizes {shown} mm are impossible; {used} mm are used: distances may be wrong."
 
 
+@np.errstate(all="ignore")  # damaged numbers are what is looked for
 def base_affine_of_analyze(header: nib.Spm2AnalyzeHeader) -> FloatArray | None:
     """Affine that nibabel gives to an Analyze header, or None where that is not usable."""
     try:

@@ -1,6 +1,4 @@
-"""NRRD, Slicer's .seg.nrrd and MetaImage (MHA) in and out, through SimpleITK, which raises on truncated
-ones.
-"""
+"""NRRD and Slicer's .seg.nrrd in and out, and MetaImage (MHA) out, through SimpleITK."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from scipy import ndimage
 
 from napari_sam_med.errors import ExportError, ImageError
 from napari_sam_med.volume.formats.byte_source import GZIP_EXPANSION, refuse_beyond_memory
-from napari_sam_med.volume.formats.itk_header import ItkHeader, read_header
 from napari_sam_med.volume.formats.nifti_geometry import geometry_warnings, is_usable
+from napari_sam_med.volume.formats.nrrd_header import NrrdHeader, read_header
 from napari_sam_med.volume.formats.scan import Scan
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.organs import MAX_CLASS_ID, Organ, OrganTable, default_color
@@ -32,8 +30,8 @@ _SEGMENT_KEY = re.compile(r"Segment(\d+)_LabelValue")
 # what 3D Slicer itself writes for a segment of no particular kind
 _TAGS = (
     "Segmentation.Status:completed|TerminologyEntry:Segmentation category and type - 3D Slicer General "
-    "Anatomy "
-    "list~SCT^123037004^Anatomical Structure~SCT^{code}^{name}~^^~Anatomic codes - DICOM master list~^^~^^|"
+    "Anatomy list~SCT^123037004^Anatomical Structure~SCT^{code}^{name}~^^~"
+    "Anatomic codes - DICOM master list~^^~^^|"
 )
 # SNOMED CT codes of Slicer's own list for the organs that this package names; else "Organ"
 _SNOMED = {
@@ -58,12 +56,12 @@ def n_times(path: Path) -> int:
 
 
 def read(path: Path, time: int | None = None) -> Scan:
-    """One volume of an NRRD or MetaImage file.
+    """One volume of an NRRD file.
 
     Parameters
     ----------
     path : Path
-        ``.nrrd``, ``.nhdr``, ``.seg.nrrd``, ``.mha`` or ``.mhd``.
+        ``.nrrd``, ``.nhdr`` or ``.seg.nrrd``.
     time : int, optional
         Which volume of a file that holds several; the first, with a warning, when left out.
 
@@ -79,7 +77,7 @@ def read(path: Path, time: int | None = None) -> Scan:
             f"{path.name} has no orientation: its axes are taken to run to left, posterior, superior; check "
             "left and right."
         )
-    metadata = {key: _text(reader.GetMetaData(key)) for key in reader.GetMetaDataKeys()}
+    metadata = _metadata(reader)
     kind = metadata.get("NRRD_kinds[pixel]", "")
     if kind in _COLOUR_KINDS or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()):
         raise ImageError(
@@ -93,7 +91,7 @@ def read(path: Path, time: int | None = None) -> Scan:
         )
     if count > 1 and time is None:
         warnings.append(f"{path.name} holds {count} volumes; the first is used.")
-    header.check_packed(path)
+    header.check_packed(path, _voxel_bytes(reader))
     try:
         image = reader.Execute()
     except (RuntimeError, MemoryError) as error:
@@ -158,12 +156,12 @@ def organs_of_metadata(metadata: Mapping[str, str]) -> OrganTable | None:
     return OrganTable(organs.values()) if organs else None
 
 
-def _information(path: Path) -> tuple[Any, ItkHeader]:
+def _information(path: Path) -> tuple[Any, NrrdHeader]:
     """A reader that has parsed the header; sizes are checked before anything is allocated."""
     header = read_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.SetImageIO("MetaImageIO" if header.is_metaimage else "NrrdImageIO")
+    reader.SetImageIO("NrrdImageIO")
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -172,8 +170,7 @@ def _information(path: Path) -> tuple[Any, ItkHeader]:
     size = reader.GetSize()
     if not size or min(size) < 1:
         raise ImageError(f"{path.name} has an impossible shape: {size}; export it again.")
-    # a byte a voxel, at the least
-    n_bytes = int(np.prod([*size, reader.GetNumberOfComponents()], dtype=object))
+    n_bytes = _voxel_bytes(reader)
     if n_bytes > path.stat().st_size * GZIP_EXPANSION and header.has_largest_ratio:
         raise ImageError(
             f"{path.name} is truncated: its header announces {size} voxels, but the file holds "
@@ -181,6 +178,13 @@ def _information(path: Path) -> tuple[Any, ItkHeader]:
         )
     refuse_beyond_memory(path, n_bytes, f"{size} voxels")
     return reader, header
+
+
+def _voxel_bytes(reader: Any) -> int:
+    """Bytes that all voxels of a file take, unpacked."""
+    bits = re.search(r"(\d+)-bit", sitk.GetPixelIDValueAsString(reader.GetPixelIDValue()))
+    n_values = int(np.prod([*reader.GetSize(), reader.GetNumberOfComponents()], dtype=object))
+    return n_values * int(bits[1] if bits else 8) // 8
 
 
 def _count(reader: Any) -> int:
@@ -244,6 +248,12 @@ def _color(text: str, class_id: int) -> tuple[float, float, float]:
     except ValueError:
         return default_color(class_id)
     return red, green, blue
+
+
+def _metadata(reader: Any) -> dict[str, str]:
+    """Keys and values of the header; keys that are no UTF-8, which SimpleITK cannot look up, are left out."""
+    keys = (key for key in reader.GetMetaDataKeys() if key.isprintable())
+    return {key: _text(reader.GetMetaData(key)) for key in keys}
 
 
 def _text(value: str) -> str:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from napari_sam_med import LabelVolume, SliceView, read_labels, read_volume, write_labels
 from napari_sam_med.errors import ImageError
 from napari_sam_med.volume.reading import volume_times
+from tests.shared_data import BAD, needs_bad
 from tests.volume.phantoms import CODE_PAIRS, ORIENTATIONS, affine_of, affines, ct_like, save_nifti, shapes
 
 GEOMETRY = ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d")
@@ -290,3 +291,28 @@ def test_reading_takes_at_most_three_times_the_array(tmp_path) -> None:
         check=True,
     )
     assert float(run.stdout) <= 3.0
+
+
+@needs_bad
+@pytest.mark.parametrize(
+    "name",
+    [
+        "d07_sform_qform_disagree.nii.gz",
+        "d08_oblique25.nii.gz",
+        "d09_sheared.nii.gz",
+        "d10_detneg_LAS.nii.gz",
+        "d11_PIR_axes.nii.gz",
+        "d20_2d.nii.gz",
+        "d24_no_orientation.nii.gz",
+        "d31_bigendian_ct.nii.gz",
+        "r07_oblique17_3mm.nii.gz",
+        "r17_sform_shear_label.nii.gz",
+        "r18_ct_pitch_16deg.nii.gz",
+        "r19_ct_scl_slope.nii.gz",
+    ],
+)
+def test_odd_but_stored_geometry_is_written_bit_for_bit(tmp_path, name) -> None:
+    """Statement 22, for files whose geometry other programs may read in another way."""
+    labels = LabelVolume.like(read_volume(BAD / name))
+    written = nib.load(write_labels(tmp_path / "labels.nii.gz", labels))
+    assert _same_geometry(written.header, nib.load(BAD / name).header)
