@@ -1,4 +1,4 @@
-"""Batches of synthetic images, targets and prompts for `nano`; batch number k of a seed is always the same."""
+"""Batches of synthetic images, targets and prompts for `nano`; batch k of a seed is always the same."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _union(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _mask_boxes(masks: torch.Tensor, empty: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whether a mask has a foreground pixel (P,), and its bounding box (P, 4) in pixels of the input square."""
+    """Whether a mask has foreground (P,), and its bounding box (P, 4) in pixels of the input square."""
     inside = masks > 0
     scale = INPUT_SIZE / masks.shape[-1]
     position = (torch.arange(masks.shape[-1], device=masks.device) + 0.5) * scale - 0.5
@@ -261,7 +261,7 @@ def _geometry(prompts: RegionPrompts, region: Region, cells: int) -> _Geometry:
 
 
 def _blob(positive: torch.Tensor) -> torch.Tensor:
-    """Elliptic radius of a disc around the nearest positive click: 1 at a ninth of the region's side or so."""
+    """Elliptic radius of a disc about a seventh of the region wide round the nearest positive click."""
     return torch.sqrt(-2 * torch.log(positive.clamp(min=1e-30))) / 3.0
 
 

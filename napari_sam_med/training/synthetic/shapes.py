@@ -27,7 +27,8 @@ def smooth_noise(rng: np.random.Generator, size: int, scale: float) -> Field:
     near = 2 / 3 - distance**2 * (1 - distance / 2)
     weight = np.where(distance < 1, near, np.maximum(2 - distance, 0) ** 3 / 6)
     field: Field = (weight @ coarse @ weight.T).astype(np.float32)
-    field = (field - field.mean()) / (field.std() + 1e-6)
+    field -= field.mean()
+    field /= field.std() + 1e-6
     return field
 
 
