@@ -73,9 +73,7 @@ def _full_resolution(layer: Any) -> Any:
 
 
 def _own_volume(layer: Any, data: Any) -> Volume | None:
-    """The volume that ``layer.metadata["sam_med"]`` describes: a `Volume`, or a mapping with one or an
-    affine.
-    """
+    """The volume in ``layer.metadata["sam_med"]``: a `Volume`, or a mapping with one or an affine."""
     kept = (getattr(layer, "metadata", None) or {}).get("sam_med")
     volume = kept.get("volume") if isinstance(kept, Mapping) else kept
     if isinstance(volume, Volume) and volume.shape == tuple(data.shape):

@@ -204,9 +204,7 @@ class Grid:
         return self.distance_mm(other) <= allowed
 
     def same_voxels_as(self, other: Grid) -> bool:
-        """Whether two canonical arrays hold the same voxels at the same places, whatever their files'
-        axes.
-        """
+        """Whether two canonical arrays hold the same voxels at the same places, whatever the files' axes."""
         if self.shape_zyx != other.shape_zyx:
             return False
         return self.canonical().same_as(other.canonical())

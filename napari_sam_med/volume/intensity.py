@@ -123,9 +123,7 @@ def to_rgb(volume: Volume, view: SliceView, window: str | Window = "auto") -> np
 
 
 def finite_range(data: Any) -> Window:
-    """Smallest and largest finite value of an array-like (z, y, x), read slice by slice; (0, 0) if there is
-    none.
-    """
+    """Smallest and largest finite value of an array-like (z, y, x), slice by slice; (0, 0) if none is."""
     low, high = np.inf, -np.inf
     for block in _blocks(data):
         if block.dtype.kind == "f":

@@ -205,8 +205,9 @@ class LabelVolume:
         return change
 
     def apply(self, change: LabelChange) -> None:
-        """Write a change, whatever the locks say (they were asked when it was made); widens to uint16 if
-        needed.
+        """Write a change, whatever the locks say now (they were asked when it was made).
+
+        Labels are widened to uint16, as a new array in `data`, where a number needs it.
         """
         if change.is_empty:
             return

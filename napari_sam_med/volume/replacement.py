@@ -21,8 +21,7 @@ _RETRIES = 6
 
 
 class Replacement:
-    """Context that holds a temporary file in the folder of `target` and removes it unless it was put in
-    place.
+    """Context with a temporary file in the folder of `target`, removed unless it was put in place.
 
     Parameters
     ----------
@@ -47,9 +46,7 @@ class Replacement:
             self.temporary.unlink(missing_ok=True)
 
     def flush_to_disk(self) -> None:
-        """Wait until the temporary file is on the disk, so that a power cut cannot leave an empty one in
-        place.
-        """
+        """Wait until the temporary file is on the disk, so that a power cut cannot leave an empty one."""
         with self.temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
 

@@ -127,9 +127,7 @@ class SliceView:
         window[...] = image
 
     def pixel_xy(self, index_zyx: Sequence[float], shape_zyx: Sequence[int]) -> tuple[float, float]:
-        """Pixel (x = column, y = row) of a canonical voxel index (z, y, x); centres at integers, fractions
-        kept.
-        """
+        """Pixel (x = column, y = row) of a canonical index (z, y, x); centres at integers, fractions kept."""
         row = index_zyx[self.row_axis]
         if self.plane != "axial":
             row = shape_zyx[0] - 1 - row

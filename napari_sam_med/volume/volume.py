@@ -96,9 +96,7 @@ class Volume:
 
     @property
     def display_transform(self) -> dict[str, Any]:
-        """Keyword arguments for a napari layer on this grid, order (z, y, x); copies a foreign layer's
-        own.
-        """
+        """Keyword arguments for a napari layer on this grid, order (z, y, x); a foreign layer's own."""
         if self.layer_transform is not None:
             return dict(self.layer_transform)
         return {

@@ -377,9 +377,7 @@ def _scaled(array: npt.NDArray[Any], header: Any, path: Path) -> npt.NDArray[Any
 
 
 def _scale_factor(header: Any, key: str) -> float | None:
-    """Slope or intercept; None where the header has no such field or holds NaN, which nibabel takes for
-    unset.
-    """
+    """Slope or intercept; None where there is no such field or it is NaN, which nibabel takes for unset."""
     try:
         value = float(header[key])
     except (KeyError, ValueError):

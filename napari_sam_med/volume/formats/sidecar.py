@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,6 @@ def content(
     voxel (i, j, k) to RAS mm, ``shape`` (i, j, k), ``labels`` (see `OrganTable.to_json`), ``model`` (null or
     what the caller gave), ``program``, ``version``, ``written`` (UTC).
     """
-    from napari_sam_med import __version__
-
     source = None
     if source_path is not None and source_path.is_file():
         beside = source_path.resolve().parent == labels_path.resolve().parent
@@ -62,10 +61,17 @@ def content(
         "labels": organs.to_json(),
         "model": None if model is None else dict(model),
         "program": "napari-sam-med",
-        "version": __version__,
+        "version": _version(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return json.dumps(record, ensure_ascii=False, indent=1, default=str).encode()
+
+
+def _version() -> str:
+    try:
+        return version("napari-sam-med")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"
 
 
 def read_organs(labels_path: Path, grid: Grid) -> tuple[OrganTable | None, list[str]]:
