@@ -35,9 +35,12 @@ class Volume:
         Header of the file, kept for export; opaque.
     n_times, time : int
         Volumes that the file holds, and which one this is.
-    display_transform : mapping
-        Keyword arguments that place a napari layer of the same grid: millimetres in LPS, order (z, y, x). Of
-        a foreign layer, its own transform.
+    layer_transform : mapping or None
+        Transform of the foreign layer that `from_layer` read, as keyword arguments for a new layer.
+    layer_name : str or None
+        Name of that layer.
+    statistics : dict
+        Windows that were computed already, by name.
     """
 
     data: Any
