@@ -42,7 +42,7 @@ __all__ = ["ImageEmbedding", "MaskPrediction", "Predictor", "load_predictor"]
 # On two CPU cores 16 prompts at once take 1.6 times as long each as 4 (cache); a GPU wants many.
 _PROMPTS_AT_ONCE_ON_CPU = 4
 _PROMPTS_AT_ONCE_ON_GPU = 64
-_IMAGES_AT_ONCE_ON_GPU = 8
+_IMAGES_AT_ONCE_ON_GPU = 4
 
 
 def load_predictor(
@@ -79,7 +79,7 @@ def load_predictor(
     checkpoint = read_checkpoint(model, preprocessing=preprocessing)
     with memory_errors_explained(where, checkpoint.record.title):
         return Predictor(
-            build_network(checkpoint, for_inference=True),
+            build_network(checkpoint, for_inference=True, exact=exactness == "fp32"),
             checkpoint.record,
             device=where,
             precision=exactness,
@@ -182,10 +182,10 @@ class Predictor:
                 places.append((size, fit.resized_size, crop))
             with self._autocast():
                 features = self.network.encode(torch.stack(squares))
-            return [
-                ImageEmbedding(_one_of(features, i), size, resized_size, crop, self.model_hash, spacing)
-                for i, (size, resized_size, crop) in enumerate(places)
-            ]
+        return [
+            ImageEmbedding(_one_of(features, i), size, resized_size, crop, self.model_hash, spacing)
+            for i, (size, resized_size, crop) in enumerate(places)
+        ]
 
     def predict(
         self,
@@ -295,5 +295,5 @@ class Predictor:
 
 
 def _one_of(features: Any, index: int) -> Any:
-    """Features of one image of a batch, as tensors of their own, so that the batch's memory can be freed."""
+    """Features of one image of a batch, as tensors of their own: the batch can be freed, a decoder trained."""
     return type(features)(*(tensor[index : index + 1].float().clone() for tensor in features))

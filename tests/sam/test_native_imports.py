@@ -23,7 +23,8 @@ surface.create()
 if not context.create() or not context.makeCurrent(surface):
     sys.exit(77)
 maps = open("/proc/self/maps").read()
-print("software" if any(name in maps for name in ("libLLVM", "swrast", "gallium")) else "hardware", flush=True)
+software = any(name in maps for name in ("libLLVM", "swrast", "gallium"))
+print("software" if software else "hardware", flush=True)
 """
 _THEN_SAM = """
 from napari_sam_med.sam.architectures.tiny_vit import build_mobile_sam

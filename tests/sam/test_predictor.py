@@ -49,6 +49,13 @@ def test_shapes_and_types(micro: Predictor) -> None:
     assert "200 x 260" in repr(lone)
 
 
+def test_a_decoder_can_be_trained_on_embeddings(micro: Predictor) -> None:
+    features = micro.embed(random_image(60, 60)).features
+    weight = torch.ones(256, requires_grad=True)
+    torch.einsum("bchw,c->", features.image, weight).backward()
+    assert weight.grad is not None
+
+
 def test_best_logits_are_a_mask_prompt(micro: Predictor) -> None:
     embedding = micro.embed(random_image(200, 260))
     first = micro.predict(embedding, POINT)

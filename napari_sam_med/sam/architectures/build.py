@@ -10,7 +10,7 @@ from napari_sam_med.sam.checkpoints import Checkpoint, StateDict
 __all__ = ["build_network"]
 
 
-def build_network(checkpoint: Checkpoint, *, for_inference: bool = False) -> nn.Module:
+def build_network(checkpoint: Checkpoint, *, for_inference: bool = False, exact: bool = True) -> nn.Module:
     """The network of a checkpoint with its weights, in eval mode, on the cpu; it satisfies `Architecture`.
 
     Parameters
@@ -19,6 +19,9 @@ def build_network(checkpoint: Checkpoint, *, for_inference: bool = False) -> nn.
     for_inference : bool
         Fold what can be folded: the same function, faster, but with other weights than the checkpoint's, so
         not to be trained or saved.
+    exact : bool
+        Keep to the order of Meta's operations, so that fp32 results are equal bit for bit; otherwise the ViT
+        encoders take a faster attention that needs a fraction of the memory.
 
     Raises
     ------
@@ -43,8 +46,13 @@ def build_network(checkpoint: Checkpoint, *, for_inference: bool = False) -> nn.
             fuse_batch_norm(mobile_sam.image_encoder)
         return mobile_sam
     from napari_sam_med.sam.architectures.meta import build_sam_vit
+    from napari_sam_med.sam.architectures.vit_attention import use_fused_attention
 
-    return _with_weights(build_sam_vit(architecture), checkpoint.state_dict, checkpoint)
+    sam = build_sam_vit(architecture)
+    _with_weights(sam, checkpoint.state_dict, checkpoint)
+    if for_inference and not exact:
+        use_fused_attention(sam.image_encoder)
+    return sam
 
 
 def _with_weights(network: nn.Module, state_dict: StateDict, checkpoint: Checkpoint) -> nn.Module:
