@@ -1,6 +1,6 @@
 """Promptable segmentation of medical volumes with SAM, in napari, on the command line and in Python.
 
-Importing this package loads neither torch nor napari nor Qt; each name below loads what it needs on first use.
+Importing it loads neither torch nor napari nor Qt; each name below loads what it needs on first use.
 Not for clinical use.
 """
 

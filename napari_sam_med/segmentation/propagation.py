@@ -6,7 +6,7 @@ any promptable 2-D model: the previous slice's box and logits are the next slice
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -72,10 +72,12 @@ class PropagatedSlice:
 class Propagator(Protocol):
     """An engine that turns prompted key slices into masks of a volume."""
 
-    def propagate(
-        self, volume: Volume, objects: PromptedObjects, predictor: Predictor, **options: Any
-    ) -> Iterator[PropagatedSlice]:
-        """Yield slices as they are done; closing the iterator stops the work and loses nothing yielded."""
+    @property
+    def propagate(self) -> Callable[..., Iterator[PropagatedSlice]]:
+        """Called with ``(volume, objects, predictor, **options)``; yields slices as they are done.
+
+        Closing the iterator stops the work and loses nothing that was yielded.
+        """
         ...
 
 
