@@ -74,7 +74,7 @@ class ObjectMasks:
     def merge_into(self, labels: LabelVolume) -> int:
         """Write all objects into a label volume.
 
-        Where objects overlap, a prompted slice wins over a propagated one; of two alike the later object wins.
+        Where objects overlap, a prompted slice wins over a propagated one, else the later object.
 
         Returns
         -------
