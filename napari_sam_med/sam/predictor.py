@@ -295,5 +295,5 @@ class Predictor:
 
 
 def _one_of(features: Any, index: int) -> Any:
-    """Features of one image of a batch, as tensors of their own: the batch can be freed, a decoder trained."""
+    """Features of one image of a batch, as tensors of their own: a decoder can be trained on them."""
     return type(features)(*(tensor[index : index + 1].float().clone() for tensor in features))
