@@ -81,10 +81,16 @@ class ScenePool:
             return only.expand(n, -1, -1)
         picked = torch.multinomial(weights, 2 * n, replacement=True, generator=generator)
         masks = members[picked][:, parts.flatten().long()].view(2 * n, SIZE, SIZE)
-        # organs fill their boxes better than what painting over leaves of a shape: prefer what is compact
-        box = mask_boxes(masks)
-        fill = masks.sum((1, 2)) / ((box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1))
-        return masks[torch.multinomial(fill.clamp(0.08, 0.7) ** 1.7, n, generator=generator)]
+        return masks[torch.multinomial(_plausibility(masks), n, generator=generator)]
+
+
+def _plausibility(masks: torch.Tensor) -> torch.Tensor:
+    """How much each mask (P, S, S) is like what users ask for: compact, not tiny, not cut off by the border."""
+    box = mask_boxes(masks)
+    area = masks.sum((1, 2))
+    fill = area / ((box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1))
+    cut_off = (box[:, :2].amin(1) == 0) | (box[:, 2:].amax(1) == SIZE - 1)
+    return fill.clamp(0.08, 0.7) ** 1.7 * area.clamp(max=1500) ** 0.25 * torch.where(cut_off, 0.5, 1.0)
 
 
 def _padded(numbers: list[int]) -> list[int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from napari_sam_med.training.synthetic.shapes import OUTLINES, Field, smooth_noise
+from napari_sam_med.training.synthetic.shapes import OUTLINES, Field, butterfly, smooth_noise
 
 __all__ = ["SIZE", "Scene", "draw_scene"]
 
@@ -77,6 +77,7 @@ def draw_scene(seed: int) -> Scene:
     for size in sizes[order]:
         at = rng.integers(len(rows))
         _draw_composite(rng, scene, x, y, (columns[at], rows[at]), float(size))
+    _pair_up(rng, scene)
     return scene
 
 
@@ -132,12 +133,10 @@ def _draw_composite(
     scene.parts = whole_parts[window]  # a view: painting goes to the whole map
     depth, u, v = _outline(rng, x[window], y[window], centre, size)
     group = len(scene.group)
-    kinds = ("plain", "ring", "cavity", "shells", "cortex", "contents", "inclusions", "phases", "halo")
-    shares = np.array([0.24, 0.12, 0.12, 0.07, 0.09, 0.09, 0.12, 0.07, 0.08])
-    if size < 7:
-        shares = np.array([0.6, 0.15, 0, 0, 0.15, 0, 0, 0, 0.1])
-    kind = kinds[rng.choice(len(kinds), p=shares)]
-    _STRUCTURES[kind](rng, scene, depth, (u, v), group)
+    kinds = [kind for kind, (_, _, smallest) in _STRUCTURES.items() if size >= smallest]
+    shares = np.array([_STRUCTURES[kind][1] for kind in kinds])
+    draw = _STRUCTURES[kinds[rng.choice(len(kinds), p=shares / shares.sum())]][0]
+    draw(rng, scene, depth, (u, v), group)
     scene.parts = whole_parts
 
 
@@ -257,14 +256,62 @@ def _halo(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field,
     ]
 
 
+def _heart(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    """A thick wall round one chamber, and a second chamber that hugs it; both chambers hold the same blood."""
+    wave = 0.06 * rng.standard_normal() * np.sin(3 * uv[0] + 2 * uv[1])
+    left = np.hypot(uv[0] + 0.3, uv[1]) / 0.6 + wave
+    right = np.hypot((uv[0] - 0.3) / rng.uniform(0.5, 0.7), uv[1] / rng.uniform(0.65, 0.95)) + wave
+    free_wall = scene.add_part((right < 1) & (left > 1), group)
+    chamber = scene.add_part((right < rng.uniform(0.8, 0.95)) & (left > rng.uniform(1.0, 1.08)), group + 1000)
+    wall = scene.add_part(left < 1, group, twin=free_wall)
+    inner = left < rng.uniform(0.45, 0.8)
+    cavity = scene.add_part(inner, group + 1000, twin=chamber)
+    muscles = []
+    for _ in range(rng.integers(0, 4)):
+        angle = rng.uniform(0, 2 * np.pi)
+        x, y = 0.25 * np.cos(angle) - 0.3, 0.25 * np.sin(angle)
+        spot = np.hypot(uv[0] - x, uv[1] - y) < rng.uniform(0.05, 0.12)
+        muscles.append(scene.add_part(spot & inner, group, twin=free_wall))
+    scene.objects += [
+        ((wall,), 1.3),
+        ((cavity, *muscles), 1.3),
+        ((chamber,), 1.3),
+        ((wall, cavity, *muscles), 0.4),
+    ]
+
+
+def _cord(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
+    """A cord in its fluid, with a butterfly of grey matter."""
+    height = rng.uniform(0.6, 0.9)
+    radius = np.hypot(uv[0], uv[1] / height)
+    scene.add_part(radius < 1, group + 2000)
+    cord = scene.add_part(radius < rng.uniform(0.65, 0.85), group)
+    stretch = rng.uniform(0.42, 0.58)
+    horns = butterfly(rng, uv[0] / stretch, uv[1] / (stretch * height)) > 0
+    grey = scene.add_part(horns, group + 1000)
+    scene.objects += [((cord, grey), 1.0), ((grey,), 1.2)]
+
+
 _STRUCTURES = {
-    "plain": _plain,
-    "ring": _ring,
-    "cavity": _cavity,
-    "shells": _shells,
-    "cortex": _cortex,
-    "contents": _contents,
-    "inclusions": _inclusions,
-    "phases": _phases,
-    "halo": _halo,
+    "plain": (_plain, 0.26, 0.0),
+    "ring": (_ring, 0.10, 0.0),
+    "cavity": (_cavity, 0.09, 7.0),
+    "shells": (_shells, 0.06, 7.0),
+    "cortex": (_cortex, 0.09, 0.0),
+    "contents": (_contents, 0.08, 7.0),
+    "inclusions": (_inclusions, 0.12, 7.0),
+    "phases": (_phases, 0.06, 7.0),
+    "halo": (_halo, 0.08, 0.0),
+    "heart": (_heart, 0.10, 14.0),
+    "cord": (_cord, 0.04, 10.0),
 }
+"""How each structure is drawn, how often, and the smallest half axis (pixels) at which it can be seen."""
+
+
+def _pair_up(rng: np.random.Generator, scene: Scene) -> None:
+    """Some targets are two alike pieces under one box, as an arched vessel cut twice."""
+    single = [parts[0] for parts, weight in scene.objects if len(parts) == 1 and weight == 1.0]
+    for _ in range(2 if len(single) > 1 else 0):
+        a, b = rng.choice(single, 2, replace=False)
+        scene.twin[b] = scene.twin[a]
+        scene.objects.append(((int(a), int(b)), 0.35))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OUTLINES", "smooth_noise"]
+__all__ = ["OUTLINES", "butterfly", "smooth_noise"]
 
 Field = npt.NDArray[np.floating[Any]]
 
@@ -82,7 +82,7 @@ def _worm(rng: np.random.Generator, u: Field, v: Field) -> Field:
     return _curve_depth(u, v, curve.astype(np.float32), radii.astype(np.float32))
 
 
-def _butterfly(rng: np.random.Generator, u: Field, v: Field) -> Field:
+def butterfly(rng: np.random.Generator, u: Field, v: Field) -> Field:
     """Two mirrored horns joined by a bar, as the grey matter of the spinal cord."""
     t = np.linspace(-1, 1, 9)
     thick = rng.uniform(0.14, 0.26)
@@ -114,7 +114,7 @@ OUTLINES: dict[Callable[[np.random.Generator, Field, Field], Field], float] = {
     _crescent: 0.08,
     _lobes: 0.10,
     _worm: 0.13,
-    _butterfly: 0.04,
+    butterfly: 0.04,
     _vertebra: 0.03,
 }
 """Functions ``(rng, u, v) -> depth`` and how often each is drawn."""
