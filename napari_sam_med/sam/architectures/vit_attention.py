@@ -3,8 +3,7 @@
 Meta adds a bias to the scores that depends on row and column distance. With it the scores of all pairs of
 patches must be written out: 400 MB a layer for ViT-B in half precision. But the bias is itself an inner
 product, of the query's biases by row and column with the key's row and column written as unit vectors.
-Appended to query and key, it leaves plain attention, for which PyTorch has kernels that never write the scores
-out.
+Appended to query and key, it leaves plain attention, for which PyTorch has kernels that never write them out.
 """
 
 from __future__ import annotations
