@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,13 +59,13 @@ class KeyBindings:
     def __init__(self, viewer: ViewerModel, actions: Actions, carry: Callable[[], None]) -> None:
         self._actions = actions
         self._carry = carry
-        self._bound: list[tuple[Any, str, Callable[..., Any]]] = []
+        self._bound: list[tuple[weakref.ref[Any], str]] = []
         self.bind(viewer)
         actions.bridge.keys_wanted.connect(self.bind)
 
     def bind(self, provider: ViewerModel | Layer) -> None:
         """Let the shortcuts work where this viewer or layer is asked for keys."""
-        if any(bound is provider for bound, _, _ in self._bound):
+        if any(bound() is provider for bound, _ in self._bound):
             return
         for shortcut in SHORTCUTS:
             if isinstance(provider, Layer) and not _is_shadowed(shortcut):
@@ -75,12 +76,14 @@ class KeyBindings:
                     shortcut.run(self._actions, self._carry)
 
             provider.bind_key(shortcut.keys, run, overwrite=True)
-            self._bound.append((provider, shortcut.keys, run))
+            self._bound.append((weakref.ref(provider), shortcut.keys))
 
     def release(self) -> None:
         """Take every binding back."""
-        for provider, keys, _ in self._bound:
-            provider.bind_key(keys, None)
+        for bound, keys in self._bound:
+            provider = bound()
+            if provider is not None:
+                provider.bind_key(keys, None)
         self._bound.clear()
 
 

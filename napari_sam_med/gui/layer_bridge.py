@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -60,7 +61,9 @@ class LayerBridge(QObject):
 
     def __init__(self, viewer: ViewerModel, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.viewer = viewer
+        # Qt keeps the callbacks of signals where Python's collector does not see them: a strong reference
+        # from there would keep the viewer alive for ever
+        self._viewer = weakref.ref(viewer)
         self.session = session
         self.frame: Frame | None = None
         self.image_layer: Image | None = None
@@ -80,6 +83,14 @@ class LayerBridge(QObject):
         self._refresh_timer = self._timer(self._refresh_labels)
         self._read_timer = self._timer(self._read_prompts)
         self._listen()
+
+    @property
+    def viewer(self) -> ViewerModel:
+        """The viewer; only while it lives."""
+        viewer = self._viewer()
+        if viewer is None:
+            raise ReferenceError("The viewer of this widget is gone.")
+        return viewer
 
     def _timer(self, slot: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -290,7 +301,10 @@ class LayerBridge(QObject):
                 metadata={"sam_med_own": True},
                 **self.frame.layer_arguments,
             )
-        layer.mouse_drag_callbacks.insert(0, self._on_point_press)
+        view = self.current_view()
+        prompt_layers.prepare_points(layer, "axial" if view is None else view.plane)
+        if self._on_point_press not in layer.mouse_drag_callbacks:
+            layer.mouse_drag_callbacks.insert(0, self._on_point_press)
         self.points_layer = layer
         self._connect(layer.events.data, self._on_prompts_edited, of_layer=True)
         self._connect(layer.events.mode, self._on_tool, of_layer=True)
@@ -318,7 +332,7 @@ class LayerBridge(QObject):
 
     def _on_point_press(self, layer: Points, event: Any) -> None:
         """Alt or Ctrl turns the sign of the point that this click sets."""
-        negative = self._next_is_negative ^ bool({"Alt", "Control"} & {str(m) for m in event.modifiers})
+        negative = self._next_is_negative ^ ("Alt" in event.modifiers or "Control" in event.modifiers)
         self._prepare_point(layer, negative)
 
     def _prepare_point(self, layer: Points, negative: bool) -> None:

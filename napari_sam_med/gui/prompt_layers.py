@@ -18,7 +18,16 @@ from napari_sam_med.gui.planes import Frame
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
-__all__ = ["NEGATIVE", "POSITIVE", "Reading", "color_points", "read_prompts", "write_boxes", "write_points"]
+__all__ = [
+    "NEGATIVE",
+    "POSITIVE",
+    "Reading",
+    "color_points",
+    "prepare_points",
+    "read_prompts",
+    "write_boxes",
+    "write_points",
+]
 
 POSITIVE, NEGATIVE = "positive", "negative"
 _POINT_COLORS = {POSITIVE: (0.10, 0.85, 0.25, 1.0), NEGATIVE: (0.95, 0.15, 0.15, 1.0)}
@@ -108,6 +117,15 @@ def _read_boxes(
             reading.replaced_shapes.append(newest[view])
         newest[view] = number
         found.setdefault(view, {})["box"] = [*pixels.min(axis=0), *pixels.max(axis=0)]
+
+
+def prepare_points(layer: Points, plane: Plane) -> None:
+    """Give a layer the features that say what its points mean: foreground, in this plane."""
+    features = {name: np.array(values, dtype=object) for name, values in layer.features.items()}
+    for name, value in (("label", POSITIVE), ("plane", plane)):
+        if name not in features:
+            features[name] = np.full(len(layer.data), value, dtype=object)
+    layer.features = features
 
 
 def write_points(layer: Points, key_slices: Mapping[SliceView, Prompts], frame: Frame) -> None:

@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from napari.viewer import current_viewer
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible, QElidingLabel
 
 from napari_sam_med.gui.actions import Actions
@@ -38,7 +38,6 @@ class SamMedWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         super().__init__()
-        self._main_window = None
         viewer = current_viewer() if napari_viewer is None else napari_viewer
         self.actions_ = Actions(viewer, Settings.load(), self)
         self.volume_panel = VolumePanel(self.actions_)
@@ -95,7 +94,7 @@ class SamMedWidget(QWidget):
             outer.addWidget(line)
 
     def _fit(self) -> None:
-        """As wide as the content needs, so that nothing is cut off; fonts and theme decide how wide that is."""
+        """As wide as the content needs, so that nothing is cut off; fonts and theme decide."""
         bar = self._scroll.verticalScrollBar().sizeHint().width()
         self.setMinimumWidth(max(_MIN_WIDTH, self._content.minimumSizeHint().width() + bar))
 
@@ -152,15 +151,15 @@ class SamMedWidget(QWidget):
         self._end = end
         self.destroyed.connect(end)
         window = getattr(viewer, "window", None)
-        self._main_window: QObject | None = None if window is None else window._qt_window
-        if self._main_window is not None:
-            self._main_window.installEventFilter(self)
+        if window is not None:
+            window._qt_window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         """Stop the threads before the main window takes the layers away."""
-        if watched is self._content and event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange):
-            self._fit()
-        if watched is self._main_window and event.type() == QEvent.Type.Close:
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange):
+            if watched is getattr(self, "_content", None):  # Qt still asks while Python is taken down
+                self._fit()
+        elif event.type() == QEvent.Type.Close and isinstance(watched, QMainWindow):
             self.stop()
         return False
 

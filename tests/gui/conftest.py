@@ -1,0 +1,54 @@
+"""A viewer with the widget, a model that answers at once, and hands that really click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+# Beside Mesa's software OpenGL the first import of torchvision crashes; before it, it does not.
+import torch
+import torchvision  # noqa: F401
+from pytestqt.qtbot import QtBot
+
+from napari_sam_med.session import jobs
+from tests.gui.desk import Desk
+from tests.gui.fake_model import FakePredictor, FakeStore
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
+    """The model that the widget loads in a test."""
+    fake = FakePredictor()
+
+    def load_model(model: str, device: str):
+        yield jobs.Progress(0, 1, f"loading {model}")
+        fake.loaded.append((model, device))
+        return jobs.LoadedModel(fake, FakeStore())
+
+    monkeypatch.setattr(jobs, "load_model", load_model)
+    return fake
+
+
+@pytest.fixture
+def make_desk(make_napari_viewer: Callable, qtbot: QtBot) -> Iterator[Callable[[], Desk]]:
+    """A shown viewer with the docked widget; its threads are stopped at the end."""
+    desks: list[Desk] = []
+
+    def make() -> Desk:
+        desks.append(Desk(make_napari_viewer(show=True), qtbot))
+        return desks[-1]
+
+    yield make
+    for desk in desks:
+        desk.widget.stop()
+
+
+@pytest.fixture
+def desk(make_desk: Callable[[], Desk], predictor: FakePredictor, volume) -> Desk:
+    """The widget at work on the small volume."""
+    made = make_desk()
+    made.open(volume)
+    return made

@@ -1,0 +1,97 @@
+"""A model without a network: what is bright inside the prompt is the organ."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from napari_sam_med.errors import PromptError
+from napari_sam_med.sam.model_registry import MODELS
+from napari_sam_med.sam.prompts import Prompts
+
+GRID = 16
+
+
+class Features(NamedTuple):
+    image: np.ndarray
+
+
+class FakePredictor:
+    """Stands in for a `Predictor`; ``gate`` holds every embedding until it is set."""
+
+    def __init__(self) -> None:
+        self.record = MODELS["nano"]
+        self.accepts = self.record.accepts
+        self.device = "cpu"
+        self.model_hash = "0" * 64
+        self.network = SimpleNamespace(mask_input_size=GRID, input_size=GRID)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.embedded: list[np.ndarray] = []
+        self.loaded: list[tuple[str, str]] = []
+        self.error: Exception | None = None
+        self.waiting = threading.Event()
+
+    def embed(self, image: np.ndarray, pixel_spacing=(1.0, 1.0), crop_xyxy: Any = None) -> Any:
+        self.waiting.set()
+        self.gate.wait(60)
+        if self.error is not None:
+            raise self.error
+        self.embedded.append(image)
+        return SimpleNamespace(
+            features=Features(image),
+            original_size=image.shape[:2],
+            input_size=(GRID, GRID),
+            crop_xyxy=crop_xyxy,
+            model_hash=self.model_hash,
+            pixel_spacing=pixel_spacing,
+        )
+
+    def predict(self, embedding: Any, prompts: Prompts, multimask=None, *, direct_upsampling=False) -> Any:
+        if not prompts.kinds <= self.accepts:
+            raise PromptError("This model takes boxes only; draw a box.")
+        mask = _answer(embedding.features.image[..., 0] > 127, prompts)
+        return SimpleNamespace(
+            masks=mask[None],
+            iou_predictions=np.array([0.9], dtype=np.float32),
+            low_res_logits=np.zeros((1, GRID, GRID), dtype=np.float32),
+            stability_scores=np.array([0.95], dtype=np.float32),
+            tokens=np.zeros((1, 4), dtype=np.float32),
+            best_index=0,
+            best_mask=mask,
+            best_low_res_logits=np.zeros((GRID, GRID), dtype=np.float32),
+        )
+
+
+def _answer(bright: np.ndarray, prompts: Prompts) -> np.ndarray:
+    mask = np.zeros_like(bright)
+    if prompts.box_xyxy is not None:
+        left, top, right, bottom = np.rint(prompts.box_xyxy).astype(int)
+        mask[top : bottom + 1, left : right + 1] = True
+        mask &= bright
+    pieces, _ = ndimage.label(bright)
+    for (x, y), label in zip(np.rint(prompts.points_xy).astype(int), prompts.point_labels, strict=True):
+        piece = pieces == pieces[y, x] if bright[y, x] else np.zeros_like(bright)
+        mask = mask | piece if label else mask & ~piece
+        if not label:
+            mask[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = False
+    return mask
+
+
+class FakeStore:
+    """Keeps embeddings by image; counts what was asked."""
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Any] = {}
+
+    def get_or_embed(
+        self, predictor: FakePredictor, image: np.ndarray, pixel_spacing=(1.0, 1.0), crop_xyxy=None
+    ) -> Any:
+        key = image.tobytes() + str((image.shape, pixel_spacing)).encode()
+        if key not in self.kept:
+            self.kept[key] = predictor.embed(image, pixel_spacing, crop_xyxy)
+        return self.kept[key]

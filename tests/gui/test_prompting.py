@@ -1,0 +1,259 @@
+"""From a click to a mask in the labels, with a real mouse on a real canvas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from qtpy.QtCore import Qt
+
+from napari_sam_med.errors import DeviceMemoryError
+from napari_sam_med.gui.layer_bridge import PREVIEW_NAME
+from napari_sam_med.sam.model_registry import MODELS
+from napari_sam_med.volume.slice_view import SliceView
+from tests.gui.desk import Desk
+from tests.gui.fake_model import FakePredictor
+
+LIVER, SPLEEN = 6, 1
+VIEW = SliceView("axial", 4)
+# make_volume's organ: rows 6..11, columns 8..15 on slices 1..6
+ORGAN = (slice(6, 12), slice(8, 16))
+INSIDE = (4, 8, 11)
+
+
+def box_the_organ(desk: Desk) -> np.ndarray:
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("box")
+    desk.drag((4, 4, 6), (4, 13, 18))
+    return desk.wait_for_proposal()
+
+
+def organ_mask(desk: Desk, view: SliceView = VIEW) -> np.ndarray:
+    return view.extract(desk.session.volume.data) > 100
+
+
+def test_a_box_gives_a_proposal_that_enter_accepts_and_undo_takes_back(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    mask = box_the_organ(desk)
+    assert np.array_equal(mask, organ_mask(desk))
+    preview = desk.viewer.layers[PREVIEW_NAME]
+    assert preview.visible
+    assert preview.data.shape == (1, 24, 32)
+    assert not desk.labels.any()
+    desk.key(Qt.Key.Key_Return)
+    assert np.array_equal(desk.slice_labels(VIEW) == LIVER, mask)
+    assert not preview.visible
+    desk.undo()
+    assert not desk.labels.any()
+    desk.redo()
+    assert np.array_equal(desk.slice_labels(VIEW) == LIVER, mask)
+
+
+def test_what_the_user_sees_is_the_mask(desk: Desk) -> None:
+    """Statement 25: the picture on the canvas and the voxels in the labels are at the same place."""
+    box_the_organ(desk)
+    desk.key(Qt.Key.Key_Return)
+    assert desk.bridge.labels_layer.data is desk.session.labels.data
+    shown = desk.bridge.labels_layer._slice.image.raw
+    assert np.array_equal(np.asarray(shown) > 0, organ_mask(desk))
+
+
+def test_clicks_add_and_ctrl_clicks_take_away(desk: Desk) -> None:
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("point")
+    desk.click(INSIDE)
+    assert np.array_equal(desk.wait_for_proposal(), organ_mask(desk))
+    for modifier, (y, x) in (
+        (Qt.KeyboardModifier.ControlModifier, (10, 14)),
+        (Qt.KeyboardModifier.AltModifier, (7, 9)),
+    ):
+        desk.click((4, y, x), modifier)
+        desk.wait(lambda y=y, x=x: desk.session.preview and not desk.session.preview.mask[y, x])
+    prompts = desk.session.active_object.key_slices[VIEW]
+    assert prompts.point_labels.tolist() == [1, 0, 0]
+    assert np.allclose(prompts.points_xy[0], (11, 8), atol=0.6)
+    colors = desk.bridge.points_layer.face_color
+    assert colors[0, 1] > colors[0, 0]
+    assert colors[1, 0] > colors[1, 1]
+
+
+def test_t_switches_the_sign_of_plain_clicks(desk: Desk) -> None:
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("point")
+    desk.click(INSIDE)
+    desk.key(Qt.Key.Key_T)
+    assert desk.widget.prompt_panel.tools["minus"].isChecked()
+    desk.click((4, 10, 14))
+    assert desk.session.active_object.key_slices[VIEW].point_labels.tolist() == [1, 0]
+
+
+def test_escape_clears_the_prompts_of_the_slice_only(desk: Desk) -> None:
+    box_the_organ(desk)
+    desk.look_at(SliceView("axial", 2))
+    desk.drag((2, 4, 6), (2, 13, 18))
+    desk.wait_for_proposal()
+    desk.key(Qt.Key.Key_Escape)
+    assert desk.session.preview is None
+    assert desk.session.active_object.key_slices.keys() == {VIEW}
+    assert len(desk.bridge.boxes_layer.data) == 1
+
+
+def test_a_second_box_on_the_slice_takes_the_place_of_the_first(desk: Desk) -> None:
+    box_the_organ(desk)
+    desk.drag((4, 5, 7), (4, 9, 18))
+    desk.wait(lambda: desk.session.preview and desk.session.preview.mask.sum() < organ_mask(desk).sum())
+    assert len(desk.bridge.boxes_layer.data) == 1
+
+
+@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
+def test_prompts_in_other_planes_hit_what_they_point_at(desk: Desk, plane: str) -> None:
+    """Statement 25, with the patient's head up."""
+    desk.bridge.show_plane(plane)
+    view = SliceView(plane, 8 if plane == "coronal" else 11)
+    desk.look_at(view)
+    desk.bridge.set_tool("point")
+    desk.click(INSIDE)
+    mask = desk.wait_for_proposal()
+    assert np.array_equal(mask, organ_mask(desk, view))
+    desk.key(Qt.Key.Key_Return)
+    assert np.array_equal(desk.slice_labels(view) > 0, mask)
+    assert desk.labels[INSIDE] > 0
+    top, bottom = desk.canvas_xy((6, 8, 11)), desk.canvas_xy((1, 8, 11))
+    assert top.y() < bottom.y()
+
+
+def test_new_object_leaves_the_first_one_alone_and_it_can_be_reopened(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    box_the_organ(desk)
+    desk.key(Qt.Key.Key_Return)
+    first = desk.session.active_object_id
+    desk.key(Qt.Key.Key_N)
+    assert len(desk.bridge.boxes_layer.data) == 0
+    desk.drag((4, 5, 7), (4, 8, 18))
+    desk.wait_for_proposal()
+    desk.key(Qt.Key.Key_Return)
+    assert len(desk.session.objects) == 2
+    second_box = desk.bridge.boxes_layer.data[0].copy()
+    desk.session.select_object(first)
+    desk.settle()
+    assert len(desk.bridge.boxes_layer.data) == 1
+    assert not np.allclose(desk.bridge.boxes_layer.data[0], second_box)
+    assert desk.session.objects[first].key_slices.keys() == {VIEW}
+
+
+def test_a_locked_organ_says_so_and_stays(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    box_the_organ(desk)
+    desk.session.set_organ(replace(desk.session.organs[LIVER], locked=True))
+    desk.key(Qt.Key.Key_Return)
+    assert not desk.labels.any()
+    assert any("liver is locked" in text for text in desk.said)
+
+
+def test_painting_is_undone_with_the_same_key(desk: Desk) -> None:
+    desk.look_at(VIEW)
+    desk.session.select_organ(SPLEEN)
+    desk.bridge.set_tool("paint")
+    desk.bridge.labels_layer.brush_size = 4
+    desk.drag((4, 15, 5), (4, 15, 20))
+    painted = desk.labels.copy()
+    assert (painted == SPLEEN).sum() > 20
+    assert desk.session.undo_stack.undo_label == "Paint"
+    desk.undo()
+    assert not desk.labels.any()
+    desk.redo()
+    assert np.array_equal(desk.labels, painted)
+
+
+def test_paint_on_a_locked_organ_is_put_back(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    box_the_organ(desk)
+    desk.key(Qt.Key.Key_Return)
+    desk.session.set_organ(replace(desk.session.organs[LIVER], locked=True))
+    before = desk.labels.copy()
+    desk.session.select_organ(SPLEEN)
+    desk.bridge.set_tool("paint")
+    desk.bridge.labels_layer.brush_size = 3
+    desk.drag((4, 8, 9), (4, 8, 14))
+    assert np.array_equal(desk.labels, before)
+
+
+def test_prompts_outside_the_volume_are_ignored_with_a_message(desk: Desk) -> None:
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("point")
+    desk.click((4, -4, 11))
+    assert not desk.session.objects
+    assert any("outside the volume" in text for text in desk.said)
+
+
+def test_a_model_that_takes_boxes_only_turns_points_off(desk: Desk, predictor: FakePredictor) -> None:
+    predictor.accepts = frozenset({"box"})
+    predictor.record = MODELS["medsam"]
+    desk.actions.model.loaded.emit()
+    assert not desk.widget.prompt_panel.tools["plus"].isEnabled()
+    assert desk.widget.prompt_panel.tools["box"].isEnabled()
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("point")
+    desk.click(INSIDE)
+    desk.wait(lambda: any("takes boxes only" in text for text in desk.said))
+
+
+def test_an_error_of_the_model_is_a_line_and_the_prompts_stay(desk: Desk, predictor: FakePredictor) -> None:
+    """Statement 40."""
+    predictor.error = DeviceMemoryError('Device "cuda" ran out of memory; choose a smaller model.')
+    desk.look_at(SliceView("coronal", 8))
+    desk.bridge.set_tool("point")
+    desk.click(INSIDE)
+    desk.wait(lambda: any("ran out of memory" in text for text in desk.said))
+    assert desk.session.active_object.key_slices
+    assert desk.session.preview is None
+
+
+def test_another_window_is_another_picture_for_the_model(desk: Desk, predictor: FakePredictor) -> None:
+    box_the_organ(desk)
+    seen = len(predictor.embedded)
+    desk.bridge.image_layer.contrast_limits = (-100, 400)
+    desk.wait(lambda: len(predictor.embedded) > seen)
+    assert desk.session.window == (-100.0, 400.0)
+    assert desk.widget.volume_panel.window_panel.low.value() == -100
+    panel = desk.widget.volume_panel.window_panel
+    panel.presets.setCurrentIndex(panel.presets.findData("bone"))
+    panel.presets.activated.emit(panel.presets.currentIndex())
+    assert tuple(desk.bridge.image_layer.contrast_limits) == (-450.0, 1050.0)
+
+
+def test_the_users_own_layers_can_hold_the_prompts(desk: Desk) -> None:
+    desk.look_at(VIEW)
+    own = desk.viewer.add_points(
+        np.array([[4.0, 8.0, 11.0]]), name="mine", **desk.bridge.frame.layer_arguments
+    )
+    combo = desk.widget.prompt_panel.points
+    names = [combo.itemText(i) for i in range(combo.count())]
+    combo.activated.emit(names.index("mine"))
+    desk.settle()
+    assert np.array_equal(desk.wait_for_proposal(), organ_mask(desk))
+    assert own in desk.viewer.layers
+    boxes = desk.viewer.add_shapes(name="my boxes", ndim=3, **desk.bridge.frame.layer_arguments)
+    desk.bridge.choose_boxes(boxes)
+    desk.bridge.set_tool("box")
+    desk.drag((4, 4, 6), (4, 13, 18))
+    assert desk.session.active_object.key_slices[VIEW].box_xyxy is not None
+
+
+def test_the_colour_table_follows_the_organs(desk: Desk) -> None:
+    desk.session.set_organ(replace(desk.session.organs[LIVER], color=(0.0, 0.0, 1.0)))
+    assert np.allclose(desk.bridge.labels_layer.get_color(LIVER)[:3], (0, 0, 1))
+    desk.session.set_organ(replace(desk.session.organs[LIVER], visible=False))
+    assert desk.bridge.labels_layer.get_color(LIVER)[3] == 0
+    desk.undo()
+    assert desk.bridge.labels_layer.get_color(LIVER)[3] == 1
+
+
+def test_a_class_above_255_gets_a_wider_layer(desk: Desk) -> None:
+    desk.session.labels.assign(VIEW, organ_mask(desk), 300)
+    desk.settle()
+    assert desk.bridge.labels_layer.data is desk.session.labels.data
+    assert desk.bridge.labels_layer.data.dtype == np.uint16
+    assert sum(isinstance(layer, Labels) for layer in desk.viewer.layers) == 1

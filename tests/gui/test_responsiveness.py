@@ -1,0 +1,147 @@
+"""Statement 41: the main thread is never held up, whatever a job is doing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt, QTimer
+
+from napari_sam_med.sample_data import sample_labels, sample_volume
+from napari_sam_med.session import jobs
+from napari_sam_med.volume.reading import read_labels
+from napari_sam_med.volume.slice_view import SliceView
+from tests.gui.desk import Desk
+from tests.gui.fake_model import FakePredictor
+from tests.gui.test_carrying import accept_a_box
+from tests.gui.test_prompting import INSIDE, VIEW
+
+BEATS = 20
+MOST_SECONDS = 0.1
+
+
+class Heartbeat:
+    """A timer on the main thread; each beat notes the processor time that the main thread used since the last.
+
+    Processor time and not the clock: what other processes of the machine do is not the widget's fault.
+    """
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+        self._last = time.thread_time()
+        self._timer = QTimer()
+        self._timer.setInterval(5)
+        self._timer.timeout.connect(self._beat)
+        self._timer.start()
+
+    def _beat(self) -> None:
+        now = time.thread_time()
+        self.gaps.append(now - self._last)
+        self._last = now
+
+    def stop(self) -> None:
+        self._timer.stop()
+
+
+@pytest.fixture
+def beats(desk: Desk) -> Callable[[], None]:
+    """Waits for beats of the main thread: it returns only if the main thread is free."""
+
+    def wait() -> None:
+        heart = Heartbeat()
+        desk.wait(lambda: len(heart.gaps) >= BEATS)
+        heart.stop()
+
+    return wait
+
+
+def test_the_canvas_lives_while_a_slice_is_embedded(desk: Desk, predictor: FakePredictor, beats) -> None:
+    desk.actions.model.model.store.kept.clear()
+    predictor.gate.clear()
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("point")
+    desk.click(INSIDE)
+    beats()
+    assert desk.session.preview is None
+    assert any("embedding" in text for text in desk.said)
+    predictor.gate.set()
+    desk.wait_for_proposal()
+
+
+def test_the_canvas_lives_while_a_mask_is_carried(desk: Desk, predictor: FakePredictor, beats) -> None:
+    accept_a_box(desk)
+    desk.actions.model.model.store.kept.clear()
+    predictor.gate.clear()
+    desk.key(Qt.Key.Key_G)
+    beats()
+    assert desk.actions.is_busy
+    predictor.gate.set()
+    desk.wait_until_carried()
+
+
+def test_the_canvas_lives_while_a_file_is_written(desk: Desk, tmp_path: Path, beats, monkeypatch) -> None:
+    gate = threading.Event()
+
+    def slow(path: Path, labels: object, **_: object) -> Path:
+        gate.wait(60)
+        return Path(path)
+
+    monkeypatch.setattr("napari_sam_med.volume.writing.write_labels", slow)
+    accept_a_box(desk)
+    desk.widget.export_panel.export_to(tmp_path / "labels.nii.gz")
+    beats()
+    gate.set()
+    desk.wait(lambda: "Written" in desk.widget.export_panel.written.text())
+
+
+def test_the_canvas_lives_while_a_model_is_loaded(
+    desk: Desk, predictor: FakePredictor, beats, monkeypatch
+) -> None:
+    gate = threading.Event()
+    plain = jobs.load_model
+
+    def slow(model: str, device: str):
+        gate.wait(60)
+        return (yield from plain(model, device))
+
+    monkeypatch.setattr(jobs, "load_model", slow)
+    desk.session.device = "cpu"
+    beats()
+    assert desk.actions.model.model is None
+    gate.set()
+    desk.wait(lambda: desk.actions.model.model is not None)
+    assert predictor.loaded[-1] == ("nano", "cpu")
+
+
+@pytest.mark.slow
+def test_box_to_file_on_the_phantom_with_nano(make_desk: Callable[[], Desk], tmp_path: Path) -> None:
+    """The main thread works less than 100 ms at a stretch from the first box to the written file."""
+    desk = make_desk()
+    desk.actions.open_scan(sample_volume())
+    desk.wait(lambda: desk.actions.model.model is not None, timeout=60_000)
+    volume = desk.session.volume
+    liver = read_labels(sample_labels(), reference=volume).data == 6
+    index = int(np.argmax(liver.sum(axis=(1, 2))))
+    rows, columns = (np.flatnonzero(liver[index].any(axis=axis)) for axis in (1, 0))
+    desk.session.select_organ(6)
+    desk.look_at(SliceView("axial", index))
+    heart = Heartbeat()
+    desk.drag((index, rows[0], columns[0]), (index, rows[-1], columns[-1]))
+    desk.wait(lambda: desk.session.preview is not None, timeout=60_000)
+    desk.key(Qt.Key.Key_Return)
+    accepted = desk.labels[index] == 6
+    desk.widget.propagation_panel.limited.setChecked(True)
+    desk.widget.propagation_panel.first.setValue(index - 6)
+    desk.widget.propagation_panel.last.setValue(index + 6)
+    desk.key(Qt.Key.Key_G)
+    desk.wait_until_carried()
+    desk.widget.export_panel.export_to(tmp_path / "labels.nii.gz")
+    desk.wait(lambda: "Written" in desk.widget.export_panel.written.text())
+    heart.stop()
+    both = np.count_nonzero(accepted & liver[index])
+    assert 2 * both / (np.count_nonzero(accepted) + np.count_nonzero(liver[index])) > 0.7
+    assert max(heart.gaps) < MOST_SECONDS, sorted(heart.gaps)[-5:]
