@@ -75,7 +75,8 @@ class ScenePool:
         counts = torch.bincount(parts.flatten().long(), minlength=256)
         area = (members * counts).sum(1)
         weights = weights * ((area >= _SMALLEST_AREA) & (area <= _LARGEST_SHARE * SIZE * SIZE))
-        if not weights.any():  # nothing fits: ask for the largest part, whatever it is
+        if not weights.any():
+            # nothing fits: ask for the largest part, whatever it is
             only = parts == counts[1:].argmax() + 1
             only[SIZE // 2 - 8 : SIZE // 2 + 8, SIZE // 2 - 8 : SIZE // 2 + 8] |= not only.any()
             return only.expand(n, -1, -1)
@@ -85,7 +86,7 @@ class ScenePool:
 
 
 def _plausibility(masks: torch.Tensor) -> torch.Tensor:
-    """How much each mask (P, S, S) is like what users ask for: compact, not tiny, not cut off by the border."""
+    """How much each mask (P, S, S) is like what users ask for: compact, not tiny, not cut off."""
     box = mask_boxes(masks)
     area = masks.sum((1, 2))
     fill = area / ((box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1))

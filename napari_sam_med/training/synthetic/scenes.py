@@ -257,7 +257,7 @@ def _halo(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field,
 
 
 def _heart(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
-    """A thick wall round one chamber, and a second chamber that hugs it; both chambers hold the same blood."""
+    """A thick wall round one chamber, and a second chamber that hugs it; both hold the same blood."""
     wave = 0.06 * rng.standard_normal() * np.sin(3 * uv[0] + 2 * uv[1])
     left = np.hypot(uv[0] + 0.3, uv[1]) / 0.6 + wave
     right = np.hypot((uv[0] - 0.3) / rng.uniform(0.5, 0.7), uv[1] / rng.uniform(0.65, 0.95)) + wave
