@@ -1,8 +1,7 @@
 """Embeddings kept for later: in memory, then on disk, each within a number of bytes.
 
-A slice takes seconds to embed and milliseconds to read back. Features are kept on disk as float16, whose
-error (0.05 %) is far below what another resize of the same image makes. An entry that is partial or damaged
-is made anew.
+A slice takes seconds to embed and milliseconds to read back. Features come back bit for bit as they were put,
+so that a second run answers exactly as the first. An entry that is partial or damaged is made anew.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from napari_sam_med.sam.predictor import Predictor
 __all__ = ["EmbeddingStore", "default_store"]
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 _SUFFIX = ".safetensors"
 _PARTIAL = ".partial"
 _ORPHAN_AGE_S = 3600.0
@@ -235,7 +234,8 @@ def _write(path: Path, embedding: ImageEmbedding) -> None:
 
     feature_type = type(embedding.features)
     tensors = {
-        name: _compact(tensor) for name, tensor in zip(feature_type._fields, embedding.features, strict=True)
+        name: tensor.contiguous()
+        for name, tensor in zip(feature_type._fields, embedding.features, strict=True)
     }
     facts = {
         "format": _FORMAT,
@@ -290,7 +290,7 @@ def _metadata(content: bytes) -> Any:
 def _embedding(facts: Any, tensors: dict[str, torch.Tensor]) -> ImageEmbedding:
     module, name = facts["feature_type"]
     feature_type = getattr(import_module(f"{_ARCHITECTURES}.{module}"), name)
-    features = feature_type(**{key: tensor.float() for key, tensor in tensors.items()})
+    features = feature_type(**tensors)
     crop = facts["crop_xyxy"]
     return ImageEmbedding(
         features=features,
@@ -300,11 +300,6 @@ def _embedding(facts: Any, tensors: dict[str, torch.Tensor]) -> ImageEmbedding:
         model_hash=facts["model_hash"],
         pixel_spacing=tuple(facts["pixel_spacing"]),
     )
-
-
-def _compact(tensor: torch.Tensor) -> torch.Tensor:
-    half = tensor.half().contiguous()
-    return half if bool(torch.isfinite(half).all()) else tensor.float().contiguous()
 
 
 def _digest_of(tensors: dict[str, torch.Tensor]) -> str:
