@@ -44,7 +44,8 @@ def run_demo(output: Path, *, headless: bool, model: str, device: str, as_json: 
         return 0
     show_objects(outcome.report, "The bundled sample, segmented from one box per organ")
     mean = sum(entry["dice"] for entry in outcome.report["objects"]) / len(outcome.report["objects"])
-    say(f"\nMean Dice {mean:.3f} against the sample's own labels, {outcome.report['seconds']['total']:.1f} s.")
+    seconds = outcome.report["seconds"]["total"]
+    say(f"\nMean Dice {mean:.3f} against the sample's own labels, {seconds:.1f} s.")
     for path in (request.output, request.report, *pictures):
         say(f"  {path}")
     say(DISCLAIMER)
