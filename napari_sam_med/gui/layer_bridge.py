@@ -71,7 +71,6 @@ class LayerBridge(QObject):
         self.points_layer: Points | None = None
         self.boxes_layer: Shapes | None = None
         self._preview_layer: Labels | None = None
-        self._preview_plane: Plane | None = None
         self._is_writing = False
         self._next_is_negative = False
         self._last_view: SliceView | None = None
@@ -202,6 +201,7 @@ class LayerBridge(QObject):
             self._connect(self.image_layer.events.contrast_limits, self._on_contrast, of_layer=True)
             self.keys_wanted.emit(self.image_layer)
             self._take_labels(scan, labels)
+            self._make_preview_layer(SliceView("axial", 0))
             self.choose_points(None)
             self.choose_boxes(None)
         self._on_view()
@@ -543,24 +543,34 @@ class LayerBridge(QObject):
                 self._preview_layer.visible = False
             return
         view = preview.view
-        thin_shape = [*self.frame.shape_zyx]
-        thin_shape[view.axis] = 1
-        thin = SliceView(view.plane, 0)
-        place = self.frame.slice_arguments(view)
+        layer = self._preview_layer
         with self._writing(), self._keeping_tool():
-            if self._preview_layer is None or self._preview_plane != view.plane:
-                self._remove(self._preview_layer)
-                data = np.zeros(thin_shape, dtype=np.uint8)
-                self._preview_layer = self.viewer.add_labels(
-                    data, name=PREVIEW_NAME, opacity=0.6, metadata={"sam_med_own": True}, **place
-                )
-                self._preview_plane = view.plane
-            layer = self._preview_layer
+            if layer is None:
+                layer = self._make_preview_layer(view)
+            elif layer.data.shape[view.axis] != 1:
+                layer.data = self._thin_array(view)  # another plane; nobody but us keeps this array
             layer.colormap = preview_colormap(self.session.organs, self.session.active_class_id)
-            thin.insert(layer.data, preview.mask)
-            layer.translate = place["translate"]
+            SliceView(view.plane, 0).insert(layer.data, preview.mask)
+            layer.translate = self.frame.slice_arguments(view)["translate"]
             layer.visible = True
             layer.refresh(extent=False)
+
+    def _make_preview_layer(self, view: SliceView) -> Labels:
+        """Made with the scan already: making a layer takes napari longer than showing a mask may take."""
+        self._preview_layer = self.viewer.add_labels(
+            self._thin_array(view),
+            name=PREVIEW_NAME,
+            opacity=0.6,
+            visible=False,
+            metadata={"sam_med_own": True},
+            **self.frame.slice_arguments(view),
+        )
+        return self._preview_layer
+
+    def _thin_array(self, view: SliceView) -> np.ndarray:
+        shape = [*self.frame.shape_zyx]
+        shape[view.axis] = 1
+        return np.zeros(shape, dtype=np.uint8)
 
     @property
     def preview_layer(self) -> Labels | None:

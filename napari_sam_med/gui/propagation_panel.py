@@ -11,6 +11,7 @@ from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["PropagationPanel"]
 
+_BAR_STEPS = 1000
 _DIRECTIONS = {
     "both": ("Both directions", ("forward", "backward")),
     "forward": ("Forward (higher slices)", ("forward",)),
@@ -88,8 +89,8 @@ class PropagationPanel(Section):
         self.cancel.setEnabled(is_busy)
         self.bar.setVisible(is_busy)
         if is_busy:
-            self.bar.setRange(0, progress.total)
-            self.bar.setValue(progress.done)
+            self.bar.setRange(0, 0 if progress.total <= 0 else _BAR_STEPS)  # bytes do not fit Qt's integers
+            self.bar.setValue(round(progress.fraction * _BAR_STEPS))
             self.bar.setFormat(progress.text if progress.total <= 0 else f"{progress.text} %p%")
 
     def _on_carried(self, report: str) -> None:

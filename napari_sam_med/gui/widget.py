@@ -95,7 +95,10 @@ class SamMedWidget(QWidget):
 
     def _fit(self) -> None:
         """As wide as the content needs, so that nothing is cut off; fonts and theme decide."""
-        bar = self._scroll.verticalScrollBar().sizeHint().width()
+        bar = max(
+            self._scroll.verticalScrollBar().sizeHint().width(),
+            self._scroll.width() - self._scroll.viewport().width() if self._scroll.isVisible() else 0,
+        )
         self.setMinimumWidth(max(_MIN_WIDTH, self._content.minimumSizeHint().width() + bar))
 
     def _shortcut_list(self) -> QCollapsible:

@@ -34,6 +34,7 @@ class Job(QObject):
         self.was_cancelled = False
         self._generator = generator
         self._is_discarded = False
+        self._is_silent = False
         self._cancel = threading.Event()
         self._may_run = threading.Event()
         self._may_run.set()
@@ -101,7 +102,14 @@ class Job(QObject):
         except RuntimeError:  # the Qt object is gone with the application; nobody is left to tell
             self._cancel.set()
 
+    def silence(self) -> None:
+        """Discard, and do not even tell that it has finished: whoever would listen is going."""
+        self._is_silent = True
+        self.discard()
+
     def _deliver(self, kind: str, value: object) -> None:
+        if self._is_silent:
+            return
         if kind == "yielded":
             self._room.release()
         if kind == "finished":
@@ -154,7 +162,7 @@ class Workers(QObject):
         self._is_stopped = True
         jobs = list(self._jobs)
         for job in jobs:
-            job.discard()
+            job.silence()
         deadline = time.monotonic() + _STOP_SECONDS
         for job in jobs:
             if job.is_running:

@@ -25,7 +25,7 @@ MOST_SECONDS = 0.1
 
 
 class Heartbeat:
-    """A timer on the main thread; each beat notes the processor time that the main thread used since the last.
+    """A timer on the main thread; each beat notes the processor time of the main thread since the last one.
 
     Processor time and not the clock: what other processes of the machine do is not the widget's fault.
     """

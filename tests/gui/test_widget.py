@@ -75,7 +75,7 @@ def test_another_plugins_layer_keeps_its_transform_and_labels_copy_all_of_it(
 
 def test_a_flat_picture_works_too(make_desk: Callable[[], Desk], predictor: FakePredictor) -> None:
     desk = make_desk()
-    picture = np.zeros((40, 50), dtype=np.float32)
+    picture = np.linspace(0, 0.2, 2000, dtype=np.float32).reshape(40, 50)
     picture[10:20, 15:30] = 1.0
     desk.viewer.add_image(picture, name="flat")
     desk.wait(lambda: desk.session.volume is not None and desk.actions.model.model is not None)
