@@ -157,7 +157,9 @@ class OrganPanel(Section):
         item.setToolTip(_LOCKED, "Unlock" if organ.locked else "Lock: nothing may change this organ")
 
     def _fill_object(self, item: QTreeWidgetItem, annotated: AnnotatedObject) -> None:
-        text = f"{annotated.name} · {annotated.quality_text}"
+        is_named_after_organ = annotated.name == self._session.organs.name_of(annotated.class_id)
+        quality = annotated.quality_text
+        text = quality if is_named_after_organ else f"{annotated.name}: {quality}"
         if item.text(_NAME) != text:
             item.setText(_NAME, text)
             reasons = [f"{way}: {reason}" for way, reason in sorted(annotated.stop_reasons.items())]

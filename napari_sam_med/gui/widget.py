@@ -9,7 +9,7 @@ from napari.layers import Image
 from napari.viewer import current_viewer
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
-from superqt import QCollapsible, QElidingLabel
+from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import note
@@ -81,7 +81,10 @@ class SamMedWidget(QWidget):
         self._scroll, self._content = scroll, content
         content.installEventFilter(self)
         self._fit()
-        self.status = QElidingLabel("Ready")
+        self.status = QLabel("Ready")
+        self.status.setWordWrap(True)
+        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.status.setFixedHeight(2 * self.status.fontMetrics().lineSpacing() + 2)
         self.status.setToolTip("What is happening")
         self.actions_.status.connect(self._show_status)
         warning = note("Not for clinical use")
@@ -113,7 +116,9 @@ class SamMedWidget(QWidget):
             key_label = QLabel(keys)
             key_label.setStyleSheet("font-weight: bold;")
             grid.addWidget(key_label, number, 0)
-            grid.addWidget(QLabel(text), number, 1)
+            meaning = QLabel(text)
+            meaning.setWordWrap(True)
+            grid.addWidget(meaning, number, 1)
         grid.setColumnStretch(1, 1)
         made = QCollapsible("Shortcuts")
         made.setDuration(0)

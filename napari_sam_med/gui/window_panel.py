@@ -23,6 +23,7 @@ _TITLES = {
     "liver": "Liver",
 }
 _OWN = "Own"
+_HOUNSFIELD_ENDS = (-1350.0, 1500.0)
 
 
 class WindowPanel(QWidget):
@@ -65,6 +66,10 @@ class WindowPanel(QWidget):
         low_end, high_end = session.volume.value_range
         low, high = window
         with QSignalBlocker(self.slider), QSignalBlocker(self.low), QSignalBlocker(self.high):
+            if (
+                session.volume.is_hounsfield
+            ):  # metal and table would leave the tissues a few pixels of the slider
+                low_end, high_end = max(low_end, _HOUNSFIELD_ENDS[0]), min(high_end, _HOUNSFIELD_ENDS[1])
             self.slider.setRange(min(low_end, low), max(high_end, high))
             self.slider.setValue((low, high))
             is_fine = high - low < 20

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.progress import Progress
+from napari_sam_med.session.preloading import preload_torch_libraries
 from napari_sam_med.session.session import Preview
 from napari_sam_med.session.voxel_counts import VoxelCounts
 from napari_sam_med.volume.intensity import resolve_window
@@ -128,6 +129,7 @@ def open_labels(path: str | os.PathLike[str], volume: Volume) -> Generator[Progr
 def load_model(model: str, device: str) -> Generator[Progress, None, LoadedModel]:
     """Load a model; imports torch, so never run it on the main thread."""
     yield Progress(0, 1, f"loading {model}")
+    preload_torch_libraries()
     from napari_sam_med.sam.embedding_store import default_store
     from napari_sam_med.sam.predictor import load_predictor
 

@@ -289,7 +289,7 @@ def test_nothing_is_cut_off_in_a_narrow_dock(desk: Desk) -> None:
     desk.settle()
     scroll = desk.widget._scroll
     assert desk.widget._content.width() <= scroll.viewport().width()
-    assert desk.widget.minimumWidth() <= 380
+    assert desk.widget.minimumWidth() <= 345
 
 
 def test_the_manifest_names_what_there_is() -> None:

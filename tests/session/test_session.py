@@ -24,7 +24,9 @@ BOX = Prompts.from_box((2, 2, 9, 9))
 LIVER, SPLEEN = 6, 1
 
 
-def accept(session: Session, propose: Callable, class_id: int, rows: slice, columns: slice, view=AXIAL) -> None:
+def accept(
+    session: Session, propose: Callable, class_id: int, rows: slice, columns: slice, view=AXIAL
+) -> None:
     session.select_organ(class_id)
     session.prompt(view, BOX)
     propose(view, rows, columns)
@@ -241,9 +243,14 @@ def test_an_exception_takes_an_open_change_back(session: Session, propose) -> No
     accept(session, propose, LIVER, slice(2, 6), slice(2, 6))
     item, mask = session.active_object, session.active_object.mask(AXIAL)
     steps = len(session.undo_stack)
-    with pytest.raises(ZeroDivisionError), session.begin("Carry") as change:
-        change.put(carried(item.object_id, LIVER, SliceView("axial", 4), mask))
-        raise ZeroDivisionError
+
+    def fail_half_way() -> None:
+        with session.begin("Carry") as change:
+            change.put(carried(item.object_id, LIVER, SliceView("axial", 4), mask))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert session.voxel_count(LIVER) == 16
     assert len(session.undo_stack) == steps
     assert session.active_object.masks.keys() == {AXIAL}
