@@ -54,7 +54,7 @@ class Prompts:
         box_xyxy: ArrayLike | None = None,
         mask_input: ArrayLike | None = None,
     ) -> None:
-        points = np.array([] if points_xy is None else points_xy, dtype=np.float32).reshape(-1, 2)
+        points = _points(points_xy)
         labels = _labels(point_labels, len(points))
         box = None if box_xyxy is None else _box(box_xyxy)
         mask = None if mask_input is None else _mask(mask_input)
@@ -117,10 +117,30 @@ class Prompts:
         return hash((self.points_xy.tobytes(), self.point_labels.tobytes(), box, self.mask_input is None))
 
 
+def _numbers(values: ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    try:
+        return np.asarray(values).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise PromptError(
+            f"{name} must be an array of numbers ({error}); give rows of equal length."
+        ) from None
+
+
+def _points(points_xy: ArrayLike | None) -> npt.NDArray[np.float32]:
+    points = _numbers([] if points_xy is None else points_xy, "points_xy")
+    if points.size == 0 or points.shape == (2,):
+        return points.reshape(-1, 2)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise PromptError(
+            f"Points are (N, 2) numbers x, y, got an array of {points.shape}; give x and y each."
+        )
+    return points
+
+
 def _labels(point_labels: ArrayLike | None, n_points: int) -> npt.NDArray[np.int64]:
     if point_labels is None:
         return np.ones(n_points, dtype=np.int64)
-    labels = np.array(point_labels).reshape(-1)
+    labels = np.asarray(point_labels).reshape(-1)
     if len(labels) != n_points:
         raise PromptError(
             f"{n_points} points need {n_points} labels, got {len(labels)}; give one label a point."
@@ -131,7 +151,7 @@ def _labels(point_labels: ArrayLike | None, n_points: int) -> npt.NDArray[np.int
 
 
 def _box(box_xyxy: ArrayLike) -> npt.NDArray[np.float32]:
-    box = np.array(box_xyxy, dtype=np.float32).reshape(-1)
+    box = _numbers(box_xyxy, "box_xyxy").reshape(-1)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise PromptError(f"A box is four finite numbers x_min, y_min, x_max, y_max, got {box.tolist()}.")
     if box[2] < box[0] or box[3] < box[1]:
@@ -140,7 +160,7 @@ def _box(box_xyxy: ArrayLike) -> npt.NDArray[np.float32]:
 
 
 def _mask(mask_input: ArrayLike) -> npt.NDArray[np.float32]:
-    mask = np.array(mask_input, dtype=np.float32)
+    mask = _numbers(mask_input, "mask_input")
     if mask.ndim == 3 and mask.shape[0] == 1:
         mask = mask[0]
     if mask.ndim != 2:
