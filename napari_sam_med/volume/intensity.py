@@ -61,13 +61,13 @@ def resolve_window(volume: Volume, window: str | Window = "auto") -> Window:
     volume : Volume
     window : str or (float, float)
         ``auto``: -160 to 240 where the values are Hounsfield units, else the 0.5 to 99.5 percentiles of all
-        finite values above the smallest (the background). A preset, which needs Hounsfield units; or low and
+        finite values above the smallest (the background). A preset, which needs values below 0; or low and
         high.
 
     Raises
     ------
     ImageError
-        On an unknown window, or a preset where the values are not Hounsfield units.
+        On an unknown window, or a preset where the values cannot be Hounsfield units.
     """
     if isinstance(window, str):
         window = parse_window(window)
@@ -79,13 +79,12 @@ def resolve_window(volume: Volume, window: str | Window = "auto") -> Window:
             raise ImageError(f"A window is a low and a high value, got {window!r}.") from None
     if window == "auto":
         return WINDOW_PRESETS["soft-tissue"] if volume.is_hounsfield else _percentile_window(volume)
-    if not volume.is_hounsfield:
-        smallest, largest = volume.value_range
+    smallest, largest = volume.value_range
+    if smallest >= 0:  # scans that were cropped or clipped may well end between 0 and -200
         raise ImageError(
             f"The window {window!r} is in Hounsfield units, but the values of {volume.name} "
-            f"({np.dtype(volume.data.dtype).name}, {smallest:g} to {largest:g}) are not: those are signed "
-            f"and "
-            'reach -200 or less; use "auto" or LOW,HIGH in the values of the file.'
+            f"({np.dtype(volume.data.dtype).name}, {smallest:g} to {largest:g}) are not: those go below 0; "
+            'use "auto" or LOW,HIGH in the values of the file.'
         )
     return WINDOW_PRESETS[window]
 

@@ -88,11 +88,16 @@ def test_the_window_is_of_the_volume_not_of_the_slice() -> None:
     assert to_rgb(volume, SliceView("axial", 1)).min() == 255
 
 
-def test_presets_are_refused_where_values_are_not_hounsfield_units() -> None:
+def test_presets_are_refused_where_values_cannot_be_hounsfield_units() -> None:
     volume = _volume(_mr(np.uint16))
     with pytest.raises(ImageError, match="Hounsfield"):
         resolve_window(volume, "liver")
     assert resolve_window(volume, (10, 20)) == (10.0, 20.0)
+
+
+def test_presets_fit_scans_that_were_clipped_above_air() -> None:
+    clipped = np.clip(np.random.default_rng(0).normal(0, 200, (4, 5, 6)), -175, 250)
+    assert resolve_window(_volume(clipped.astype(np.int16)), "liver") == WINDOW_PRESETS["liver"]
 
 
 def test_windows_as_typed() -> None:
