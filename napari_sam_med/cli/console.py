@@ -31,13 +31,14 @@ def _one_line(kind: str, message: str) -> None:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """One JSON object on standard output."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
+    """One JSON object on standard output, in ASCII: no encoding of a terminal or pipe can spoil it."""
+    print(json.dumps(document, indent=2, allow_nan=False), flush=True)  # noqa: T201
 
 
 def say(text: str = "") -> None:
-    """A plain line on standard output."""
-    print(text, flush=True)  # noqa: T201
+    """A plain line on standard output; what its encoding lacks is escaped, as standard error does."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
 
 
 def show_table(title: str, columns: Mapping[str, str], rows: Iterable[Iterable[str]]) -> None:

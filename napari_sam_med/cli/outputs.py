@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from napari_sam_med.errors import ExportError, ImageError
+from napari_sam_med.volume.formats.sidecar import path_beside
 from napari_sam_med.volume.writing import LABEL_ENDINGS
 
 __all__ = ["check_input", "check_label_output", "check_output"]
@@ -24,7 +25,7 @@ def check_input(path: Path, what: str) -> None:
 
 
 def check_label_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
-    """Refuse a label file of another format, or one that `check_output` refuses.
+    """Refuse a label file of another format, or one that `check_output` refuses, or whose sidecar it refuses.
 
     Raises
     ------
@@ -36,6 +37,7 @@ def check_label_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
             f"{path}: labels are written as {', '.join(LABEL_ENDINGS)}; give a name that ends so."
         )
     check_output(path, inputs)
+    check_output(path_beside(path), inputs)
 
 
 def check_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
@@ -48,6 +50,8 @@ def check_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
     """
     if path.is_dir():
         raise ExportError(f"{path} is a folder; give the path of a file to write.")
+    if path.exists() and not path.is_file():  # the new file would take the place of the device itself
+        raise ExportError(f"{path} is a device, not a file; give the path of a file to write.")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise ExportError(f"The folder {folder} does not exist; make it, or write elsewhere.")

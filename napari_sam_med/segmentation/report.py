@@ -202,7 +202,8 @@ def write_json(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Pat
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         with Replacement(path, ".json") as file:
-            file.temporary.write_text(text, encoding="utf-8")
+            # file names may be no UTF-8: their bytes then stand as \udcXX, an escape that JSON knows
+            file.temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
             file.flush_to_disk()
             file.put_in_place()
     except OSError as error:

@@ -81,6 +81,7 @@ def test_usage_errors_are_one_line(run: Runner, argv: list[str], says: str) -> N
         (["{volume}", "--prompts", "{prompts}", "-o", "{out}", "--report", "{out}"], "another name"),
         (["{volume}", "--prompts", "{prompts}", "-o", "{out}", "--report", "{prompts}"], "overwritten"),
         (["{volume}", "--prompts", "{prompts}", "-o", "{out}", "--report", "{folder}"], "is a folder"),
+        (["{volume}", "--prompts", "{prompts}", "-o", "{out}", "--report", os.devnull], "is a device"),
         (["{volume}", "--prompts", "{prompts}", "-o", "{out}", "--window", "wide"], "soft-tissue"),
         (["{volume}", "--prompts", "{prompts}", "-o", "{out}", "--window", "5,5"], "5"),
         (["{volume}", "--prompts", "{prompts}", "-o", "{out}", "--model", "giant"], "mobile_sam"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +74,29 @@ def test_forward_is_where_the_files_own_index_grows(run: Runner, scan: Scan, tmp
     (entry,) = json.loads(answer.out)["objects"]
     assert entry["key_slices"] == [last]
     assert entry["stop_reasons"]["forward"] == "end of the volume"
+
+
+def test_prompts_named_as_the_sidecar_are_kept(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "out.sam-med.json", box())
+    before = prompts.read_bytes()
+    answer = run("segment", scan.volume, "--prompts", prompts, "-o", tmp_path / "out.nii.gz")
+    assert "overwritten" in answer.error
+    assert prompts.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="file names are Unicode there")
+def test_names_that_are_no_utf_8_are_taken(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    """As a Latin-1 archive leaves them; and a name in the prompts that UTF-8 cannot hold."""
+    volume = tmp_path / os.fsdecode(b"K\xf6rper.nii.gz")
+    scan.volume.rename(volume)
+    prompts = write_prompts(tmp_path / "p.json", box(name="Leber \ud800"))
+    out, report = tmp_path / os.fsdecode(b"\xd6l.nii.gz"), tmp_path / "r.json"
+    options = ("--no-propagate", "--report", report)
+    answer = run("segment", volume, "-p", prompts, "-o", out, *options, "--json")
+    assert answer.status == 0, answer.err
+    assert json.loads(answer.out)["volume"] == json.loads(report.read_text())["volume"] == str(volume)
+    assert run("segment", volume, "-p", prompts, "-o", out, *options).status == 0
+    assert np.asarray(nib.load(out).dataobj).any()
 
 
 def test_objects_may_share_a_label(run: Runner, scan: Scan, tmp_path: Path) -> None:

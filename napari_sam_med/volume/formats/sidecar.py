@@ -64,7 +64,9 @@ def content(
         "version": _version(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return json.dumps(record, ensure_ascii=False, indent=1, default=str).encode()
+    text = json.dumps(record, ensure_ascii=False, indent=1, default=str)
+    # file names may be no UTF-8: their bytes then stand as \udcXX, an escape that JSON knows
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _version() -> str:
