@@ -32,7 +32,9 @@ def build_network(checkpoint: Checkpoint, *, for_inference: bool = False, exact:
     if architecture == "nano":
         from napari_sam_med.sam.architectures.nano import Nano
 
-        return _with_weights(Nano(), checkpoint.state_dict, checkpoint)
+        nano = Nano()
+        _with_weights(nano, checkpoint.state_dict, checkpoint)
+        return nano.fuse() if for_inference else nano
     if architecture == "tiny_vit":
         from napari_sam_med.sam.architectures.tiny_vit import (
             build_mobile_sam,

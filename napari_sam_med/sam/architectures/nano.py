@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_sam_med.sam.architectures.base import DecodedMasks, PromptBatch
 from napari_sam_med.sam.architectures.nano_region import (
@@ -186,6 +187,17 @@ class Nano(nn.Module):
         network = cls()
         network.load_state_dict(state_dict)
         return network.eval()
+
+    def fuse(self) -> Nano:
+        """Fold batch normalisation into the convolutions: the same function, faster; for inference only."""
+        for module in self.modules():
+            if not isinstance(module, nn.Sequential) or len(module) < 2:
+                continue
+            convolution, norm = module[0], module[1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[0] = fuse_conv_bn_eval(convolution, norm)
+                module[1] = nn.Identity()
+        return self.to(memory_format=torch.channels_last)
 
     def encode(self, squares: torch.Tensor) -> NanoFeatures:
         """Features of squares (B, 3, 256, 256) or (B, 1, 256, 256), values 0..1, padded with 0."""

@@ -166,6 +166,14 @@ def test_weights_survive_a_round_trip_in_half_precision(trained_like: Nano, imag
     assert dice(a.low_res_logits > 0, b.low_res_logits > 0) > 0.99
 
 
+def test_fused_network_is_the_same_function(trained_like: Nano, image: torch.Tensor) -> None:
+    fused = Nano.from_state_dict(trained_like.state_dict()).fuse()
+    with torch.inference_mode():
+        a = trained_like.decode(trained_like.encode(image), PromptBatch(boxes_xyxy=BOXES), False)
+        b = fused.decode(fused.encode(image), PromptBatch(boxes_xyxy=BOXES), False)
+    torch.testing.assert_close(a.low_res_logits, b.low_res_logits, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("side", [12.0, 37.0, 48.0, 90.0, 200.0])
 def test_resampling_keeps_constants_and_pasting_puts_them_back(side: float) -> None:
     region = Region(torch.tensor([[128.0, 120.0]]), torch.tensor([side]))
