@@ -101,8 +101,8 @@ def propagate(
         The slice-wise engine when left out.
     **options
         Passed to the engine. The slice-wise engine takes ``window``, ``store``, ``masks`` (drawn key masks,
-        ``object_id -> {view: (H, W) bool}``), ``first_index``, ``last_index``, ``directions`` and
-        ``min_overlap``; see `SlicewisePropagator`.
+        ``object_id -> {view: (H, W) bool}``), ``first_index``, ``last_index``, ``directions``,
+        ``min_overlap`` and ``min_iou_prediction``; see `SlicewisePropagator`.
 
     Yields
     ------

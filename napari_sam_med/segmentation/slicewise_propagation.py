@@ -91,8 +91,8 @@ class SlicewisePropagator:
 
     From every key slice a walker goes forward and one backward, a slice a turn, so that slices near the keys
     come first and between two keys the nearer one wins. A walker prompts the next slice with the box of its
-    last mask and that mask's logits, and stops when the mask vanishes or overlaps the last one too little.
-    Key slices are never computed again.
+    last mask and that mask's logits, and stops when the mask vanishes, overlaps the last one too little, or
+    is one that the model itself does not trust. Key slices are never computed again.
 
     An object whose key slices lie in several planes is carried along the plane that has most of them (the
     first of axial, coronal, sagittal when equal); the other key slices are answered as they are.
@@ -111,6 +111,7 @@ class SlicewisePropagator:
         last_index: int | None = None,
         directions: Collection[str] = ("forward", "backward"),
         min_overlap: float = 0.5,
+        min_iou_prediction: float = 0.5,
     ) -> Iterator[PropagatedSlice]:
         """Carry the objects; see `napari_sam_med.propagate` for what is yielded.
 
@@ -130,7 +131,10 @@ class SlicewisePropagator:
             Which way to leave the outermost key slices; between key slices both are always walked.
         min_overlap : float
             Least IoU (0..1) of neighbouring slices' masks; below it a direction ends.
+        min_iou_prediction : float
+            Least IoU (0..1) that the model predicts for its own mask; below it a direction ends.
         """
+        stop = _StopRule(min_overlap, min_iou_prediction)
         shared = store if store is not None else EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES)
         sight = _Sight(volume, predictor, window, shared)
         tracks: list[_Track] = []
@@ -151,7 +155,7 @@ class SlicewisePropagator:
             for track, gap, walker in turns:
                 if not walker.active or not gap.remaining:
                     continue
-                done = sight.walk(track, gap, walker, min_overlap)
+                done = sight.walk(track, gap, walker, stop)
                 if done is None:
                     continue
                 n_done += 1
@@ -169,6 +173,23 @@ class _Step:
     quality: float
     iou_prediction: float | None
     reason: str | None
+
+
+@dataclass(frozen=True)
+class _StopRule:
+    """When a direction ends, and how that is said."""
+
+    min_overlap: float
+    min_iou_prediction: float
+
+    def reason(self, mask: npt.NDArray[np.bool_], overlap: float, iou_prediction: float) -> str | None:
+        if not mask.any():
+            return "the mask vanished"
+        if overlap < self.min_overlap:
+            return f"overlap with the previous slice fell to {overlap:.2f} (limit {self.min_overlap:.2f})"
+        if iou_prediction < self.min_iou_prediction:
+            return f"the model's predicted IoU fell to {iou_prediction:.2f} (limit {self.min_iou_prediction:.2f})"
+        return None
 
 
 @dataclass(frozen=True)
@@ -200,7 +221,7 @@ class _Sight:
             _iou_prediction(prediction),
         )
 
-    def walk(self, track: _Track, gap: _Gap, walker: _Walker, min_overlap: float) -> _Step | None:
+    def walk(self, track: _Track, gap: _Gap, walker: _Walker, stop: _StopRule) -> _Step | None:
         """Take one step; None when the slice ahead is already done from the other side."""
         index = walker.index + walker.step
         if index not in gap.indices or index in gap.done:
@@ -210,8 +231,8 @@ class _Sight:
         prediction = self._carry(view, walker)
         mask = prediction.best_mask
         overlap = _iou(walker.mask, mask)
-        reason = _stop_reason(mask, overlap, min_overlap)
         iou_prediction = _iou_prediction(prediction)
+        reason = stop.reason(mask, overlap, iou_prediction)
         gap.done.add(index)
         if reason is not None:
             walker.active = False
@@ -295,14 +316,6 @@ def _span(volume: Volume, keys: Mapping[SliceView, Prompts], first: int | None, 
         return 1
     n_slices = volume.shape[next(iter(keys)).axis]
     return min(n_slices - 1, n_slices - 1 if last is None else last) - max(0, first or 0) + 1
-
-
-def _stop_reason(mask: npt.NDArray[np.bool_], overlap: float, min_overlap: float) -> str | None:
-    if not mask.any():
-        return "the mask vanished"
-    if overlap < min_overlap:
-        return f"overlap with the previous slice fell to {overlap:.2f} (limit {min_overlap:.2f})"
-    return None
 
 
 def _key_slice(track: _Track, key: _Key, progress: Progress) -> PropagatedSlice:

@@ -20,8 +20,9 @@ class ThresholdPredictor:
     accepts = frozenset({"point", "box", "mask"})
     network = SimpleNamespace(input_size=64, mask_input_size=32)
 
-    def __init__(self):
+    def __init__(self, iou_prediction=0.9):
         self.prompts = []
+        self.iou_prediction = iou_prediction
 
     def embedding_key(self, image, pixel_spacing=(1.0, 1.0), crop_xyxy=None):
         return None
@@ -35,7 +36,7 @@ class ThresholdPredictor:
         return SimpleNamespace(
             best_mask=mask,
             best_index=0,
-            iou_predictions=np.array([0.9]),
+            iou_predictions=np.array([self.iou_prediction]),
             stability_scores=np.array([0.8]),
             best_low_res_logits=logits[:32, :32],
         )
@@ -123,6 +124,16 @@ def test_limit_of_overlap_is_an_option():
     data[5:, 4:8, 4:8] = 200
     done, _ = run(volume_of(data), {2: (2, 2, 22, 22)}, min_overlap=0.05)
     assert sorted(d.view.index for d in done if d.mask.any()) == list(range(8))
+
+
+def test_stops_where_the_model_does_not_trust_its_mask(rod):
+    objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
+    options = {"window": WINDOW, "store": ImageStore()}
+    done = list(propagate(rod, objects, ThresholdPredictor(0.31), **options))
+    assert [d.view.index for d in done if d.mask.any()] == [10]
+    assert {d.reason for d in done[1:]} == {"the model's predicted IoU fell to 0.31 (limit 0.50)"}
+    bold = list(propagate(rod, objects, ThresholdPredictor(0.31), min_iou_prediction=0.3, **options))
+    assert sum(d.mask.any() for d in bold) == 12
 
 
 def test_key_slices_are_answered_once_and_the_nearer_key_wins(rod):
