@@ -188,7 +188,8 @@ class _StopRule:
         if overlap < self.min_overlap:
             return f"overlap with the previous slice fell to {overlap:.2f} (limit {self.min_overlap:.2f})"
         if iou_prediction < self.min_iou_prediction:
-            return f"the model's predicted IoU fell to {iou_prediction:.2f} (limit {self.min_iou_prediction:.2f})"
+            limit = self.min_iou_prediction
+            return f"the model's predicted IoU fell to {iou_prediction:.2f} (limit {limit:.2f})"
         return None
 
 
