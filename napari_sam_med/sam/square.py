@@ -79,6 +79,8 @@ def checked_image(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         When it is not.
     """
     array = np.asarray(image)
+    if not hasattr(image, "dtype") and array.dtype.kind == "i" and array.size:  # nested lists know no dtype
+        array = array.astype(np.uint8) if array.min() >= 0 and array.max() <= 255 else array
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
         raise ImageError(
             f"The model takes images of shape (H, W, 3) and dtype uint8, got {array.shape} {array.dtype}; "

@@ -65,7 +65,7 @@ def test_best_logits_are_a_mask_prompt(micro: Predictor) -> None:
 
 def test_image_and_prompts_may_be_lists(nano: Predictor) -> None:
     image = disc(40, 50, 25, 20, 10)
-    embedding = nano.embed(np.asarray(image), [1, 1], crop_xyxy=[5, 5, 45, 40])
+    embedding = nano.embed(image.tolist(), [1, 1], crop_xyxy=[5, 5, 45, 40])
     assert embedding.crop_xyxy == (5, 5, 45, 40)
     assert nano.predict(embedding, Prompts([[25, 20]])).masks.shape == (3, 40, 50)
 
@@ -120,10 +120,12 @@ def test_bad_spacing_is_refused(micro: Predictor, spacing: tuple[float, ...]) ->
     [
         np.zeros((5, 5), np.uint8),
         np.zeros((5, 5, 3), np.float32),
+        np.zeros((5, 5, 3), np.int64),
+        np.full((5, 5, 3), 256).tolist(),
         np.zeros((5, 5, 4), np.uint8),
         np.zeros((0, 5, 3), np.uint8),
     ],
-    ids=["grey", "float", "RGBA", "empty"],
+    ids=["grey", "float", "integer", "list above 255", "RGBA", "empty"],
 )
 def test_other_images_are_refused(micro: Predictor, image: np.ndarray) -> None:
     with pytest.raises(ImageError, match="to_rgb"):
