@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from napari_sam_med.cli.console import print_error
+from napari_sam_med.cli.console import log_as_warnings, print_error
 from napari_sam_med.errors import CancelledError, ImageError, SamMedError
 
 __all__ = ["main"]
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), log_as_warnings():
         if not sys.warnoptions:
             # libraries warn about files in their own words; ours come as `warning: ...` lines
             warnings.simplefilter("ignore")

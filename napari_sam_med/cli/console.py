@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 from napari_sam_med.progress import Progress
 
-__all__ = ["print_error", "print_json", "progress_bar", "say", "show_table", "warn"]
+__all__ = ["log_as_warnings", "print_error", "print_json", "progress_bar", "say", "show_table", "warn"]
 
 
 def print_error(message: str) -> None:
@@ -24,6 +25,31 @@ def warn(messages: Iterable[str]) -> list[str]:
     for message in said:
         _one_line("warning", message)
     return said
+
+
+class _WarningLines(logging.Handler):
+    """Log records as `warn` prints them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._said:
+            self._said.add(message)
+            warn([message])
+
+
+@contextmanager
+def log_as_warnings() -> Iterator[None]:
+    """During the block, what this package logs as a warning is one line ``warning: ...``, each once."""
+    log, lines = logging.getLogger("napari_sam_med"), _WarningLines()
+    log.addHandler(lines)
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
 
 
 def _one_line(kind: str, message: str) -> None:

@@ -76,6 +76,17 @@ def test_cache_fills_and_clears(run: Runner, scan: Scan, tmp_path: Path) -> None
     assert "0 B" in run("cache", "info").out
 
 
+def test_a_cache_that_cannot_be_written_is_told_once(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_folder").write_text("")
+    monkeypatch.setenv("NAPARI_SAM_MED_HOME", str(tmp_path / "no_folder"))
+    answer = run("segment", scan.volume, "-p", scan.prompts, "-o", tmp_path / "out.nii.gz")
+    assert answer.status == 0
+    (line,) = answer.err.splitlines()
+    assert line.startswith("warning: The embedding could not be kept")
+
+
 @pytest.fixture
 def _small_sample(monkeypatch: pytest.MonkeyPatch, scan: Scan) -> None:
     monkeypatch.setattr(demo, "sample_volume", lambda: scan.volume)
