@@ -126,7 +126,7 @@ class Actions(QObject):
 
     def toggle_sign(self) -> None:
         """Switch between foreground and background points."""
-        self.bridge.set_next_negative(not self.bridge.next_is_negative)
+        self.bridge.prompts.next_is_negative = not self.bridge.prompts.next_is_negative
 
     def go_to_doubtful_slice(self) -> None:
         """Show the slice of the active object whose mask is least sure."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -12,11 +12,13 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_sam_med.gui import planes, prompt_layers
-from napari_sam_med.gui.label_colors import organ_colormap, preview_colormap
+from napari_sam_med.gui import planes
+from napari_sam_med.gui.labels_display import LabelsDisplay, thin_array
 from napari_sam_med.gui.planes import Frame
+from napari_sam_med.gui.prompt_editing import PromptEditing
 from napari_sam_med.session.jobs import PreparedScan
 from napari_sam_med.session.session import Session
+from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane, SliceView
 
 __all__ = ["BOXES_NAME", "LABELS_NAME", "POINTS_NAME", "PREVIEW_NAME", "LayerBridge", "Tool"]
@@ -28,13 +30,14 @@ PREVIEW_NAME = "SAM Med preview"
 
 Tool = Literal["box", "point", "paint", "erase", "pan"]
 
-_REFRESH_MS = 20
-_REFRESH_3D_MS = 700
-"""A 3-D refresh sends the whole volume to the graphics card, so that it must not come with every slice."""
+_OWN = {"sam_med_own": True}
 
 
 class LayerBridge(QObject):
-    """Shows a session in a viewer and reads the user's prompts, strokes and window from it.
+    """Which layers there are, where the user looks, and what the mouse does.
+
+    What the layers hold is kept by two others: `LabelsDisplay` (labels, proposal) and `PromptEditing`
+    (points, boxes).
 
     Signals
     -------
@@ -67,20 +70,20 @@ class LayerBridge(QObject):
         self.session = session
         self.frame: Frame | None = None
         self.image_layer: Image | None = None
-        self.labels_layer: Labels | None = None
-        self.points_layer: Points | None = None
-        self.boxes_layer: Shapes | None = None
-        self._preview_layer: Labels | None = None
+        self.display = LabelsDisplay(session, self.current_view, self)
+        self.prompts = PromptEditing(session, self.current_view, self)
         self._is_writing = False
-        self._next_is_negative = False
         self._last_view: SliceView | None = None
         self._hidden_in_3d: list[Layer] = []
         self._tool_in_2d: Tool | None = None
-        self._missing_timer = self._timer(self._tell_missing)
         self._connections: list[tuple[Any, Callable[..., None]]] = []
-        self._layer_connections: list[tuple[Any, Callable[..., None]]] = []
-        self._refresh_timer = self._timer(self._refresh_labels)
-        self._read_timer = self._timer(self._read_prompts)
+        self._missing_timer = QTimer(self)
+        self._missing_timer.setSingleShot(True)
+        self._missing_timer.timeout.connect(self._tell_missing)
+        self.display.message.connect(self.message)
+        self.display.array_replaced.connect(self.show_labels_again)
+        self.prompts.message.connect(self.message)
+        self.prompts.sign_changed.connect(self.tool_changed)
         self._listen()
 
     @property
@@ -91,66 +94,75 @@ class LayerBridge(QObject):
             raise ReferenceError("The viewer of this widget is gone.")
         return viewer
 
-    def _timer(self, slot: Callable[[], None]) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.timeout.connect(slot)
-        return timer
+    @property
+    def labels_layer(self) -> Labels | None:
+        """The layer whose data is the session's label array."""
+        return self.display.layer
+
+    @property
+    def points_layer(self) -> Points | None:
+        """The layer that points are read from."""
+        return self.prompts.points
+
+    @property
+    def boxes_layer(self) -> Shapes | None:
+        """The layer that rectangles are read from."""
+        return self.prompts.boxes
 
     # listening
 
     def _listen(self) -> None:
         layers, dims = self.viewer.layers, self.viewer.dims
-        self._connect(layers.events.inserted, self._on_inserted)
-        self._connect(layers.events.removed, self._on_removed)
-        self._connect(layers.events.reordered, self._on_renamed)
-        self._connect(layers.selection.events.active, self._on_tool)
-        self._connect(dims.events.point, self._on_view)
-        self._connect(dims.events.order, self._on_view)
-        self._connect(dims.events.ndisplay, self._on_view)
-        events = self.session.events
-        events.organs.connect(self._on_organs)
-        events.objects.connect(self._on_objects)
-        events.active_object_id.connect(self._on_objects)
-        events.active_class_id.connect(self._on_active_class)
-        events.preview.connect(self._on_preview)
-        events.window.connect(self._on_window)
+        for emitter, callback in (
+            (layers.events.inserted, self._on_inserted),
+            (layers.events.removed, self._on_removed),
+            (layers.events.reordered, self._on_renamed),
+            (layers.selection.events.active, self._on_tool),
+            (dims.events.point, self._on_view),
+            (dims.events.order, self._on_view),
+            (dims.events.ndisplay, self._on_view),
+        ):
+            emitter.connect(callback)
+            self._connections.append((emitter, callback))
+        for layer in layers:
+            self._listen_to(layer)
+        self.session.events.window.connect(self._on_window)
 
-    def _connect(self, emitter: Any, callback: Callable[..., None], *, of_layer: bool = False) -> None:
-        emitter.connect(callback)
-        (self._layer_connections if of_layer else self._connections).append((emitter, callback))
+    def _listen_to(self, layer: Layer) -> None:
+        layer.events.name.connect(self._on_renamed)
+        layer.events.mode.connect(self._on_tool)
+
+    def _forget(self, layer: Layer) -> None:
+        layer.events.name.disconnect(self._on_renamed)
+        layer.events.mode.disconnect(self._on_tool)
 
     def detach(self) -> None:
         """Stop listening; the layers stay with the user, the preview goes."""
-        for emitter, callback in [*self._connections, *self._layer_connections]:
+        self._missing_timer.stop()
+        for emitter, callback in self._connections:
             emitter.disconnect(callback)
         self._connections.clear()
-        self._layer_connections.clear()
-        for timer in (self._refresh_timer, self._read_timer, self._missing_timer):
-            timer.stop()
-        events = self.session.events
-        for signal, callback in (
-            (events.organs, self._on_organs),
-            (events.objects, self._on_objects),
-            (events.active_object_id, self._on_objects),
-            (events.active_class_id, self._on_active_class),
-            (events.preview, self._on_preview),
-            (events.window, self._on_window),
-        ):
-            signal.disconnect(callback, missing_ok=True)
-        self._let_go_of_labels()
-        self._remove(self._preview_layer)
-        self._preview_layer = None
+        self.session.events.window.disconnect(self._on_window, missing_ok=True)
+        if self.image_layer is not None:
+            self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
+        self.display.detach()
+        self.prompts.detach()
+        viewer = self._viewer()
+        if viewer is not None:
+            for layer in viewer.layers:
+                self._forget(layer)
+            self._remove(self.display.preview_layer)
+        self.display.preview_layer = self.image_layer = self.frame = None
 
     # which layers there are
 
     def layers_of_type(self, kind: type[Layer]) -> list[Layer]:
         """Layers of a type, topmost first; the preview is never among them."""
         found = [layer for layer in self.viewer.layers if isinstance(layer, kind)]
-        return [layer for layer in reversed(found) if layer is not self._preview_layer]
+        return [layer for layer in reversed(found) if layer is not self.display.preview_layer]
 
     def _on_inserted(self, event: Any) -> None:
-        event.value.events.name.connect(self._on_renamed)
+        self._listen_to(event.value)
         self.layers_changed.emit()
 
     def _on_renamed(self, event: Any = None) -> None:
@@ -158,17 +170,18 @@ class LayerBridge(QObject):
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value
-        layer.events.name.disconnect(self._on_renamed)
-        if layer is self.points_layer:
-            self.points_layer = None
-        if layer is self.boxes_layer:
-            self.boxes_layer = None
-        if layer is self._preview_layer:
-            self._preview_layer = None
-        if layer is self.labels_layer and not self._is_writing:
-            self._let_go_of_labels()
+        self._forget(layer)
+        if layer is self.prompts.points:
+            self.prompts.take_points(None)
+        if layer is self.prompts.boxes:
+            self.prompts.take_boxes(None)
+        if layer is self.display.preview_layer:
+            self.display.preview_layer = None
+        if layer is self.display.layer and not self._is_writing:
+            self.display.let_go()
             self._missing_timer.start(0)  # not while the viewer is being closed
         if layer is self.image_layer:
+            self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
             self.image_layer = None
             self.scan_removed.emit()
         self.layers_changed.emit()
@@ -178,6 +191,10 @@ class LayerBridge(QObject):
             self.message.emit(
                 'The labels layer was removed; choose "Bring the labels back" under Scan, Labels.'
             )
+
+    def _remove(self, layer: Layer | None) -> None:
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
 
     # a scan
 
@@ -196,36 +213,34 @@ class LayerBridge(QObject):
         self.frame = Frame(scan.volume.display_transform, scan.volume.shape)
         with self._writing():
             self.image_layer = self._add_image(scan) if image is None else image
-            self._widen_contrast_range(scan)
-            self.image_layer.contrast_limits = scan.window
-            self._connect(self.image_layer.events.contrast_limits, self._on_contrast, of_layer=True)
+            self._show_window(scan)
+            self.image_layer.events.contrast_limits.connect(self._on_contrast)
             self.keys_wanted.emit(self.image_layer)
-            self._take_labels(scan, labels)
-            self._make_preview_layer(SliceView("axial", 0))
+            self._show_labels(scan.labels, labels)
+            self._add_preview()
+            self.prompts.start(self.frame)
             self.choose_points(None)
             self.choose_boxes(None)
         self._on_view()
-
-    def _drop_scan(self) -> None:
-        for emitter, callback in self._layer_connections:
-            emitter.disconnect(callback)
-        self._layer_connections.clear()
-        with self._writing():
-            self._remove(self._preview_layer)
-            for layer in (self.points_layer, self.boxes_layer):
-                if layer is not None and layer.metadata.get("sam_med_own"):
-                    self._remove(layer)
-            labels = self.labels_layer
-            if labels is not None and labels.name.startswith(LABELS_NAME) and not labels.data.any():
-                self._remove(labels)  # nobody has drawn anything on it
-            self._let_go_of_labels()
-        self._preview_layer = self.points_layer = self.boxes_layer = self.image_layer = None
-        self.frame = None
 
     def close_scan(self) -> None:
         """The image is gone: prompt layers and preview go too, the labels stay."""
         self._drop_scan()
         self._on_view()
+
+    def _drop_scan(self) -> None:
+        points, boxes, labels = self.points_layer, self.boxes_layer, self.labels_layer
+        self.prompts.let_go()
+        self.display.let_go()
+        with self._writing():
+            for layer in (self.display.preview_layer, points, boxes):
+                if layer is not None and layer.metadata.get("sam_med_own"):
+                    self._remove(layer)
+            if labels is not None and labels.name.startswith(LABELS_NAME) and not labels.data.any():
+                self._remove(labels)  # nobody has drawn anything on it
+        if self.image_layer is not None:
+            self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
+        self.display.preview_layer = self.image_layer = self.frame = None
 
     def _add_image(self, scan: PreparedScan) -> Image:
         return self.viewer.add_image(
@@ -237,79 +252,64 @@ class LayerBridge(QObject):
             **self.frame.layer_arguments,
         )
 
-    def _widen_contrast_range(self, scan: PreparedScan) -> None:
+    def _show_window(self, scan: PreparedScan) -> None:
         low, high = self.image_layer.contrast_limits_range
         limits = [*scan.window, *scan.value_range]
         self.image_layer.contrast_limits_range = (min(low, *limits), max(high, *limits))
+        self.image_layer.contrast_limits = scan.window
 
-    def _take_labels(self, scan: PreparedScan, labels: Labels | None) -> None:
-        if labels is None:
-            labels = self.viewer.add_labels(
-                scan.labels.data,
+    def _show_labels(self, labels: LabelVolume, layer: Labels | None) -> None:
+        if layer is None:
+            layer = self.viewer.add_labels(
+                labels.data,
                 name=LABELS_NAME,
                 opacity=0.55,
-                metadata={"sam_med": scan.labels},
+                metadata={"sam_med": labels},
                 **self.frame.layer_arguments,
             )
-        self.labels_layer = labels
-        labels.colormap = organ_colormap(scan.labels.organs)
-        scan.labels.changed.connect(self._on_labels_changed)
-        self._watched_labels = scan.labels
-        self._connect(labels.events.paint, self._on_paint, of_layer=True)
-        self._connect(labels.events.selected_label, self._on_selected_label, of_layer=True)
-        self._connect(labels.events.mode, self._on_tool, of_layer=True)
-        self.keys_wanted.emit(labels)
-        self._on_active_class()
-
-    def _let_go_of_labels(self) -> None:
-        if self.labels_layer is not None:
-            self._watched_labels.changed.disconnect(self._on_labels_changed, missing_ok=True)
-        self.labels_layer = None
+        self.display.show(layer, labels, self.frame)
+        self.keys_wanted.emit(layer)
 
     def show_labels_again(self) -> None:
         """Bring back a labels layer that was removed, or whose array had to grow."""
-        session = self.session
-        if session.labels is None or self.frame is None:
+        labels = self.session.labels
+        if labels is None or self.frame is None:
             return
         old = self.labels_layer
-        self._let_go_of_labels()
+        self.display.let_go()
         with self._writing(), self._keeping_tool():
-            if old is not None and old in self.viewer.layers:
-                self._layer_connections = [
-                    (emitter, callback)
-                    for emitter, callback in self._layer_connections
-                    if emitter not in (old.events.paint, old.events.selected_label, old.events.mode)
-                ]
-                self.viewer.layers.remove(old)
-            scan = PreparedScan(session.volume, session.labels, None, session.window, session.window)
-            self._take_labels(scan, None)
-            index = self.viewer.layers.index(self.image_layer) + 1
-            self.viewer.layers.move(len(self.viewer.layers) - 1, index)
+            self._remove(old)
+            self._show_labels(labels, None)
+            above_image = self.viewer.layers.index(self.image_layer) + 1
+            self.viewer.layers.move(len(self.viewer.layers) - 1, above_image)
 
-    # the user's layers for prompts
+    def _add_preview(self) -> None:
+        """Made with the scan already: making a layer takes napari longer than showing a mask may take."""
+        view = SliceView("axial", 0)
+        self.display.preview_layer = self.viewer.add_labels(
+            thin_array(self.frame.shape_zyx, view),
+            name=PREVIEW_NAME,
+            opacity=0.6,
+            visible=False,
+            metadata=dict(_OWN),
+            **self.frame.slice_arguments(view),
+        )
 
     def choose_points(self, layer: Points | None) -> None:
         """Take prompts from a Points layer of the user's; None makes one of ours."""
         if layer is None:
-            size = max(self.frame.shape_zyx[1:]) / 45
             layer = self.viewer.add_points(
                 np.empty((0, 3)),
                 name=POINTS_NAME,
-                size=size,
+                size=max(self.frame.shape_zyx[1:]) / 45,
                 border_color="white",
                 border_width=0.12,
-                metadata={"sam_med_own": True},
+                metadata=dict(_OWN),
                 **self.frame.layer_arguments,
             )
-        view = self.current_view()
-        prompt_layers.prepare_points(layer, "axial" if view is None else view.plane)
-        if self._on_point_press not in layer.mouse_drag_callbacks:
-            layer.mouse_drag_callbacks.insert(0, self._on_point_press)
-        self.points_layer = layer
-        self._connect(layer.events.data, self._on_prompts_edited, of_layer=True)
-        self._connect(layer.events.mode, self._on_tool, of_layer=True)
+        self.prompts.take_points(layer)
         self.keys_wanted.emit(layer)
-        self._on_prompts_edited()
+        self.layers_changed.emit()
 
     def choose_boxes(self, layer: Shapes | None) -> None:
         """Take prompts from a Shapes layer of the user's; None makes one of ours."""
@@ -321,36 +321,12 @@ class LayerBridge(QObject):
                 edge_color="#ffd23f",
                 face_color=[0, 0, 0, 0],
                 edge_width=max(self.frame.shape_zyx[1:]) / 200,
-                metadata={"sam_med_own": True},
+                metadata=dict(_OWN),
                 **self.frame.layer_arguments,
             )
-        self.boxes_layer = layer
-        self._connect(layer.events.data, self._on_prompts_edited, of_layer=True)
-        self._connect(layer.events.mode, self._on_tool, of_layer=True)
+        self.prompts.take_boxes(layer)
         self.keys_wanted.emit(layer)
-        self._on_prompts_edited()
-
-    def _on_point_press(self, layer: Points, event: Any) -> None:
-        """Alt or Ctrl turns the sign of the point that this click sets."""
-        negative = self._next_is_negative ^ ("Alt" in event.modifiers or "Control" in event.modifiers)
-        self._prepare_point(layer, negative)
-
-    def _prepare_point(self, layer: Points, negative: bool) -> None:
-        view = self.current_view()
-        layer.feature_defaults = {
-            "label": prompt_layers.NEGATIVE if negative else prompt_layers.POSITIVE,
-            "plane": "axial" if view is None else view.plane,
-        }
-
-    @property
-    def next_is_negative(self) -> bool:
-        """Whether a plain click sets a background point."""
-        return self._next_is_negative
-
-    def set_next_negative(self, negative: bool) -> None:
-        """Let plain clicks set background points (or foreground points again)."""
-        self._next_is_negative = negative
-        self.tool_changed.emit()
+        self.layers_changed.emit()
 
     # tools
 
@@ -399,7 +375,10 @@ class LayerBridge(QObject):
 
     def current_view(self) -> SliceView | None:
         """The slice that is looked at; None in 3-D or outside the volume."""
-        return None if self.frame is None else planes.current_view(self.viewer, self.frame)
+        viewer = self._viewer()
+        if self.frame is None or viewer is None:
+            return None
+        return planes.current_view(viewer, self.frame)
 
     def show_plane(self, plane: Plane) -> None:
         """Turn to a plane."""
@@ -433,84 +412,12 @@ class LayerBridge(QObject):
             self._last_view = view
             self.view_changed.emit(view)
 
-    # the user's edits into the session
-
-    def _on_prompts_edited(self, event: Any = None) -> None:
-        action = getattr(event, "action", None)
-        if self._is_writing or str(getattr(action, "value", action)).endswith("ing"):  # adding, then added
-            return
-        # after napari has finished with the layer, and once for several edits
-        self._read_timer.start(0)
-
-    def _read_prompts(self) -> None:
-        if self.frame is None or self.session.volume is None:
-            return
-        view = self.current_view()
-        plane: Plane = "axial" if view is None else view.plane
-        reading = prompt_layers.read_prompts(self.points_layer, self.boxes_layer, self.frame, plane)
-        with self._writing():
-            if reading.replaced_shapes:
-                self.boxes_layer.selected_data = set(reading.replaced_shapes)
-                self.boxes_layer.remove_selected()
-            if self.points_layer is not None:
-                prompt_layers.color_points(self.points_layer)
-            active = self.session.active_object
-            known = {} if active is None else dict(active.key_slices)
-            for changed in sorted({*known, *reading.prompts}):
-                if known.get(changed) != reading.prompts.get(changed):
-                    self.session.prompt(changed, reading.prompts.get(changed))
-        if reading.n_outside:
-            count = f"{reading.n_outside} prompt{'s' if reading.n_outside > 1 else ''}"
-            self.message.emit(f"{count} outside the volume ignored.")
-
-    def _on_paint(self, event: Any = None) -> None:
-        if self.labels_layer is None:
-            return
-        view = self.current_view() if self.labels_layer.n_edit_dimensions == 2 else None
-        change = self.session.record_stroke(None if view is None else [view])
-        if self.session.organs.locked_ids:
-            self._refresh_labels()
-            if change is None:
-                self.message.emit("That organ is locked, so nothing was painted; unlock it first.")
-
-    def _on_selected_label(self, event: Any = None) -> None:
-        label = int(self.labels_layer.selected_label)
-        if label in self.session.organs and label != self.session.active_class_id:
-            self.session.select_organ(label)
+    # the window, both ways
 
     def _on_contrast(self, event: Any = None) -> None:
         low, high = (float(value) for value in self.image_layer.contrast_limits)
         if not self._is_writing and low < high and (low, high) != self.session.window:
             self.session.window = (low, high)
-
-    # the session into the layers
-
-    def _on_objects(self, *_: Any) -> None:
-        if self._is_writing or self.frame is None:
-            return
-        active = self.session.active_object
-        wanted = {} if active is None else dict(active.key_slices)
-        view = self.current_view()
-        plane: Plane = "axial" if view is None else view.plane
-        shown = prompt_layers.read_prompts(self.points_layer, self.boxes_layer, self.frame, plane).prompts
-        if shown == wanted:
-            return
-        self._read_timer.stop()
-        with self._writing():
-            if self.points_layer is not None:
-                prompt_layers.write_points(self.points_layer, wanted, self.frame)
-            if self.boxes_layer is not None:
-                prompt_layers.write_boxes(self.boxes_layer, wanted, self.frame)
-
-    def _on_organs(self, *_: Any) -> None:
-        if self.labels_layer is not None:
-            self.labels_layer.colormap = organ_colormap(self.session.organs)
-        self._on_preview()
-
-    def _on_active_class(self, *_: Any) -> None:
-        label = self.session.active_class_id
-        if self.labels_layer is not None and label <= np.iinfo(self.labels_layer.data.dtype).max:
-            self.labels_layer.selected_label = label
 
     def _on_window(self, window: tuple[float, float] | None = None, *_: Any) -> None:
         if self.image_layer is None or window is None:
@@ -519,72 +426,8 @@ class LayerBridge(QObject):
             with self._writing():
                 self.image_layer.contrast_limits = window
 
-    def _on_labels_changed(self, view: SliceView | None) -> None:
-        if self.labels_layer is None:
-            return
-        if self.session.labels is not None and self.session.labels.data is not self.labels_layer.data:
-            self.show_labels_again()
-            return
-        here = self.current_view()
-        if self.viewer.dims.ndisplay == 3:
-            if not self._refresh_timer.isActive():
-                self._refresh_timer.start(_REFRESH_3D_MS)
-        elif view is None or here is None or view.plane != here.plane or view.index == here.index:
-            self._refresh_timer.start(_REFRESH_MS)
-
-    def _refresh_labels(self) -> None:
-        if self.labels_layer is not None:
-            self.labels_layer.refresh(extent=False, highlight=False)
-
-    def _on_preview(self, *_: Any) -> None:
-        preview = self.session.preview
-        if preview is None or self.frame is None:
-            if self._preview_layer is not None:
-                self._preview_layer.visible = False
-            return
-        view = preview.view
-        layer = self._preview_layer
-        with self._writing(), self._keeping_tool():
-            if layer is None:
-                layer = self._make_preview_layer(view)
-            elif layer.data.shape[view.axis] != 1:
-                layer.data = self._thin_array(view)  # another plane; nobody but us keeps this array
-            layer.colormap = preview_colormap(self.session.organs, self.session.active_class_id)
-            SliceView(view.plane, 0).insert(layer.data, preview.mask)
-            layer.translate = self.frame.slice_arguments(view)["translate"]
-            layer.visible = True
-            layer.refresh(extent=False)
-
-    def _make_preview_layer(self, view: SliceView) -> Labels:
-        """Made with the scan already: making a layer takes napari longer than showing a mask may take."""
-        self._preview_layer = self.viewer.add_labels(
-            self._thin_array(view),
-            name=PREVIEW_NAME,
-            opacity=0.6,
-            visible=False,
-            metadata={"sam_med_own": True},
-            **self.frame.slice_arguments(view),
-        )
-        return self._preview_layer
-
-    def _thin_array(self, view: SliceView) -> np.ndarray:
-        shape = [*self.frame.shape_zyx]
-        shape[view.axis] = 1
-        return np.zeros(shape, dtype=np.uint8)
-
-    @property
-    def preview_layer(self) -> Labels | None:
-        """The layer that shows the proposed mask; one voxel thick."""
-        return self._preview_layer
-
-    # small things
-
-    def _remove(self, layer: Layer | None) -> None:
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
-
     @contextmanager
-    def _writing(self) -> Any:
+    def _writing(self) -> Iterator[None]:
         """What the layers announce meanwhile comes from us, not from the user."""
         before, self._is_writing = self._is_writing, True
         try:
@@ -593,7 +436,7 @@ class LayerBridge(QObject):
             self._is_writing = before
 
     @contextmanager
-    def _keeping_tool(self) -> Any:
+    def _keeping_tool(self) -> Iterator[None]:
         """Adding a layer makes it the active one; the user's stays active instead."""
         active = self.viewer.layers.selection.active
         yield

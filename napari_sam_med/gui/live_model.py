@@ -98,6 +98,7 @@ class LiveModel(QObject):
         if self.can_load:
             self._load()
         else:
+            self._waiting.clear()
             title = MODELS[self._session.model].title
             self.status.emit(f"{title} is not on this computer yet: press Download.")
 

@@ -80,7 +80,7 @@ class PromptPanel(Section):
         bridge = self._actions.bridge
         tool = bridge.tool
         if tool == "point":
-            tool = "minus" if bridge.next_is_negative else "plus"
+            tool = "minus" if bridge.prompts.next_is_negative else "plus"
         takes_points = "point" in self._actions.model.accepts
         has_scan = bridge.frame is not None
         for key, made in self.tools.items():
@@ -113,7 +113,7 @@ class PromptPanel(Section):
     def _on_tool(self, key: str) -> None:
         bridge = self._actions.bridge
         if key in ("plus", "minus"):
-            bridge.set_next_negative(key == "minus")
+            bridge.prompts.next_is_negative = key == "minus"
             bridge.set_tool("point")
         else:
             bridge.set_tool(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QCheckBox, QProgressBar, QSpinBox
+from qtpy.QtWidgets import QCheckBox, QSpinBox
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import Section, button, combo, labelled, note, row
@@ -11,7 +11,6 @@ from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["PropagationPanel"]
 
-_BAR_STEPS = 1000
 _DIRECTIONS = {
     "both": ("Both directions", ("forward", "backward")),
     "forward": ("Forward (higher slices)", ("forward",)),
@@ -43,10 +42,6 @@ class PropagationPanel(Section):
         self.cancel = button("Cancel", "Stop; the slices that are done stay.", actions.cancel)
         self.cancel.setFixedWidth(72)
         self.add(row(self.start, self.cancel, stretch_first=True))
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(True)
-        self.bar.setFixedHeight(14)
-        self.add(self.bar)
         self.report = note()
         self.add(self.report)
         actions.progress.connect(self._on_progress)
@@ -87,11 +82,6 @@ class PropagationPanel(Section):
         is_busy = progress is not None
         self.start.setEnabled(not is_busy and self._actions.session.volume is not None)
         self.cancel.setEnabled(is_busy)
-        self.bar.setVisible(is_busy)
-        if is_busy:
-            self.bar.setRange(0, 0 if progress.total <= 0 else _BAR_STEPS)  # bytes do not fit Qt's integers
-            self.bar.setValue(round(progress.fraction * _BAR_STEPS))
-            self.bar.setFormat(progress.text if progress.total <= 0 else f"{progress.text} %p%")
 
     def _on_carried(self, report: str) -> None:
         self.report.setText(report)

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea
 from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import note
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
 from napari_sam_med.gui.model_panel import ModelPanel
@@ -20,6 +19,7 @@ from napari_sam_med.gui.organ_panel import OrganPanel
 from napari_sam_med.gui.prompt_panel import PromptPanel
 from napari_sam_med.gui.propagation_panel import PropagationPanel
 from napari_sam_med.gui.settings import Settings
+from napari_sam_med.gui.status_line import StatusLine
 from napari_sam_med.gui.volume_panel import VolumePanel
 
 __all__ = ["SamMedWidget"]
@@ -81,20 +81,12 @@ class SamMedWidget(QWidget):
         self._scroll, self._content = scroll, content
         content.installEventFilter(self)
         self._fit()
-        self.status = QLabel("Ready")
-        self.status.setWordWrap(True)
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.status.setFixedHeight(2 * self.status.fontMetrics().lineSpacing() + 2)
-        self.status.setToolTip("What is happening")
-        self.actions_.status.connect(self._show_status)
-        warning = note("Not for clinical use")
+        self.status = StatusLine(self.actions_)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 4)
         outer.setSpacing(3)
         outer.addWidget(scroll, 1)
-        for line in (self.status, warning):
-            line.setContentsMargins(8, 0, 8, 0)
-            outer.addWidget(line)
+        outer.addWidget(self.status)
 
     def _fit(self) -> None:
         """As wide as the content needs, so that nothing is cut off; fonts and theme decide."""
@@ -128,10 +120,6 @@ class SamMedWidget(QWidget):
             made.expand(animate=False)
         made.toggled.connect(lambda is_open: settings.remember(shows_shortcuts=bool(is_open)))
         return made
-
-    def _show_status(self, text: str) -> None:
-        self.status.setText(text)
-        self.status.setToolTip(text)
 
     def _open_only_image(self) -> None:
         """Start on the image that is there, without being asked."""

@@ -113,7 +113,7 @@ def test_labels_from_a_file_are_gone_on_with(desk: Desk, tmp_path: Path) -> None
     desk.actions.open_labels(path)
     desk.wait(lambda: desk.session.voxel_count(40) == 9)
     assert desk.session.organs.name_of(40) == "cyst"
-    assert sum(isinstance(layer, Labels) for layer in desk.viewer.layers) == 1
+    assert len(desk.bridge.layers_of_type(Labels)) == 1
     tree = desk.widget.organ_panel.tree
     desk.wait(lambda: tree.findItems("cyst", Qt.MatchFlag.MatchExactly))
     assert tree.findItems("cyst", Qt.MatchFlag.MatchExactly)[0].text(1) == "0.1"

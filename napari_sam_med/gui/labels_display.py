@@ -1,0 +1,152 @@
+"""The labels layer and the proposed mask: colours, refreshing, strokes. The bridge makes the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_sam_med.gui.label_colors import organ_colormap, preview_colormap
+from napari_sam_med.gui.planes import Frame
+from napari_sam_med.session.session import Session
+from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.slice_view import SliceView
+
+__all__ = ["LabelsDisplay", "thin_array"]
+
+_REFRESH_MS = 20
+_REFRESH_3D_MS = 700
+"""A 3-D refresh sends the whole volume to the graphics card, so that it must not come with every slice."""
+
+
+def thin_array(shape_zyx: tuple[int, ...], view: SliceView) -> np.ndarray:
+    """Array of a volume's shape, but one voxel thick along the axis that the slice cuts."""
+    shape = [*shape_zyx]
+    shape[view.axis] = 1
+    return np.zeros(shape, dtype=np.uint8)
+
+
+class LabelsDisplay(QObject):
+    """Keeps a Labels layer, whose data is the session's own array, and the layer of the proposal up to date.
+
+    Signals
+    -------
+    message : str
+        Something that the user should know.
+    array_replaced
+        The labels had to grow: their layer shows an array that is no longer theirs.
+    """
+
+    message = Signal(str)
+    array_replaced = Signal()
+
+    def __init__(
+        self, session: Session, current_view: Callable[[], SliceView | None], parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.layer: Labels | None = None
+        self.preview_layer: Labels | None = None
+        self._session = session
+        self._current_view = current_view
+        self._frame: Frame | None = None
+        self._labels: LabelVolume | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.refresh)
+        events = session.events
+        events.organs.connect(self._on_organs)
+        events.active_class_id.connect(self._on_active_class)
+        events.preview.connect(self._on_preview)
+
+    def show(self, layer: Labels, labels: LabelVolume, frame: Frame) -> None:
+        """Take on a layer whose data is the labels' array."""
+        self.let_go()
+        self.layer, self._labels, self._frame = layer, labels, frame
+        layer.colormap = organ_colormap(labels.organs)
+        labels.changed.connect(self._on_labels_changed)
+        layer.events.paint.connect(self._on_paint)
+        layer.events.selected_label.connect(self._on_selected_label)
+        self._on_active_class()
+
+    def let_go(self) -> None:
+        """Leave the labels layer to the user."""
+        self._timer.stop()
+        if self._labels is not None:
+            self._labels.changed.disconnect(self._on_labels_changed, missing_ok=True)
+        if self.layer is not None:
+            self.layer.events.paint.disconnect(self._on_paint)
+            self.layer.events.selected_label.disconnect(self._on_selected_label)
+        self.layer = self._labels = None
+
+    def detach(self) -> None:
+        """Stop listening to the session too."""
+        self.let_go()
+        events = self._session.events
+        events.organs.disconnect(self._on_organs, missing_ok=True)
+        events.active_class_id.disconnect(self._on_active_class, missing_ok=True)
+        events.preview.disconnect(self._on_preview, missing_ok=True)
+
+    # the labels
+
+    def _on_organs(self, *_: Any) -> None:
+        if self.layer is not None:
+            self.layer.colormap = organ_colormap(self._session.organs)
+        self._on_preview()
+
+    def _on_active_class(self, *_: Any) -> None:
+        label = self._session.active_class_id
+        if self.layer is not None and label <= np.iinfo(self.layer.data.dtype).max:
+            self.layer.selected_label = label
+
+    def _on_selected_label(self, event: Any = None) -> None:
+        label = int(self.layer.selected_label)
+        if label in self._session.organs and label != self._session.active_class_id:
+            self._session.select_organ(label)
+
+    def _on_labels_changed(self, view: SliceView | None) -> None:
+        if self._labels.data is not self.layer.data:
+            self.array_replaced.emit()
+            return
+        here = self._current_view()
+        if here is None:
+            if not self._timer.isActive():
+                self._timer.start(_REFRESH_3D_MS)
+        elif view is None or view.plane != here.plane or view.index == here.index:
+            self._timer.start(_REFRESH_MS)
+
+    def refresh(self) -> None:
+        """Show the array as it is now."""
+        if self.layer is not None:
+            self.layer.refresh(extent=False, highlight=False)
+
+    def _on_paint(self, event: Any = None) -> None:
+        """A stroke of the user's goes the way of every other change."""
+        view = self._current_view() if self.layer.n_edit_dimensions == 2 else None
+        change = self._session.record_stroke(None if view is None else [view])
+        if self._session.organs.locked_ids:
+            self.refresh()
+            if change is None:
+                self.message.emit("That organ is locked, so nothing was painted; unlock it first.")
+
+    # the proposal
+
+    def _on_preview(self, *_: Any) -> None:
+        preview, layer = self._session.preview, self.preview_layer
+        if layer is None or self._frame is None:
+            return
+        if preview is None:
+            layer.visible = False
+            return
+        view = preview.view
+        if layer.data.shape[view.axis] != 1:
+            layer.data = thin_array(
+                self._frame.shape_zyx, view
+            )  # another plane; nobody else keeps this array
+        layer.colormap = preview_colormap(self._session.organs, self._session.active_class_id)
+        SliceView(view.plane, 0).insert(layer.data, preview.mask)
+        layer.translate = self._frame.slice_arguments(view)["translate"]
+        layer.visible = True
+        layer.refresh(extent=False)

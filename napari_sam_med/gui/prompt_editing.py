@@ -1,0 +1,165 @@
+"""Prompts as the user draws them: from the Points and Shapes layers into the session, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from napari.layers import Points, Shapes
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_sam_med.gui import prompt_layers
+from napari_sam_med.gui.planes import Frame
+from napari_sam_med.session.session import Session
+from napari_sam_med.volume.slice_view import Plane, SliceView
+
+__all__ = ["PromptEditing"]
+
+
+class PromptEditing(QObject):
+    """Two layers, ours or the user's own, that always show the prompts of the active object.
+
+    Signals
+    -------
+    message : str
+        Something that the user should know.
+    sign_changed
+        Plain clicks set points of the other sign now.
+    """
+
+    message = Signal(str)
+    sign_changed = Signal()
+
+    def __init__(
+        self, session: Session, current_view: Callable[[], SliceView | None], parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.points: Points | None = None
+        self.boxes: Shapes | None = None
+        self._session = session
+        self._current_view = current_view
+        self._frame: Frame | None = None
+        self._is_writing = False
+        self._next_is_negative = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._read)
+        session.events.objects.connect(self._on_objects)
+        session.events.active_object_id.connect(self._on_objects)
+
+    def start(self, frame: Frame) -> None:
+        """Work on another scan."""
+        self._frame = frame
+
+    def let_go(self) -> None:
+        """Leave the layers to the user."""
+        self._timer.stop()
+        self.take_points(None)
+        self.take_boxes(None)
+        self._frame = None
+
+    def detach(self) -> None:
+        """Stop listening to the session too."""
+        self.let_go()
+        self._session.events.objects.disconnect(self._on_objects, missing_ok=True)
+        self._session.events.active_object_id.disconnect(self._on_objects, missing_ok=True)
+
+    def take_points(self, layer: Points | None) -> None:
+        """Read points from this layer."""
+        if self.points is not None:
+            self.points.events.data.disconnect(self._on_edited)
+            if self._on_press in self.points.mouse_drag_callbacks:
+                self.points.mouse_drag_callbacks.remove(self._on_press)
+        self.points = layer
+        if layer is not None:
+            prompt_layers.prepare_points(layer, self._plane)
+            layer.mouse_drag_callbacks.insert(0, self._on_press)
+            layer.events.data.connect(self._on_edited)
+            self._on_edited()
+
+    def take_boxes(self, layer: Shapes | None) -> None:
+        """Read rectangles from this layer."""
+        if self.boxes is not None:
+            self.boxes.events.data.disconnect(self._on_edited)
+        self.boxes = layer
+        if layer is not None:
+            layer.events.data.connect(self._on_edited)
+            self._on_edited()
+
+    @property
+    def next_is_negative(self) -> bool:
+        """Whether a plain click sets a background point."""
+        return self._next_is_negative
+
+    @next_is_negative.setter
+    def next_is_negative(self, negative: bool) -> None:
+        self._next_is_negative = negative
+        self.sign_changed.emit()
+
+    @property
+    def _plane(self) -> Plane:
+        view = self._current_view()
+        return "axial" if view is None else view.plane
+
+    # from the layers
+
+    def _on_press(self, layer: Points, event: Any) -> None:
+        """Alt or Ctrl turns the sign of the point that this click sets."""
+        negative = self._next_is_negative ^ ("Alt" in event.modifiers or "Control" in event.modifiers)
+        layer.feature_defaults = {
+            "label": prompt_layers.NEGATIVE if negative else prompt_layers.POSITIVE,
+            "plane": self._plane,
+        }
+
+    def _on_edited(self, event: Any = None) -> None:
+        action = getattr(event, "action", None)
+        if self._is_writing or str(getattr(action, "value", action)).endswith("ing"):  # adding, then added
+            return
+        # after napari has finished with the layer, and once for several edits
+        self._timer.start(0)
+
+    def _read(self) -> None:
+        if self._frame is None or self._session.volume is None:
+            return
+        reading = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane)
+        with self._writing():
+            if reading.replaced_shapes:
+                self.boxes.selected_data = set(reading.replaced_shapes)
+                self.boxes.remove_selected()
+            if self.points is not None:
+                prompt_layers.color_points(self.points)
+            active = self._session.active_object
+            known = {} if active is None else dict(active.key_slices)
+            for view in sorted({*known, *reading.prompts}):
+                if known.get(view) != reading.prompts.get(view):
+                    self._session.prompt(view, reading.prompts.get(view))
+        if reading.n_outside:
+            count = f"{reading.n_outside} prompt{'s' if reading.n_outside > 1 else ''}"
+            self.message.emit(f"{count} outside the volume ignored.")
+
+    # into the layers
+
+    def _on_objects(self, *_: Any) -> None:
+        if self._is_writing or self._frame is None:
+            return
+        active = self._session.active_object
+        wanted = {} if active is None else dict(active.key_slices)
+        shown = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane).prompts
+        if shown == wanted:
+            return
+        self._timer.stop()
+        with self._writing():
+            if self.points is not None:
+                prompt_layers.write_points(self.points, wanted, self._frame)
+            if self.boxes is not None:
+                prompt_layers.write_boxes(self.boxes, wanted, self._frame)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the layers announce meanwhile comes from us, not from the user."""
+        before, self._is_writing = self._is_writing, True
+        try:
+            yield
+        finally:
+            self._is_writing = before

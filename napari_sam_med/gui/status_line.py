@@ -1,0 +1,53 @@
+"""What is happening, always in sight below the sections: one text, one bar, one Cancel."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+
+from napari_sam_med.gui.actions import Actions
+from napari_sam_med.gui.appearance import button, note, row
+from napari_sam_med.progress import Progress
+
+__all__ = ["StatusLine"]
+
+_BAR_STEPS = 1000
+
+
+class StatusLine(QWidget):
+    """Status text of two lines, and the progress of the job that can be cancelled."""
+
+    def __init__(self, actions: Actions) -> None:
+        super().__init__()
+        self.text = QLabel("Ready")
+        self.text.setWordWrap(True)
+        self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.text.setFixedHeight(2 * self.text.fontMetrics().lineSpacing() + 2)
+        self.bar = QProgressBar()
+        self.bar.setFixedHeight(18)
+        self.cancel = button("Cancel", "Stop; what is done stays.", actions.cancel)
+        self.cancel.setFixedWidth(72)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 2, 8, 0)
+        layout.setSpacing(3)
+        layout.addLayout(row(self.bar, self.cancel, stretch_first=True))
+        layout.addWidget(self.text)
+        layout.addWidget(note("Not for clinical use"))
+        actions.status.connect(self.say)
+        actions.progress.connect(self.show_progress)
+        self.show_progress(None)
+
+    def say(self, text: str) -> None:
+        """Show a line; the tooltip holds all of it where it is long."""
+        self.text.setText(text)
+        self.text.setToolTip(text)
+
+    def show_progress(self, progress: Progress | None) -> None:
+        """Show how far the job has come, or that there is none."""
+        is_busy = progress is not None
+        self.bar.setVisible(is_busy)
+        self.cancel.setVisible(is_busy)
+        if is_busy:
+            self.bar.setRange(0, 0 if progress.total <= 0 else _BAR_STEPS)  # bytes do not fit Qt's integers
+            self.bar.setValue(round(progress.fraction * _BAR_STEPS))
+            self.bar.setFormat(progress.text if progress.total <= 0 else f"{progress.text} %p%")
