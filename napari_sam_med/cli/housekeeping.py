@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from napari_sam_med.cli.console import print_json, progress_bar, say, show_table
-from napari_sam_med.errors import ModelError
-from napari_sam_med.progress import Progress
 from napari_sam_med.sam.model_registry import MODELS, ModelRecord, is_available, model_folder
 
 __all__ = ["clear_cache", "fetch_model", "list_models", "show_cache", "verify_model"]
@@ -36,11 +34,10 @@ def list_models(*, as_json: bool) -> int:
 
 def fetch_model(name: str, *, as_json: bool) -> int:
     """Fetch one model."""
-    _check_name(name)
-    from napari_sam_med.sam.checkpoints import fetch
+    from napari_sam_med.sam.fetching import fetch
 
     with progress_bar(f"Fetching {name}") as on_progress:
-        path = fetch(name, progress=lambda done: on_progress(_as_progress(done)))
+        path = fetch(name, progress=on_progress)
     if as_json:
         print_json(_described(MODELS[name]) | {"path": str(path)})
     else:
@@ -50,12 +47,12 @@ def fetch_model(name: str, *, as_json: bool) -> int:
 
 def verify_model(name_or_path: str, *, as_json: bool) -> int:
     """Verify one model by name or path."""
-    from napari_sam_med.sam.checkpoints import read_checkpoint, verify
+    from napari_sam_med.sam.checkpoints import read_checkpoint
 
-    verify(name_or_path)
     checkpoint = read_checkpoint(name_or_path)
     facts = _described(checkpoint.record) | {"path": str(checkpoint.path), "found_sha256": checkpoint.sha256}
-    known = checkpoint.record.name in MODELS
+    # not by the name: a folder of a fine-tuned model may be called as a model is
+    known = MODELS.get(checkpoint.record.name) is checkpoint.record
     if as_json:
         print_json(facts | {"known": known})
     else:
@@ -95,11 +92,6 @@ def clear_cache(*, as_json: bool) -> int:
     return 0
 
 
-def _check_name(name: str) -> None:
-    if name not in MODELS:
-        raise ModelError(f'There is no model "{name}" to fetch; give one of {", ".join(MODELS)}.')
-
-
 def _described(record: ModelRecord) -> dict[str, Any]:
     return {
         "name": record.name,
@@ -117,10 +109,6 @@ def _described(record: ModelRecord) -> dict[str, Any]:
         "citation": record.citation,
         "note": record.note,
     }
-
-
-def _as_progress(done: Any) -> Progress:
-    return done if isinstance(done, Progress) else Progress(int(done), 0)
 
 
 def _size(n_bytes: int | None) -> str:

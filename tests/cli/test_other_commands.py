@@ -13,6 +13,7 @@ from PIL import Image
 
 from napari_sam_med import read_labels
 from napari_sam_med.cli import demo
+from napari_sam_med.sam.checkpoints import read_checkpoint, write_checkpoint
 from napari_sam_med.sam.model_registry import MODELS
 from tests.cli.cli_scan import Run, Scan
 
@@ -55,7 +56,12 @@ def test_models_verify(run: Runner, tmp_path: Path) -> None:
     facts = json.loads(run("models", "verify", "nano", "--json").out)
     assert facts["name"] == "nano"
     assert len(facts["found_sha256"]) == 64
+    assert facts["known"]
     assert "nano" in run("models", "verify", "nano").out
+    own = tmp_path / "nano"
+    checkpoint = read_checkpoint("nano")
+    write_checkpoint(own, {key: value + 1 for key, value in checkpoint.state_dict.items()}, checkpoint.record)
+    assert not json.loads(run("models", "verify", own, "--json").out)["known"]
     broken = tmp_path / "sam.pth"
     broken.write_bytes(b"not a checkpoint")
     assert "sam.pth" in run("models", "verify", broken).error
