@@ -12,7 +12,7 @@ from napari_sam_med.segmentation.propagation import PropagatedSlice
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["FoundSlice", "ObjectMasks"]
+__all__ = ["FoundSlice", "ObjectMasks", "planes_of"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,11 +151,10 @@ def _name(pen: ImageDraw.ImageDraw, mask: npt.NDArray[np.bool_], scale: _Scale, 
     row, column = np.unravel_index(int(np.argmax(depth)), mask.shape)
     font = _font(17)
     x, y = scale.point(float(row), float(column))
-    left, top, right, bottom = pen.textbbox((x, y), name, font=font, anchor="mm")
+    left, top, right, _ = pen.textbbox((x, y), name, font=font, anchor="mm")
     width = pen.im.size[0] - _LEGEND if pen.im is not None else right
     shift = max(0, 4 - left) - max(0, right - (width - 4))
     rise = max(0, 4 - top)
-    del bottom
     pen.text(
         (x + shift, y + rise), name, font=font, anchor="mm", fill=_TEXT, stroke_width=2, stroke_fill=(0, 0, 0)
     )
