@@ -63,7 +63,7 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 def say(text: str = "") -> None:
     """A plain line on standard output; what its encoding lacks is escaped, as standard error does."""
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
 
 

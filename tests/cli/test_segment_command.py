@@ -140,11 +140,36 @@ def test_one_slice_has_nowhere_to_go(run: Runner, scan: Scan, tmp_path: Path) ->
     assert nib.load(tmp_path / "out.nii.gz").shape == (40, 36, 1)
 
 
-@pytest.mark.parametrize("window", ["soft-tissue", "-200,300", "AUTO"])
-def test_windows(run: Runner, scan: Scan, tmp_path: Path, window: str) -> None:
+@pytest.mark.parametrize(
+    ("window", "used"),
+    [
+        ("soft-tissue", [-160, 240]),
+        ("bone", [-450, 1050]),
+        ("-200,300.5", [-200, 300.5]),
+        ("AUTO", [-160, 240]),
+    ],
+)
+def test_windows(run: Runner, scan: Scan, tmp_path: Path, window: str, used: list[float]) -> None:
     out = tmp_path / "out.nii.gz"
     arguments = ("segment", scan.volume, "-p", scan.prompts, "-o", out, "--no-propagate", "--window", window)
-    assert run(*arguments).status == 0
+    assert json.loads(run(*arguments, "--json").out)["window"] == used
+
+
+def test_the_model_sees_the_window(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    out = tmp_path / "out.nii.gz"
+    arguments = (
+        "segment",
+        scan.volume,
+        "-p",
+        scan.prompts,
+        "-o",
+        out,
+        "--no-propagate",
+        "--json",
+        "--window",
+    )
+    seen, black = (json.loads(run(*arguments, window).out)["objects"][0] for window in ("auto", "500,900"))
+    assert seen["slices"] != black["slices"]
 
 
 @pytest.mark.parametrize("name", ["l.nii", "l.nii.gz", "l.nrrd", "l.seg.nrrd", "l.mha", "é 名前.nii.gz"])
