@@ -13,6 +13,8 @@ from napari_sam_med.errors import DeviceError, DeviceMemoryError
 __all__ = ["Precision", "memory_errors_explained", "resolve_device", "resolve_precision"]
 
 Precision = Literal["fp32", "bf16"]
+# as torch says it on mps, and of cpu memory on Linux and on Windows
+_FULL = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -93,7 +95,7 @@ def memory_errors_explained(device: torch.device, model: str) -> Iterator[None]:
         _free_cache(device)
         raise DeviceMemoryError(_explain(device, model)) from error
     except RuntimeError as error:  # mps and cpu have no class of their own for it
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+        if not any(text in str(error) for text in _FULL):
             raise
         _free_cache(device)
         raise DeviceMemoryError(_explain(device, model)) from error

@@ -146,3 +146,9 @@ def _check(volume: Volume, objects: PromptedObjects, masks: Mapping[int, Mapping
                     f"Object {object_id} has a key slice {view.plane} {view.index}, but the volume has "
                     f"{view.plane} slices 0 to {n_slices - 1}; move the prompt into the volume."
                 )
+        for view, mask in masks.get(object_id, {}).items():
+            if np.shape(mask) != view.slice_shape(volume.shape):
+                raise PromptError(
+                    f"Object {object_id} has a drawn mask of {np.shape(mask)}, but {view.plane} slices are "
+                    f"{view.slice_shape(volume.shape)} (H, W); draw it on the slice's own pixels."
+                )

@@ -71,9 +71,10 @@ def test_precision() -> None:
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:115] data. DefaultCPUAllocator: not enough memory"),
         MemoryError(),
     ],
-    ids=["cuda", "mps", "cpu", "python"],
+    ids=["cuda", "mps", "cpu", "cpu on Windows", "python"],
 )
 def test_out_of_memory_names_the_ways_out(error: Exception) -> None:
     ways_out = r"cuda.*SAM ViT-H.*\"cpu\".*\"nano\""

@@ -275,3 +275,9 @@ def test_one_slice_volume():
 def test_what_cannot_be_propagated_is_refused(rod, objects, words):
     with pytest.raises(PromptError, match=words):
         list(propagate(rod, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
+
+
+def test_drawn_masks_of_another_shape_are_refused(rod):
+    masks = {1: {SliceView("axial", 10): np.ones((32, 31), dtype=bool)}}
+    with pytest.raises(PromptError, match="axial slices are"):
+        propagate(rod, {1: (6, {})}, ThresholdPredictor(), masks=masks)
