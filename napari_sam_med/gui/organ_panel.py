@@ -76,7 +76,8 @@ class OrganPanel(Section):
         tree.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         tree.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         tree.setToolTip(
-            "Click: work on this organ or object. Double click: rename. Right click: colour and more. "
+            "Click: go on with this organ or object (N: a new object). Double click: rename. "
+            "Right click: colour and more. "
             "Eye: show or hide. Padlock: keep from any change."
         )
         header = tree.header()
@@ -194,7 +195,7 @@ class OrganPanel(Section):
         elif column == _LOCKED:
             self._session.set_organ(replace(organ, locked=not organ.locked))
         else:
-            self._session.select_organ(organ.class_id)
+            self._session.go_on_with_organ(organ.class_id)
 
     def _show_object(self, object_id: int) -> None:
         """Move to a slice of the object, unless the one at hand shows it already."""

@@ -284,6 +284,14 @@ class Session:
         self.active_object_id = None
         self.active_class_id = class_id
 
+    def go_on_with_organ(self, class_id: int) -> None:
+        """Make an organ the active one and go on with its newest object; `new_object` starts another one."""
+        own = [object_id for object_id, item in self.objects.items() if item.class_id == class_id]
+        if own:
+            self.select_object(max(own))
+        else:
+            self.select_organ(class_id)
+
     # objects and their prompts
 
     @property

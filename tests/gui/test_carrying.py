@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from qtpy.QtCore import Qt
 
 from napari_sam_med.gui.layer_bridge import LABELS_NAME
@@ -203,14 +202,17 @@ def test_neighbours_are_embedded_ahead_nearest_first(desk: Desk, predictor: Fake
         )
 
 
-@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
-def test_carrying_in_other_planes(desk: Desk, plane: str) -> None:
-    desk.bridge.show_plane(plane)
-    desk.look_at(SliceView(plane, 8 if plane == "coronal" else 11))
-    desk.session.select_organ(LIVER)
-    desk.bridge.set_tool("point")
-    desk.click((4, 8, 11))
-    desk.wait_for_proposal()
-    desk.key(Qt.Key.Key_G)
-    desk.wait_until_carried()
-    assert np.array_equal(desk.labels == LIVER, organ(desk))
+def test_carrying_in_other_planes(desk: Desk) -> None:
+    for view in (SliceView("coronal", 8), SliceView("sagittal", 11)):
+        desk.session.select_organ(LIVER)
+        desk.bridge.show_plane(view.plane)
+        desk.look_at(view)
+        desk.bridge.set_tool("point")
+        desk.click((4, 8, 11))
+        desk.wait_for_proposal()
+        desk.key(Qt.Key.Key_G)
+        desk.wait_until_carried()
+        assert np.array_equal(desk.labels == LIVER, organ(desk))
+        desk.undo()
+        desk.undo()
+        assert not desk.labels.any()

@@ -126,20 +126,17 @@ def test_labels_that_do_not_fit_are_refused_in_words(desk: Desk) -> None:
     assert desk.bridge.labels_layer is not other
 
 
-@pytest.mark.parametrize(
-    ("plane", "order", "orientation"),
-    [
-        ("axial", (0, 1, 2), ("down", "right")),
+def test_planes(desk: Desk) -> None:
+    for plane, order, orientation in (
         ("coronal", (1, 0, 2), ("up", "right")),
         ("sagittal", (2, 0, 1), ("up", "right")),
-    ],
-)
-def test_planes(desk: Desk, plane: str, order: tuple[int, ...], orientation: tuple[str, str]) -> None:
-    desk.widget.volume_panel.planes[plane].click()
-    assert desk.viewer.dims.order == order
-    assert tuple(str(o) for o in desk.viewer.scene.camera.orientation2d) == orientation
-    assert desk.bridge.current_view().plane == plane
-    assert desk.widget.volume_panel.planes[plane].isChecked()
+        ("axial", (0, 1, 2), ("down", "right")),
+    ):
+        desk.widget.volume_panel.planes[plane].click()
+        assert desk.viewer.dims.order == order
+        assert tuple(str(o) for o in desk.viewer.scene.camera.orientation2d) == orientation
+        assert desk.bridge.current_view().plane == plane
+        assert desk.widget.volume_panel.planes[plane].isChecked()
 
 
 def test_3d_shows_the_patient_from_the_front_and_leads_back(desk: Desk) -> None:

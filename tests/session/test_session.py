@@ -117,6 +117,16 @@ def test_accepting_again_replaces_the_objects_own_mask_only(session: Session, pr
     assert session.voxel_count(LIVER) == 16 + 4
 
 
+def test_going_on_with_an_organ_takes_its_newest_object(session: Session, propose) -> None:
+    accept(session, propose, LIVER, slice(0, 4), slice(0, 4))
+    liver = session.active_object_id
+    session.go_on_with_organ(SPLEEN)
+    assert session.active_object is None
+    assert session.active_class_id == SPLEEN
+    session.go_on_with_organ(LIVER)
+    assert session.active_object_id == liver
+
+
 def test_a_locked_organ_is_neither_changed_nor_overwritten(session: Session, propose) -> None:
     accept(session, propose, SPLEEN, slice(0, 10), slice(0, 10))
     session.set_organ(replace(session.organs[SPLEEN], locked=True))
