@@ -70,18 +70,15 @@ def predict_slice(
     return predictor.predict(embedding, prompts)
 
 
-def box_of_mask(
-    mask: npt.NDArray[np.bool_], margin: float = 0.0, least: float = 0.0
-) -> tuple[float, float, float, float]:
-    """Tangent box (x_min, y_min, x_max, y_max) of a non-empty mask (H, W), widened on every side.
+def box_of_mask(mask: npt.NDArray[np.bool_], margin: float = 0.0) -> tuple[float, float, float, float]:
+    """Tangent box (x_min, y_min, x_max, y_max) of a non-empty mask (H, W), widened by a share of its sides.
 
-    It is widened by ``margin`` times the side's length, by ``least`` pixels at least, and never leaves the
-    slice. Corners lie inside the box, at pixel centres.
+    The box never leaves the slice. Corners lie inside the box, at pixel centres.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask.any(axis=0))
-    grow_y = max(least, margin * (rows[-1] - rows[0] + 1))
-    grow_x = max(least, margin * (columns[-1] - columns[0] + 1))
+    grow_y = margin * (rows[-1] - rows[0] + 1)
+    grow_x = margin * (columns[-1] - columns[0] + 1)
     height, width = mask.shape
     return (
         float(max(columns[0] - grow_x, 0)),

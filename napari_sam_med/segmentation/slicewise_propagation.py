@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SlicewisePropagator"]
 
-_BOX_MARGIN = 0.04
-_LEAST_MARGIN_PX = 1.0
-"""The previous slice's box is widened by this share of its sides, at least by so many pixels: organs move."""
 _SHARED_MEMORY_BYTES = 512 * 1024**2
 """Bound of the embeddings kept for the objects of one call when no store is given."""
 
@@ -112,6 +109,7 @@ class SlicewisePropagator:
         directions: Collection[str] = ("forward", "backward"),
         min_overlap: float = 0.5,
         min_iou_prediction: float = 0.5,
+        box_margin: float = 0.0,
     ) -> Iterator[PropagatedSlice]:
         """Carry the objects; see `napari_sam_med.propagate` for what is yielded.
 
@@ -133,10 +131,13 @@ class SlicewisePropagator:
             Least IoU (0..1) of neighbouring slices' masks; below it a direction ends.
         min_iou_prediction : float
             Least IoU (0..1) that the model predicts for its own mask; below it a direction ends.
+        box_margin : float
+            Share of its sides by which the last mask's box is widened to prompt the next slice. None by
+            default: models answer beyond a tight box, and a wide one makes masks grow from slice to slice.
         """
         stop = _StopRule(min_overlap, min_iou_prediction)
         shared = store if store is not None else EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES)
-        sight = _Sight(volume, predictor, window, shared)
+        sight = _Sight(volume, predictor, window, shared, box_margin)
         tracks: list[_Track] = []
         n_done = 0
         n_ahead = sum(_span(volume, keys, first_index, last_index) for _, keys in objects.values())
@@ -201,6 +202,7 @@ class _Sight:
     predictor: Predictor
     window: Window
     store: EmbeddingStore
+    box_margin: float
 
     def embedding(self, view: SliceView) -> ImageEmbedding:
         return embed_slice(self.volume, view, self.predictor, window=self.window, store=self.store)
@@ -256,9 +258,7 @@ class _Sight:
 
     def _carry(self, view: SliceView, walker: _Walker) -> MaskPrediction:
         embedding = self.embedding(view)
-        prompts = Prompts(
-            box_xyxy=box_of_mask(walker.mask, _BOX_MARGIN, _LEAST_MARGIN_PX), mask_input=walker.logits
-        )
+        prompts = Prompts(box_xyxy=box_of_mask(walker.mask, self.box_margin), mask_input=walker.logits)
         prompts = prompts_for_model(prompts, self.predictor)
         return self.predictor.predict(embedding, prompts, multimask=False, direct_upsampling=True)
 

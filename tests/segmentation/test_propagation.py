@@ -12,6 +12,7 @@ from napari_sam_med.errors import PromptError
 from napari_sam_med.volume.grid import Grid
 
 WINDOW = (0.0, 255.0)
+DRIFT = 0.1  # a threshold finds nothing outside its box, so the box must be wide enough for the rod's drift
 
 
 class ThresholdPredictor:
@@ -67,7 +68,7 @@ def run(volume, keys, **options):
     predictor = ThresholdPredictor()
     objects = {1: (6, {SliceView("axial", z): Prompts.from_box(box) for z, box in keys.items()})}
     return list(
-        propagate(volume, objects, predictor, window=WINDOW, store=ImageStore(), **options)
+        propagate(volume, objects, predictor, window=WINDOW, store=ImageStore(), box_margin=DRIFT, **options)
     ), predictor
 
 
@@ -128,7 +129,7 @@ def test_limit_of_overlap_is_an_option():
 
 def test_stops_where_the_model_does_not_trust_its_mask(rod):
     objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
-    options = {"window": WINDOW, "store": ImageStore()}
+    options = {"box_margin": DRIFT, "window": WINDOW, "store": ImageStore()}
     done = list(propagate(rod, objects, ThresholdPredictor(0.31), **options))
     assert [d.view.index for d in done if d.mask.any()] == [10]
     assert {d.reason for d in done[1:]} == {"the model's predicted IoU fell to 0.31 (limit 0.50)"}
@@ -168,7 +169,7 @@ def test_boxes_alone_for_a_model_that_takes_only_boxes(rod):
     predictor = ThresholdPredictor()
     predictor.accepts = frozenset({"box"})
     objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
-    done = list(propagate(rod, objects, predictor, window=WINDOW, store=ImageStore()))
+    done = list(propagate(rod, objects, predictor, window=WINDOW, store=ImageStore(), box_margin=DRIFT))
     assert all(p.kinds == {"box"} for p in predictor.prompts)
     assert sum(d.mask.any() for d in done) == 12
 
@@ -188,7 +189,15 @@ def test_drawn_key_masks_are_taken_as_they_are(rod):
     objects = {1: (6, {view: Prompts.from_box(BOX)})}
     predictor = ThresholdPredictor()
     done = list(
-        propagate(rod, objects, predictor, window=WINDOW, store=ImageStore(), masks={1: {view: drawn}})
+        propagate(
+            rod,
+            objects,
+            predictor,
+            window=WINDOW,
+            store=ImageStore(),
+            box_margin=DRIFT,
+            masks={1: {view: drawn}},
+        )
     )
     assert np.array_equal(done[0].mask, drawn)
     assert done[0].quality == 1.0
@@ -203,7 +212,16 @@ def test_several_objects_keep_their_class_and_share_the_round():
         7: (1, {SliceView("axial", 4): Prompts.from_box((2, 2, 16, 16))}),
         9: (1, {SliceView("axial", 5): Prompts.from_box((22, 22, 38, 38))}),
     }
-    done = list(propagate(volume_of(data), objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
+    done = list(
+        propagate(
+            volume_of(data),
+            objects,
+            ThresholdPredictor(),
+            window=WINDOW,
+            store=ImageStore(),
+            box_margin=DRIFT,
+        )
+    )
     for object_id, slices in ((7, range(2, 7)), (9, range(3, 8))):
         assert sorted(d.view.index for d in done if d.object_id == object_id and d.mask.any()) == list(slices)
     assert {d.class_id for d in done} == {1}
@@ -220,7 +238,7 @@ def test_progress_grows_and_ends_complete(rod):
 def test_closing_keeps_what_was_done_and_stops_the_work(rod):
     predictor = ThresholdPredictor()
     objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
-    job = propagate(rod, objects, predictor, window=WINDOW, store=ImageStore())
+    job = propagate(rod, objects, predictor, window=WINDOW, store=ImageStore(), box_margin=DRIFT)
     first = [next(job) for _ in range(3)]
     job.close()
     assert [d.view.index for d in first] == [10, 9, 11]
@@ -234,7 +252,9 @@ def test_every_plane(rod, plane):
     view = SliceView(plane, 10)
     height, width = view.slice_shape(volume.shape)
     objects = {1: (6, {view: Prompts.from_box((0, 0, width - 1, height - 1))})}
-    done = list(propagate(volume, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
+    done = list(
+        propagate(volume, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore(), box_margin=DRIFT)
+    )
     filled = {d.view: d.mask for d in done if d.mask.any()}
     assert sorted(v.index for v in filled) == list(range(4, 16))
     for v, mask in filled.items():
@@ -245,7 +265,9 @@ def test_key_slices_of_another_plane_are_answered_but_not_carried(rod):
     axial = {SliceView("axial", z): Prompts.from_box(BOX) for z in (9, 11)}
     coronal = {SliceView("coronal", 12): Prompts.from_box((0, 0, 31, 19))}
     objects = {1: (6, {**coronal, **axial})}
-    done = list(propagate(rod, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
+    done = list(
+        propagate(rod, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore(), box_margin=DRIFT)
+    )
     assert [d.view.plane for d in done if d.source == "prompt"] == ["axial", "axial", "coronal"]
     assert {d.view.plane for d in done if d.source == "propagated"} == {"axial"}
 
@@ -274,7 +296,9 @@ def test_one_slice_volume():
 )
 def test_what_cannot_be_propagated_is_refused(rod, objects, words):
     with pytest.raises(PromptError, match=words):
-        list(propagate(rod, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore()))
+        list(
+            propagate(rod, objects, ThresholdPredictor(), window=WINDOW, store=ImageStore(), box_margin=DRIFT)
+        )
 
 
 def test_drawn_masks_of_another_shape_are_refused(rod):
