@@ -8,6 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from napari.viewer import current_viewer
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -38,7 +39,10 @@ class SamMedWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         super().__init__()
+        self._was_docked = False
         viewer = current_viewer() if napari_viewer is None else napari_viewer
+        # napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once
+        viewer = getattr(viewer, "__wrapped__", viewer)
         self.actions_ = Actions(viewer, Settings.load(), self)
         self.volume_panel = VolumePanel(self.actions_)
         self.model_panel = ModelPanel(self.actions_)
@@ -49,7 +53,7 @@ class SamMedWidget(QWidget):
         self._compose()
         self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
         self._is_stopped = False
-        self._watch_the_end(viewer)
+        self._watch_the_end()
         self.actions_.bridge.layers_changed.connect(self._open_only_image)
         self._open_timer = QTimer(self)
         self._open_timer.setSingleShot(True)
@@ -135,7 +139,7 @@ class SamMedWidget(QWidget):
 
     # the end: closing a docked widget sends it no closeEvent (napari issue 8071)
 
-    def _watch_the_end(self, viewer: ViewerModel) -> None:
+    def _watch_the_end(self) -> None:
         # a bound method would be disconnected before `destroyed` reaches it; the closure holds no widget
         actions, keys = self.actions_, self._keys
 
@@ -146,9 +150,22 @@ class SamMedWidget(QWidget):
 
         self._end = end
         self.destroyed.connect(end)
-        window = getattr(viewer, "window", None)
-        if window is not None:
-            window._qt_window.installEventFilter(self)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  Qt's name
+        """Watch the main window from the moment that this is part of it."""
+        super().showEvent(event)
+        host: QWidget | None = self
+        while host is not None and not isinstance(host, QMainWindow):
+            host = host.parentWidget()
+        if host is not None:
+            self._was_docked = True
+            host.installEventFilter(self)
+
+    def event(self, event: QEvent) -> bool:
+        """A dock that is closed lets go of its widget, which may live on unseen: its threads end here."""
+        if event.type() == QEvent.Type.ParentChange and self._was_docked and self.parentWidget() is None:
+            self.stop()
+        return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         """Stop the threads before the main window takes the layers away."""

@@ -40,6 +40,25 @@ def test_opening_the_widget_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_opened_from_the_plugins_menu_and_closed_again(make_napari_viewer, predictor, qtbot) -> None:
+    """napari gives plugins a proxy of the viewer, and no closeEvent when their dock goes (statement 42)."""
+    viewer = make_napari_viewer(show=True)
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-sam-med", "SAM Med")
+    actions = widget.actions_
+    viewer.open_sample("napari-sam-med", "abdomen_phantom_with_labels")
+    qtbot.waitUntil(lambda: actions.session.volume is not None and actions.model.model is not None)
+    combo = widget.volume_panel.labels
+    names = [combo.itemText(i) for i in range(combo.count())]
+    combo.activated.emit(names.index("abdomen phantom labels"))
+    qtbot.waitUntil(lambda: actions.session.voxel_count(LIVER) > 0)
+    assert actions.bridge.labels_layer.data is actions.session.labels.data
+    workers = actions.workers
+    viewer.window.remove_dock_widget(dock)
+    assert workers.running == []
+    viewer.dims.set_point(0, 0.0)
+    viewer.layers.clear()
+
+
 def test_layers_share_one_transform_and_boxes_are_ready_to_be_drawn(desk: Desk) -> None:
     names = [layer.name for layer in desk.viewer.layers]
     assert POINTS_NAME in names
