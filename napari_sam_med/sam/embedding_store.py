@@ -1,7 +1,8 @@
 """Embeddings kept for later: in memory, then on disk, each within a number of bytes.
 
-A slice takes seconds to embed and milliseconds to read back. Features come back bit for bit as they were put,
-so that a second run answers exactly as the first. An entry that is partial or damaged is made anew.
+A slice takes seconds to embed and milliseconds to read back. Features are rounded to half precision before
+anything is answered from them, so that entries are small and a second run answers exactly as the first. An
+entry that is partial or damaged is made anew.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,15 @@ from napari_sam_med.sam.predictor import Predictor
 __all__ = ["EmbeddingStore", "default_store"]
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 2
+_FORMAT = 3
 _SUFFIX = ".safetensors"
 _PARTIAL = ".partial"
 _ORPHAN_AGE_S = 3600.0
 _ARCHITECTURES = "napari_sam_med.sam.architectures"
 _GIB = 1 << 30
+# Of the limit: how much eviction frees at once, and how much is written at most before the folder, which
+# other processes fill too, is measured again.
+_EVICTION_SHARE = 1 / 16
 
 
 class EmbeddingStore:
@@ -59,6 +64,7 @@ class EmbeddingStore:
         self.disk_bytes = disk_bytes
         self._memory: OrderedDict[str, ImageEmbedding] = OrderedDict()
         self._memory_used = 0
+        self._unmeasured_room = 0.0  # bytes that may be written before the folder is measured again
         self._lock = threading.RLock()
         self._being_made: dict[str, threading.Lock] = {}
         self._remove_orphans()
@@ -87,18 +93,25 @@ class EmbeddingStore:
             self._remember(key, embedding)
         return embedding
 
-    def put(self, key: str, embedding: ImageEmbedding) -> None:
-        """Keep an embedding. A disk that is full or read-only is logged, and memory goes on alone."""
-        on_cpu = _on_cpu(embedding)
-        self._remember(key, on_cpu)
+    def put(self, key: str, embedding: ImageEmbedding) -> ImageEmbedding:
+        """Keep an embedding. A disk that is full or read-only is logged, and memory goes on alone.
+
+        Returns
+        -------
+        ImageEmbedding
+            What was kept and `get` gives: on the cpu, features rounded to half precision (a tensor with
+            values that half precision cannot hold stays as it is).
+        """
+        kept = _as_kept(embedding)
+        self._remember(key, kept)
         path = self._path(key)
         if path is None:
-            return
+            return kept
         try:
-            _write(path, on_cpu)
-            self._evict_files()
+            self._make_room(_write(path, kept))
         except OSError as error:
             _LOG.warning("The embedding could not be kept in %s: %s", path.parent, error)
+        return kept
 
     def get_or_embed(
         self,
@@ -109,8 +122,8 @@ class EmbeddingStore:
     ) -> ImageEmbedding:
         """The embedding of an image, from here or else made by the predictor and kept.
 
-        Parameters and errors are those of `Predictor.embed`. Threads that ask for the same image wait for
-        one.
+        It is the same, in half precision, the first time as ever after. Parameters and errors are those of
+        `Predictor.embed`. Threads that ask for the same image wait for one.
         """
         key = predictor.embedding_key(image, pixel_spacing, crop_xyxy)
         embedding = self.get(key)
@@ -122,8 +135,7 @@ class EmbeddingStore:
             with making:
                 embedding = self.get(key)
                 if embedding is None:
-                    embedding = predictor.embed(image, pixel_spacing, crop_xyxy)
-                    self.put(key, embedding)
+                    embedding = self.put(key, predictor.embed(image, pixel_spacing, crop_xyxy))
                 return embedding
         finally:
             with self._lock:
@@ -182,14 +194,22 @@ class EmbeddingStore:
                 continue
         return sorted(files, key=lambda entry: entry[1].st_mtime_ns)
 
-    def _evict_files(self) -> None:
-        files = self._files()
-        used = sum(stat.st_size for _, stat in files)
-        for path, stat in files:
-            if used <= self.disk_bytes:
+    def _make_room(self, written: int) -> None:
+        """Count bytes that were written; now and then measure the folder, and evict what is too much."""
+        with self._lock:
+            self._unmeasured_room -= written
+            if self._unmeasured_room >= 0:
                 return
-            path.unlink(missing_ok=True)
-            used -= stat.st_size
+            files = self._files()
+            used = sum(stat.st_size for _, stat in files)
+            share = self.disk_bytes * _EVICTION_SHARE
+            wanted = self.disk_bytes if used <= self.disk_bytes else self.disk_bytes - share
+            for path, stat in files:
+                if used <= wanted:
+                    break
+                path.unlink(missing_ok=True)
+                used -= stat.st_size
+            self._unmeasured_room = min(share, self.disk_bytes - used)
 
     def _remove_orphans(self) -> None:
         """Remove what a killed process left half-written."""
@@ -213,23 +233,18 @@ def _store_in(directory: Path) -> EmbeddingStore:
     return EmbeddingStore(directory)
 
 
-def _on_cpu(embedding: ImageEmbedding) -> ImageEmbedding:
-    features = type(embedding.features)(*(tensor.detach().cpu() for tensor in embedding.features))
-    return _with_features(embedding, features)
+def _as_kept(embedding: ImageEmbedding) -> ImageEmbedding:
+    features = type(embedding.features)(*(_rounded(tensor.detach()).cpu() for tensor in embedding.features))
+    return replace(embedding, features=features)
 
 
-def _with_features(embedding: ImageEmbedding, features: Any) -> ImageEmbedding:
-    return ImageEmbedding(
-        features,
-        embedding.original_size,
-        embedding.input_size,
-        embedding.crop_xyxy,
-        embedding.model_hash,
-        embedding.pixel_spacing,
-    )
+def _rounded(tensor: torch.Tensor) -> torch.Tensor:
+    half = tensor.to(torch.float16)
+    return half if bool(half.isfinite().all()) else tensor
 
 
-def _write(path: Path, embedding: ImageEmbedding) -> None:
+def _write(path: Path, embedding: ImageEmbedding) -> int:
+    """Write an embedding whole or not at all; returns the bytes written."""
     from safetensors.torch import save
 
     feature_type = type(embedding.features)
@@ -244,6 +259,7 @@ def _write(path: Path, embedding: ImageEmbedding) -> None:
         "input_size": embedding.input_size,
         "crop_xyxy": embedding.crop_xyxy,
         "model_hash": embedding.model_hash,
+        "preprocessing": embedding.preprocessing,
         "pixel_spacing": embedding.pixel_spacing,
         "sha256": _digest_of(tensors),
     }
@@ -255,6 +271,7 @@ def _write(path: Path, embedding: ImageEmbedding) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    return len(content)
 
 
 def _read(path: Path) -> ImageEmbedding | None:
@@ -299,6 +316,7 @@ def _embedding(facts: Any, tensors: dict[str, torch.Tensor]) -> ImageEmbedding:
         crop_xyxy=None if crop is None else tuple(crop),
         model_hash=facts["model_hash"],
         pixel_spacing=tuple(facts["pixel_spacing"]),
+        preprocessing=facts["preprocessing"],
     )
 
 

@@ -33,6 +33,8 @@ class ImageEmbedding:
         SHA-256 of the checkpoint.
     pixel_spacing : tuple of float
         (row, column) in mm.
+    preprocessing : str
+        How the image was prepared, see `Predictor.preprocessing`.
     """
 
     features: Any
@@ -41,6 +43,7 @@ class ImageEmbedding:
     crop_xyxy: Crop | None
     model_hash: str
     pixel_spacing: tuple[float, float] = (1.0, 1.0)
+    preprocessing: str = ""
 
     def __repr__(self) -> str:
         height, width = self.original_size

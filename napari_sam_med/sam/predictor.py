@@ -126,6 +126,12 @@ class Predictor:
         """Kinds of prompt that the model takes: of ``point``, ``box``, ``mask``."""
         return self.record.accepts
 
+    @property
+    def preprocessing(self) -> str:
+        """Name and version of how images are prepared; embeddings of another one are refused."""
+        stretched = " stretched" if self.record.stretch else ""
+        return f"{self.record.preprocessing}{stretched} {PREPROCESSING_VERSION}"
+
     def embed(
         self,
         image: npt.ArrayLike,
@@ -183,7 +189,9 @@ class Predictor:
             with self._autocast():
                 features = self.network.encode(torch.stack(squares))
         return [
-            ImageEmbedding(_one_of(features, i), size, resized_size, crop, self.model_hash, spacing)
+            ImageEmbedding(
+                _one_of(features, i), size, resized_size, crop, self.model_hash, spacing, self.preprocessing
+            )
             for i, (size, resized_size, crop) in enumerate(places)
         ]
 
@@ -213,7 +221,7 @@ class Predictor:
         PromptError
             When the model does not take such prompts, or they lie outside the image.
         ModelError
-            When the embedding is another model's.
+            When the embedding is another model's, or was made with other preprocessing.
         DeviceMemoryError
             When the device ran out of memory.
         """
@@ -236,6 +244,11 @@ class Predictor:
             raise ModelError(
                 f"The embedding was made by another model than {self.record.name}; embed the image with it."
             )
+        if embedding.preprocessing != self.preprocessing:
+            raise ModelError(
+                f"The embedding was made with other preprocessing ({embedding.preprocessing or 'unknown'}) "
+                f"than this predictor's ({self.preprocessing}); embed the image with it."
+            )
         for prompt in prompts:
             check_prompt(prompt, self.record, embedding.original_size, self.network.mask_input_size)
         predictions: dict[int, MaskPrediction] = {}
@@ -253,7 +266,8 @@ class Predictor:
     ) -> list[MaskPrediction]:
         fit = self._fit(embedding.crop_size, embedding.pixel_spacing)
         with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
-            features = type(embedding.features)(*(tensor.to(self.device) for tensor in embedding.features))
+            # moved first, widened there: stored features are in half precision, the network's weights are not
+            features = type(embedding.features)(*(t.to(self.device).float() for t in embedding.features))
             batch = batch_of(prompts, embedding, fit, self.device)
             with self._autocast():
                 decoded = self.network.decode(features, batch, structure.multimask)
@@ -277,9 +291,7 @@ class Predictor:
             crop,
             self.model_hash,
             self.precision,
-            self.record.preprocessing,
-            self.record.stretch,
-            PREPROCESSING_VERSION,
+            self.preprocessing,
         )
         digest = hashlib.sha256(repr(facts).encode())
         digest.update(np.ascontiguousarray(pixels).tobytes())

@@ -241,6 +241,15 @@ def test_embeddings_of_another_model_are_refused(micro: Predictor, nano: Predict
         nano.predict(micro.embed(random_image(60, 60)), Prompts([[5, 5]]))
 
 
+def test_embeddings_of_other_preprocessing_are_refused(micro: Predictor) -> None:
+    medsam = predictor_over(build_micro_sam(), with_preprocessing(MICRO_RECORD, "medsam"))
+    embedding = micro.embed(random_image(60, 60))
+    with pytest.raises(ModelError, match="other preprocessing"):
+        medsam.predict(embedding, BOX)
+    with pytest.raises(ModelError, match=r"other preprocessing \(unknown\)"):
+        micro.predict(replace(embedding, preprocessing=""), BOX)
+
+
 @pytest.mark.parametrize("name", ["micro", "nano"])
 def test_threads_do_not_disturb_each_other(name: str, request: pytest.FixtureRequest) -> None:
     predictor: Predictor = request.getfixturevalue(name)
