@@ -15,7 +15,7 @@ __all__ = ["app"]
 _ABOUT = """
 Promptable segmentation of medical volumes with SAM.
 
-    napari-sam-med [VOLUME] [--labels L] [--model M]
+    napari-sam-med [VOLUME] [--labels L] [--model M] [--device D]
 
 opens napari with the plugin docked and the volume loaded. The commands below do the rest without a window.
 """
@@ -87,11 +87,12 @@ def open_volume(
         Path | None, typer.Option("--labels", "-l", metavar="L", help="Labels to go on with.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help=_MODEL)] = None,
+    device: Annotated[str | None, typer.Option("--device", metavar="D", help=_DEVICE)] = None,
 ) -> int:
     """Open napari with the plugin docked and the volume loaded."""
     from napari_sam_med.cli.viewer import open_in_napari
 
-    return open_in_napari(volume, labels, model)
+    return open_in_napari(volume, labels, model, device)
 
 
 @app.command()

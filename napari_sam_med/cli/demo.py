@@ -21,7 +21,7 @@ def run_demo(output: Path, *, headless: bool, model: str, device: str, as_json: 
     """Run the command; returns the exit status."""
     if not headless:
         if has_display():
-            return open_in_napari(sample_volume(), None, model)
+            return open_in_napari(sample_volume(), None, model, device)
         warn(["there is no display; writing files instead of opening napari"])
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ _PROBE = "from qtpy.QtWidgets import QApplication; QApplication([])"
 _PROBE_SECONDS = 60
 
 
-def open_in_napari(volume: Path | None, labels: Path | None, model: str | None) -> int:
+def open_in_napari(volume: Path | None, labels: Path | None, model: str | None, device: str | None) -> int:
     """Open a viewer and run it until it is closed; returns the exit status."""
     for path, what in ((volume, "volume"), (labels, "label file")):
         if path is not None and not path.exists():
@@ -29,6 +29,10 @@ def open_in_napari(volume: Path | None, labels: Path | None, model: str | None) 
         volume_times(volume)  # reads the header: a file that is no scan is refused here, not in a window
     if model is not None and not Path(model).exists():
         get_record(model)
+    if device not in (None, "auto"):
+        from napari_sam_med.sam.device import resolve_device  # loads torch
+
+        resolve_device(device)
     if not has_display():
         raise DeviceError(
             "There is no display that Qt can open a window on; work without one with "
@@ -36,7 +40,7 @@ def open_in_napari(volume: Path | None, labels: Path | None, model: str | None) 
         )
     # imported by name, so that the command line and the GUI stay apart: everything else runs without napari
     importlib.import_module("napari_sam_med.gui.launch").open_viewer(
-        volume_path=volume, labels_path=labels, model=model
+        volume_path=volume, labels_path=labels, model=model, device=device
     )
     importlib.import_module("napari").run()
     return 0

@@ -18,6 +18,7 @@ def open_viewer(
     volume_path: str | os.PathLike[str] | None = None,
     labels_path: str | os.PathLike[str] | None = None,
     model: str | None = None,
+    device: str | None = None,
 ) -> napari.Viewer:
     """A napari window with the plugin docked; the caller runs napari.
 
@@ -29,6 +30,8 @@ def open_viewer(
         Labels of that scan to go on with.
     model : str, optional
         Name or path; the model of the last time when left out.
+    device : str, optional
+        Where it runs; the device of the last time when left out.
 
     Returns
     -------
@@ -39,6 +42,8 @@ def open_viewer(
     widget = SamMedWidget(viewer)
     viewer.window.add_dock_widget(widget, name="SAM Med", area="right")
     actions = widget.actions_
+    if device is not None:
+        actions.session.device = device
     if model is not None:
         actions.session.model = model
     if volume_path is not None:

@@ -209,13 +209,13 @@ def test_bare_command_opens_a_viewer(run: Runner, scan: Scan, opened: list[dict[
     assert run().status == 0
     assert run(scan.volume).status == 0
     assert run(scan.volume, "--labels", scan.labels, "--model", "mobile_sam").status == 0
-    assert run("--model", "nano", scan.volume).status == 0
-    nothing = {"volume_path": None, "labels_path": None, "model": None}
+    assert run("--model", "nano", "--device", "cpu", scan.volume).status == 0
+    nothing = {"volume_path": None, "labels_path": None, "model": None, "device": None}
     assert opened == [
         nothing,
         nothing | {"volume_path": scan.volume},
-        {"volume_path": scan.volume, "labels_path": scan.labels, "model": "mobile_sam"},
-        nothing | {"volume_path": scan.volume, "model": "nano"},
+        nothing | {"volume_path": scan.volume, "labels_path": scan.labels, "model": "mobile_sam"},
+        nothing | {"volume_path": scan.volume, "model": "nano", "device": "cpu"},
     ]
 
 
@@ -226,6 +226,7 @@ def test_bare_command_refuses_what_is_not_there(
     assert "no label file" in run(scan.volume, "--labels", tmp_path / "none.nii").error
     assert "give the volume" in run("--labels", scan.labels).error
     assert "mobile_sam" in run(scan.volume, "--model", "giant").error
+    assert "abacus" in run(scan.volume, "--device", "abacus").error
     assert "prompts.json" in run(scan.prompts).error
     assert opened == []
 

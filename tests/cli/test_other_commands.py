@@ -136,7 +136,7 @@ def test_demo_with_a_display_opens_the_sample(
     monkeypatch.setattr(demo, "has_display", lambda: True)
     monkeypatch.setattr(demo, "open_in_napari", record)
     assert run("demo", "--output", tmp_path / "unused").status == 0
-    assert opened == [(scan.volume, None, "nano")]
+    assert opened == [(scan.volume, None, "nano", "auto")]
 
 
 @pytest.mark.usefixtures("_small_sample")

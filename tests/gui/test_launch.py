@@ -39,8 +39,10 @@ def test_opens_a_scan_with_its_labels(
     opened[0].stop()
 
 
-def test_takes_the_model_it_is_given(opened: list[SamMedWidget], predictor: FakePredictor) -> None:
-    launch.open_viewer(model="mobile_sam")
+def test_takes_the_model_and_device_it_is_given(opened: list[SamMedWidget], predictor: FakePredictor) -> None:
+    launch.open_viewer(model="mobile_sam", device="cpu")
     assert opened[0].actions_.session.model == "mobile_sam"
+    assert opened[0].actions_.session.device == "cpu"
+    assert opened[0].model_panel.devices.currentData() == "cpu"
     assert opened[0].model_panel.models.currentData() == "mobile_sam"
     opened[0].stop()
