@@ -102,7 +102,8 @@ def propagate(
     **options
         Passed to the engine. The slice-wise engine takes ``window``, ``store``, ``masks`` (drawn key masks,
         ``object_id -> {view: (H, W) bool}``), ``first_index``, ``last_index``, ``directions``,
-        ``min_overlap`` and ``min_iou_prediction``; see `SlicewisePropagator`.
+        ``min_overlap``, ``min_iou_prediction``, ``max_brightness_shift`` and ``box_margin``; see
+        `SlicewisePropagator`.
 
     Yields
     ------

@@ -21,6 +21,7 @@ from napari_sam_med.segmentation.slicewise import (
     logits_of_mask,
     prompts_for_model,
 )
+from napari_sam_med.volume.intensity import resolve_window
 from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ __all__ = ["SlicewisePropagator"]
 
 _SHARED_MEMORY_BYTES = 512 * 1024**2
 """Bound of the embeddings kept for the objects of one call when no store is given."""
+_WINDOW_PER_LEAST_DEVIATION = 60
+"""An even object may still differ by 3 such deviations, a twentieth of the window, from slice to slice."""
 
 
 @dataclass
@@ -42,6 +45,7 @@ class _Key:
     logits: npt.NDArray[np.float32] | None
     quality: float
     iou_prediction: float | None
+    brightness: _Brightness
 
 
 @dataclass
@@ -52,6 +56,7 @@ class _Walker:
     index: int
     mask: npt.NDArray[np.bool_]
     logits: npt.NDArray[np.float32] | None
+    brightness: _Brightness
     active: bool = True
 
     @property
@@ -88,8 +93,9 @@ class SlicewisePropagator:
 
     From every key slice a walker goes forward and one backward, a slice a turn, so that slices near the keys
     come first and between two keys the nearer one wins. A walker prompts the next slice with the box of its
-    last mask and that mask's logits, and stops when the mask vanishes, overlaps the last one too little, or
-    is one that the model itself does not trust. Key slices are never computed again.
+    last mask and that mask's logits, and stops when the mask vanishes, overlaps the last one too little, is
+    one that the model itself does not trust, or lies on tissue of another brightness. Key slices are never
+    computed again. The limits were chosen on volumes that no reported figure comes from.
 
     An object whose key slices lie in several planes is carried along the plane that has most of them (the
     first of axial, coronal, sagittal when equal); the other key slices are answered as they are.
@@ -108,7 +114,8 @@ class SlicewisePropagator:
         last_index: int | None = None,
         directions: Collection[str] = ("forward", "backward"),
         min_overlap: float = 0.5,
-        min_iou_prediction: float = 0.5,
+        min_iou_prediction: float = 0.55,
+        max_brightness_shift: float = 3.0,
         box_margin: float = 0.0,
     ) -> Iterator[PropagatedSlice]:
         """Carry the objects; see `napari_sam_med.propagate` for what is yielded.
@@ -131,13 +138,16 @@ class SlicewisePropagator:
             Least IoU (0..1) of neighbouring slices' masks; below it a direction ends.
         min_iou_prediction : float
             Least IoU (0..1) that the model predicts for its own mask; below it a direction ends.
+        max_brightness_shift : float
+            Most that a mask's mean value, limited to the window, may differ from that of the key slice it
+            came from, in standard deviations of the key slice's values (at least a twentieth of the window).
         box_margin : float
             Share of its sides by which the last mask's box is widened to prompt the next slice. None by
             default: models answer beyond a tight box, and a wide one makes masks grow from slice to slice.
         """
-        stop = _StopRule(min_overlap, min_iou_prediction)
+        stop = _StopRule(min_overlap, min_iou_prediction, max_brightness_shift)
         shared = store if store is not None else EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES)
-        sight = _Sight(volume, predictor, window, shared, box_margin)
+        sight = _Sight(volume, predictor, resolve_window(volume, window), shared, box_margin)
         tracks: list[_Track] = []
         n_done = 0
         n_ahead = sum(_span(volume, keys, first_index, last_index) for _, keys in objects.values())
@@ -177,20 +187,46 @@ class _Step:
 
 
 @dataclass(frozen=True)
+class _Brightness:
+    """Mean and standard deviation of an object's values on its key slice, limited to the window."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What is known of a carried mask when it is decided whether to go on."""
+
+    mask: npt.NDArray[np.bool_]
+    overlap: float
+    iou_prediction: float
+    brightness: _Brightness
+
+
+@dataclass(frozen=True)
 class _StopRule:
     """When a direction ends, and how that is said."""
 
     min_overlap: float
     min_iou_prediction: float
+    max_brightness_shift: float
 
-    def reason(self, mask: npt.NDArray[np.bool_], overlap: float, iou_prediction: float) -> str | None:
-        if not mask.any():
+    def reason(self, found: _Findings, of_key: _Brightness) -> str | None:
+        if not found.mask.any():
             return "the mask vanished"
-        if overlap < self.min_overlap:
-            return f"overlap with the previous slice fell to {overlap:.2f} (limit {self.min_overlap:.2f})"
-        if iou_prediction < self.min_iou_prediction:
+        if found.overlap < self.min_overlap:
+            return (
+                f"overlap with the previous slice fell to {found.overlap:.2f} (limit {self.min_overlap:.2f})"
+            )
+        if found.iou_prediction < self.min_iou_prediction:
             limit = self.min_iou_prediction
-            return f"the model's predicted IoU fell to {iou_prediction:.2f} (limit {limit:.2f})"
+            return f"the model's predicted IoU fell to {found.iou_prediction:.2f} (limit {limit:.2f})"
+        if abs(found.brightness.mean - of_key.mean) > self.max_brightness_shift * of_key.deviation:
+            changed = f"from {of_key.mean:.4g} on the key slice to {found.brightness.mean:.4g}"
+            return (
+                f"the mean value changed {changed} (limit {self.max_brightness_shift:g} standard deviations)"
+            )
         return None
 
 
@@ -200,7 +236,7 @@ class _Sight:
 
     volume: Volume
     predictor: Predictor
-    window: Window
+    window: tuple[float, float]
     store: EmbeddingStore
     box_margin: float
 
@@ -212,7 +248,7 @@ class _Sight:
         if drawn is not None:
             mask = np.asarray(drawn, dtype=bool)
             logits = logits_of_mask(mask, embedding, self.predictor) if mask.any() else None
-            return _Key(view, mask, logits, 1.0, None)
+            return _Key(view, mask, logits, 1.0, None, self.brightness(view, mask))
         assert prompts is not None  # every key slice has a mask or prompts, see _key_slices
         prediction = self.predictor.predict(embedding, prompts)
         quality = float(np.sqrt(_unit(_iou_prediction(prediction)) * _stability(prediction)))
@@ -222,7 +258,19 @@ class _Sight:
             prediction.best_low_res_logits,
             quality,
             _iou_prediction(prediction),
+            self.brightness(view, prediction.best_mask),
         )
+
+    def brightness(self, view: SliceView, mask: npt.NDArray[np.bool_]) -> _Brightness:
+        """Of the voxels in a mask; of the whole slice when it is empty."""
+        low, high = self.window
+        values = np.asarray(view.extract(self.volume.data))
+        inside = np.clip(values[mask if mask.any() else ...].astype(np.float64), low, high)
+        inside = inside[np.isfinite(inside)]
+        if not len(inside):
+            return _Brightness(low, high - low)
+        least = (high - low) / _WINDOW_PER_LEAST_DEVIATION
+        return _Brightness(float(inside.mean()), max(float(inside.std()), least))
 
     def walk(self, track: _Track, gap: _Gap, walker: _Walker, stop: _StopRule) -> _Step | None:
         """Take one step; None when the slice ahead is already done from the other side."""
@@ -235,7 +283,8 @@ class _Sight:
         mask = prediction.best_mask
         overlap = _iou(walker.mask, mask)
         iou_prediction = _iou_prediction(prediction)
-        reason = stop.reason(mask, overlap, iou_prediction)
+        found = _Findings(mask, overlap, iou_prediction, self.brightness(view, mask))
+        reason = stop.reason(found, walker.brightness)
         gap.done.add(index)
         if reason is not None:
             walker.active = False
@@ -288,7 +337,9 @@ def _gaps(
     last = min(n_slices - 1, limits[1] if limits[1] is not None else n_slices - 1)
 
     def walker(key: _Key, direction: Literal["forward", "backward"]) -> list[_Walker]:
-        return [_Walker(direction, key.view.index, key.mask, key.logits)] if key.mask.any() else []
+        if not key.mask.any():
+            return []
+        return [_Walker(direction, key.view.index, key.mask, key.logits, key.brightness)]
 
     def between(before: int, after: int) -> range:
         return range(max(first, before + 1), min(last + 1, after))

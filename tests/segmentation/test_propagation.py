@@ -132,9 +132,30 @@ def test_stops_where_the_model_does_not_trust_its_mask(rod):
     options = {"box_margin": DRIFT, "window": WINDOW, "store": ImageStore()}
     done = list(propagate(rod, objects, ThresholdPredictor(0.31), **options))
     assert [d.view.index for d in done if d.mask.any()] == [10]
-    assert {d.reason for d in done[1:]} == {"the model's predicted IoU fell to 0.31 (limit 0.50)"}
+    assert {d.reason for d in done[1:]} == {"the model's predicted IoU fell to 0.31 (limit 0.55)"}
     bold = list(propagate(rod, objects, ThresholdPredictor(0.31), min_iou_prediction=0.3, **options))
     assert sum(d.mask.any() for d in bold) == 12
+
+
+def test_stops_on_tissue_of_another_brightness():
+    data = np.zeros((8, 32, 32), dtype=np.uint8)
+    data[:5, 4:20, 4:20] = 200
+    data[5:, 4:20, 4:20] = 150
+    done, _ = run(volume_of(data), {2: (2, 2, 22, 22)})
+    assert sorted(d.view.index for d in done if d.mask.any()) == [0, 1, 2, 3, 4]
+    (reason,) = (d.reason for d in done if d.direction == "forward" and d.reason)
+    assert reason == "the mean value changed from 200 on the key slice to 150 (limit 3 standard deviations)"
+    done, _ = run(volume_of(data), {2: (2, 2, 22, 22)}, max_brightness_shift=20.0)
+    assert sorted(d.view.index for d in done) == list(range(8))
+
+
+def test_voxels_without_a_value_do_not_stop_it():
+    data = np.full((5, 16, 16), -500.0, dtype=np.float32)
+    data[:, 4:12, 4:12] = 200
+    data[:, 6, 6] = np.nan
+    volume = Volume(data, Grid.from_zyx(data.shape))
+    done, _ = run(volume, {2: (3, 3, 13, 13)})
+    assert sum(d.mask.any() for d in done) == 5
 
 
 def test_key_slices_are_answered_once_and_the_nearer_key_wins(rod):
