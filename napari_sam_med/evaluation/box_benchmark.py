@@ -149,6 +149,18 @@ def _table(volumes: dict[str, list[SliceScore]]) -> Iterator[str]:
     )
 
 
+def _calibration(volumes: dict[str, list[SliceScore]]) -> str:
+    """How the predicted IoU compares with the true one (IoU = Dice / (2 - Dice)), over all slices."""
+    scores = [score for slices in volumes.values() for score in slices]
+    true = np.array([s.model / (2 - s.model) for s in scores])
+    predicted = np.array([s.iou_prediction for s in scores])
+    correlation = float(np.corrcoef(true, predicted)[0, 1]) if len(scores) > 1 else float("nan")
+    return (
+        f"Predicted IoU {predicted.mean():.3f} on average, true {true.mean():.3f}, "
+        f"correlation {correlation:.2f}."
+    )
+
+
 def _organ_table(volumes: dict[str, list[SliceScore]]) -> Iterator[str]:
     yield "| volume | class | slices | model | ellipse |"
     yield "|---|---|---|---|---|"
@@ -177,7 +189,12 @@ def main(arguments: list[str] | None = None) -> None:
         volume = read_volume(image)
         labels = read_labels(label_file, reference=volume)
         volumes[name] = list(score_volume(name, volume, labels, predictor, options.min_area, options.every))
-    lines = [*_table(volumes), *(["", *_organ_table(volumes)] if options.organs else [])]
+    lines = [
+        *_table(volumes),
+        "",
+        _calibration(volumes),
+        *(["", *_organ_table(volumes)] if options.organs else []),
+    ]
     sys.stdout.write("\n".join(lines) + f"\n\n{time.monotonic() - started:.0f} s\n")
 
 
