@@ -21,20 +21,20 @@ _RETRIES = 6
 
 
 class Replacement:
-    """Context with a temporary file in the folder of `target`, removed unless it was put in place.
+    """Context with a temporary file in the folder of the target, removed unless it was put in place.
 
     Parameters
     ----------
     target : Path
-        File to make or replace.
+        File to make or replace; of a symbolic link, what it leads to.
     ending : str
         File name ending, such as ``.nii.gz``, that the temporary file needs for its writer.
     """
 
     def __init__(self, target: Path, ending: str) -> None:
-        self.target = target
+        self.target = Path(os.path.realpath(target)) if target.is_symlink() else target
         token = secrets.token_hex(4)
-        self.temporary = target.with_name(f".sam-med-{_host()}-{os.getpid()}-{token}.partial{ending}")
+        self.temporary = self.target.with_name(f".sam-med-{_host()}-{os.getpid()}-{token}.partial{ending}")
 
     def __enter__(self) -> Replacement:
         return self
