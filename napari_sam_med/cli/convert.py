@@ -16,6 +16,7 @@ def run_convert(labels_path: Path, output: Path, reference: Path | None, *, as_j
     if reference is not None:
         check_input(reference, "reference volume")
     check_label_output(output, (labels_path, reference))
+    from napari_sam_med.volume.formats.sidecar import read_origin
     from napari_sam_med.volume.reading import read_labels, read_volume
     from napari_sam_med.volume.writing import write_labels
 
@@ -23,7 +24,7 @@ def run_convert(labels_path: Path, output: Path, reference: Path | None, *, as_j
     said = warn(() if volume is None else volume.warnings)
     labels = read_labels(labels_path, reference=volume)
     said += warn(labels.warnings)
-    write_labels(output, labels, source=volume)
+    write_labels(output, labels, source=volume, origin=read_origin(labels_path, labels.grid))
     rows = [
         {
             "label": class_id,

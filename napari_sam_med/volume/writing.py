@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_sam_med.errors import ExportError, ImageError, LabelError
 from napari_sam_med.volume.formats import metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.formats.sidecar import Origin
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
@@ -24,8 +25,7 @@ LabelEnding = Literal[".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".mha"]
 #: Endings that `write_labels` takes; the longer of two that fit counts.
 LABEL_ENDINGS: tuple[LabelEnding, ...] = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
 
-# NIfTI stores float32: a qform was measured to be 3.7e-5 mm off in ordinary heads; see docs/safety.md,
-# statement 23
+# NIfTI stores float32: a qform was measured to be 3.7e-5 mm off in ordinary heads
 _AFFINE_TOLERANCE_MM = 1e-3
 
 
@@ -35,11 +35,13 @@ def write_labels(
     *,
     source: Volume | None = None,
     model: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> Path:
     """Write labels on the grid of their scan, and a sidecar ``<stem>.sam-med.json`` beside them.
 
     A new file is written beside, read again and compared (voxels, affine, names) before it replaces the
-    previous one; on any failure the previous file stays as it is.
+    previous one; on any failure the previous file stays as it is, unless the error says that only the
+    sidecar failed. A symbolic link is written through.
 
     Parameters
     ----------
@@ -53,6 +55,8 @@ def write_labels(
         remember.
     model : mapping, optional
         Name, version and hash of the model, for the sidecar.
+    origin : Origin, optional
+        What an earlier sidecar said of scan and model, see `read_origin`; for what is not known otherwise.
 
     Returns
     -------
@@ -79,24 +83,37 @@ def write_labels(
             )
     _refuse_source(target, labels.path)
     _refuse_source(target, source_path)
+    if origin is not None and origin.source is not None:
+        _refuse_source(target, origin.source["path"])
     organs = labels.organs.covering(labels.class_ids())
-    sweep_orphans(target.parent)
+    sweep_orphans(Path(os.path.realpath(target)).parent)
     try:
         with Replacement(target, ending) as file, Replacement(sidecar.path_beside(target), ".json") as beside:
             _write(file.temporary, ending, labels, header, organs)
             file.flush_to_disk()
             _compare(file.temporary, ending, labels, organs)
-            beside.temporary.write_bytes(sidecar.content(target, labels.grid, organs, source_path, model))
+            known = Origin.of(source_path, model).completed_by(origin or Origin())
+            beside.temporary.write_bytes(sidecar.content(target, labels.grid, organs, known))
             beside.flush_to_disk()
             file.put_in_place()
-            beside.put_in_place()
+            _put_sidecar_in_place(beside, target)
     except OSError as error:
         raise ExportError(
             f"{target} could not be written: {error.strerror or error}. The previous file is as it was; "
-            f"free some "
-            "space or choose another place."
+            "free some space or choose another place."
         ) from error
     return target
+
+
+def _put_sidecar_in_place(beside: Replacement, labels_path: Path) -> None:
+    try:
+        beside.put_in_place()
+    except OSError as error:
+        raise ExportError(
+            f"The labels were written to {labels_path}, but {beside.target.name} beside them could not be "
+            f"({error.strerror or error}): it is missing or of the previous labels. Remove what is in its "
+            "way and write the labels again."
+        ) from error
 
 
 def _ending_of(path: Path) -> LabelEnding:

@@ -34,6 +34,20 @@ def test_convert_keeps_names_and_voxels(run: Runner, scan: Scan, tmp_path: Path)
     assert read_labels(tmp_path / "c.nii.gz").organs.name_of(6) == "liver"
 
 
+def test_convert_keeps_where_labels_came_from(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    run("segment", scan.volume, "-p", scan.prompts, "-o", tmp_path / "a.nii.gz", "--no-propagate")
+    (tmp_path / "other").mkdir()
+    run("convert", tmp_path / "a.nii.gz", "-o", tmp_path / "other" / "b.nrrd")
+    first, second = (
+        json.loads((tmp_path / name).read_text()) for name in ("a.sam-med.json", "other/b.sam-med.json")
+    )
+    assert first["model"]["name"] == "nano"
+    assert second["model"] == first["model"]
+    assert second["source"]["sha256"] == first["source"]["sha256"]
+    assert Path(second["source"]["path"]).samefile(scan.volume)
+    assert "scan itself" in run("convert", tmp_path / "a.nii.gz", "-o", scan.volume).error
+
+
 def test_convert_refuses_scans_and_own_inputs(run: Runner, scan: Scan, tmp_path: Path) -> None:
     assert "overwritten" in run("convert", scan.labels, "-o", scan.labels).error
     assert "ct.nii.gz" in run("convert", scan.volume, "-o", tmp_path / "out.nii.gz").error

@@ -119,6 +119,41 @@ def test_a_failed_export_leaves_the_previous_file_as_it_was(
     assert _files(tmp_path) == before
 
 
+def test_labels_without_their_sidecar_are_told(tmp_path, labels, monkeypatch) -> None:
+    path = write_labels(tmp_path / "labels.nii", labels)
+    labels.data[...] = 3
+    replace = os.replace
+
+    def replace_all_but_sidecars(source, target) -> None:
+        if str(target).endswith(".json"):
+            _fail()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_all_but_sidecars)
+    with pytest.raises(
+        ExportError, match=r"labels were written .*labels\.sam-med\.json .*No space"
+    ) as caught:
+        write_labels(path, labels)
+    assert "as it was" not in str(caught.value)
+    assert (read_labels(path).data == 3).all()
+    assert not list(tmp_path.glob(".sam-med*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a right to make links")
+def test_a_link_is_written_through(tmp_path, labels) -> None:
+    (tmp_path / "store").mkdir()
+    stored, link = tmp_path / "store" / "blob.nii", tmp_path / "labels.nii"
+    link.symlink_to(stored)
+    for value in (3, 4):  # first to a file that is not there yet
+        labels.data[...] = value
+        write_labels(link, labels)
+        assert link.is_symlink()
+        assert not stored.is_symlink()
+        assert (read_labels(stored).data == value).all()
+    assert (tmp_path / "labels.sam-med.json").exists()
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["blob.nii"]
+
+
 def test_what_reads_back_otherwise_never_replaces_a_file(tmp_path, labels, monkeypatch) -> None:
     """Statement 13."""
     path = write_labels(tmp_path / "labels.nii", labels)

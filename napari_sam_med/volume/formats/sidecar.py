@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,10 +15,50 @@ from napari_sam_med.errors import LabelError
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.organs import OrganTable
 
-__all__ = ["SCHEMA_VERSION", "content", "path_beside", "read_organs", "sha256_of_file", "stem_of"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Origin",
+    "content",
+    "path_beside",
+    "read_organs",
+    "read_origin",
+    "sha256_of_file",
+    "stem_of",
+]
 
 SCHEMA_VERSION = 1
 _ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where labels came from.
+
+    Attributes
+    ----------
+    source : mapping or None
+        ``path`` (absolute `Path`) and ``sha256`` of the scan.
+    model : mapping or None
+        Name, version and hash of the model.
+    """
+
+    source: Mapping[str, Any] | None = None
+    model: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, scan: Path | None, model: Mapping[str, Any] | None) -> Origin:
+        """Of a scan, if its file is there, and a model."""
+        if scan is None or not scan.is_file():
+            return cls(None, model)
+        return cls({"path": scan.resolve(), "sha256": sha256_of_file(scan)}, model)
+
+    def completed_by(self, other: Origin) -> Origin:
+        """This, with what it does not know taken from another."""
+        return Origin(
+            other.source if self.source is None else self.source,
+            other.model if self.model is None else self.model,
+        )
 
 
 def stem_of(path: Path) -> str:
@@ -38,8 +79,7 @@ def content(
     labels_path: Path,
     grid: Grid,
     organs: OrganTable,
-    source_path: Path | None,
-    model: Mapping[str, Any] | None,
+    origin: Origin,
 ) -> bytes:
     """The sidecar of labels written to `labels_path`, as UTF-8 JSON.
 
@@ -47,19 +87,15 @@ def content(
     voxel (i, j, k) to RAS mm, ``shape`` (i, j, k), ``labels`` (see `OrganTable.to_json`), ``model`` (null or
     what the caller gave), ``program``, ``version``, ``written`` (UTC).
     """
-    source = None
-    if source_path is not None and source_path.is_file():
-        beside = source_path.resolve().parent == labels_path.resolve().parent
-        place = source_path.name if beside else str(source_path.resolve())
-        source = {"path": place, "sha256": sha256_of_file(source_path)}
+    source = origin.source
     record = {
         "schema_version": SCHEMA_VERSION,
         "file": labels_path.name,
-        "source": source,
+        "source": None if source is None else {**source, "path": _place(source["path"], labels_path)},
         "affine": grid.affine.tolist(),
         "shape": list(grid.shape_ijk),
         "labels": organs.to_json(),
-        "model": None if model is None else dict(model),
+        "model": None if origin.model is None else dict(origin.model),
         "program": "napari-sam-med",
         "version": _version(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,6 +103,11 @@ def content(
     text = json.dumps(record, ensure_ascii=False, indent=1, default=str)
     # file names may be no UTF-8: their bytes then stand as \udcXX, an escape that JSON knows
     return text.encode("utf-8", "backslashreplace")
+
+
+def _place(path: Path, labels_path: Path) -> str:
+    """A file as a sidecar names it: by its name alone where it lies beside the labels."""
+    return path.name if path.parent == labels_path.resolve().parent else str(path)
 
 
 def _version() -> str:
@@ -79,22 +120,50 @@ def _version() -> str:
 def read_organs(labels_path: Path, grid: Grid) -> tuple[OrganTable | None, list[str]]:
     """Organ table of the sidecar beside a label file, and a warning if it is damaged.
 
-    None where there is no sidecar, or where it is of another file of the same stem: its shape tells.
+    None where there is no sidecar, or it is of another file of the same stem: its ending or shape tells.
     """
     path = path_beside(labels_path)
-    if not path.is_file():
-        return None, []
     try:
-        record = json.loads(path.read_bytes())
-        if record["schema_version"] != SCHEMA_VERSION:
-            return None, [
-                f"{path.name} is of the unknown version {record['schema_version']}; it is not used."
-            ]
-        if record["shape"] != list(grid.shape_ijk):
-            return None, []
-        return OrganTable.from_json(record["labels"]), []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LabelError, RecursionError) as error:
+        record = _record(labels_path, grid)
+        return None if record is None else OrganTable.from_json(record["labels"]), []
+    except _UnknownVersionError as error:
+        return None, [f"{path.name} is of the unknown version {error}; it is not used."]
+    except (*_DAMAGES, LabelError) as error:
         return None, [f"{path.name} cannot be read ({error!r}); the names in it are not used."]
+
+
+def read_origin(labels_path: Path, grid: Grid) -> Origin:
+    """Where the labels of a file came from, by the sidecar beside it; nothing where it says nothing."""
+    try:
+        record = _record(labels_path, grid) or {}
+        source, model = record.get("source"), record.get("model")
+        if source is not None:
+            path = labels_path.resolve().parent / source["path"]  # an absolute one stays what it is
+            source = {"path": path, "sha256": source["sha256"]}
+        return Origin(source, None if model is None else dict(model))
+    except (*_DAMAGES, _UnknownVersionError):  # `read_organs` warns of it
+        return Origin()
+
+
+class _UnknownVersionError(Exception):
+    """A sidecar of a version that is not read here."""
+
+
+def _record(labels_path: Path, grid: Grid) -> dict[str, Any] | None:
+    """Content of the sidecar beside a label file; None where there is none of this very file."""
+    path = path_beside(labels_path)
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_bytes())
+    if record["schema_version"] != SCHEMA_VERSION:
+        raise _UnknownVersionError(record["schema_version"])
+    # x.nii.gz and x.nrrd share a sidecar, which is of the one written last; a pair renamed together stays one
+    is_of_this_file = _ending_of(Path(record["file"])) == _ending_of(labels_path)
+    return record if is_of_this_file and record["shape"] == list(grid.shape_ijk) else None
+
+
+def _ending_of(path: Path) -> str:
+    return path.name[len(stem_of(path)) :].lower()
 
 
 def sha256_of_file(path: Path) -> str:
