@@ -98,7 +98,7 @@ def segment_from_prompts(
     if contested:
         warnings.append(
             f"objects overlap in {contested} voxels; there a prompted slice wins over a propagated one, "
-            "and the later object over the earlier one"
+            "else the slice of higher quality, else the later object"
         )
     result = Segmentation(labels, found, numbered, propagated, warnings)
     warnings += _what_went_thin(volume, result)

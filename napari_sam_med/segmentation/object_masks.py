@@ -74,21 +74,22 @@ class ObjectMasks:
     def merge_into(self, labels: LabelVolume) -> int:
         """Write all objects into a label volume.
 
-        Where objects overlap, a prompted slice wins over a propagated one, else the later object.
+        Where objects overlap, a prompted slice wins over a propagated one, else the slice of higher quality,
+        else the later object.
 
         Returns
         -------
         int
             Voxels that two objects of different classes both claimed.
         """
-        contested = 0
-        for prompted in (False, True):
-            for object_id in sorted(self._slices):
-                class_id = self._class_ids[object_id]
-                for found in self._slices[object_id]:
-                    if (found.source == "prompt") == prompted and not found.is_empty:
-                        contested += self._write(labels, found, class_id)
-        return contested
+        claims = [
+            (found, object_id)
+            for object_id, slices in self._slices.items()
+            for found in slices
+            if not found.is_empty
+        ]
+        claims.sort(key=lambda claim: (claim[0].source == "prompt", claim[0].quality, claim[1]))
+        return sum(self._write(labels, found, self._class_ids[object_id]) for found, object_id in claims)
 
     def kept(self, object_id: int, labels: LabelVolume) -> Iterator[tuple[FoundSlice, int]]:
         """Each slice of an object and how many of its pixels bear its class in `labels`."""
