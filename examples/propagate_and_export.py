@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from napari_sam_med import load_predictor, read_labels, read_volume, write_labels
+from napari_sam_med.evaluation.metrics import dice
 from napari_sam_med.sample_data import sample_labels, sample_prompts, sample_volume
 from napari_sam_med.segmentation.from_prompts import segment_from_prompts
 from napari_sam_med.segmentation.prompts_file import read_prompts
-from napari_sam_med.segmentation.report import dice
 
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.cwd()
 volume = read_volume(sample_volume())

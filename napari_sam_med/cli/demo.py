@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.cli.console import print_json, say, warn
 from napari_sam_med.cli.segment import Outcome, SegmentRequest, segment_file, show_objects
@@ -11,6 +11,9 @@ from napari_sam_med.cli.viewer import has_display, open_in_napari
 from napari_sam_med.errors import ExportError
 from napari_sam_med.sample_data import sample_labels, sample_prompts, sample_volume
 from napari_sam_med.volume.replacement import Replacement
+
+if TYPE_CHECKING:
+    from napari_sam_med.volume.labels import LabelVolume
 
 __all__ = ["run_demo"]
 
@@ -54,12 +57,12 @@ def run_demo(output: Path, *, headless: bool, model: str, device: str, as_json: 
 
 def _compare_and_draw(outcome: Outcome, output: Path) -> list[Path]:
     """Add Dice to the report, write it, and draw one picture a plane."""
-    from napari_sam_med.segmentation.report import add_truth, write_json
+    from napari_sam_med.segmentation.report import write_json
     from napari_sam_med.segmentation.views import draw_views
     from napari_sam_med.volume.reading import read_labels
 
     labels = outcome.segmentation.labels
-    add_truth(outcome.report, labels, read_labels(sample_labels(), reference=outcome.volume))
+    _add_truth(outcome.report, labels, read_labels(sample_labels(), reference=outcome.volume))
     notes = {entry["label"]: _note(entry) for entry in outcome.report["objects"]}
     paths = []
     for plane, picture in draw_views(outcome.volume, labels, notes=notes).items():
@@ -67,6 +70,15 @@ def _compare_and_draw(outcome: Outcome, output: Path) -> list[Path]:
     outcome.report["pictures"] = [str(path) for path in paths]
     write_json(output / "report.json", outcome.report)
     return paths
+
+
+def _add_truth(report: dict[str, Any], labels: LabelVolume, truth: LabelVolume) -> None:
+    """Add ``dice`` against true labels on the same grid to each object of a report, in place."""
+    from napari_sam_med.evaluation.metrics import dice
+
+    for entry in report["objects"]:
+        class_id = entry["label"]
+        entry["dice"] = round(dice(labels.data == class_id, truth.data == class_id), 4)
 
 
 def _save(picture: Any, path: Path) -> Path:

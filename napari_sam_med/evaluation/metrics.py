@@ -34,7 +34,7 @@ def iou(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
 
 
 def _counts(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[int, int, int]:
-    a, b = np.asarray(predicted).astype(bool), np.asarray(truth).astype(bool)
+    a, b = np.asarray(predicted, dtype=bool), np.asarray(truth, dtype=bool)
     if a.shape != b.shape:
         raise ValueError(
             f"Masks of shape {a.shape} and {b.shape} cannot be compared; bring them to one grid."

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from napari_sam_med.errors import ExportError
 from napari_sam_med.segmentation.object_masks import FoundSlice, ObjectMasks, planes_of
 from napari_sam_med.segmentation.prompts_file import PromptObject
@@ -18,7 +16,7 @@ from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.replacement import Replacement
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["RunFacts", "add_truth", "dice", "report_of", "write_json"]
+__all__ = ["RunFacts", "report_of", "write_json"]
 
 NOT_PROPAGATED = "propagation was switched off"
 _BORDERS = {
@@ -175,19 +173,6 @@ def _counts_backwards(view: SliceView, labels: LabelVolume) -> bool:
     grid = labels.grid
     n_slices = grid.shape_zyx[view.axis]
     return n_slices > 1 and grid.file_index(SliceView(view.plane, 0)) == n_slices - 1
-
-
-def dice(a: Any, b: Any) -> float:
-    """Dice coefficient of two boolean arrays of one shape; 1 where both are empty."""
-    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-    return 1.0 if total == 0 else 2.0 * int(np.count_nonzero(np.logical_and(a, b))) / total
-
-
-def add_truth(report: dict[str, Any], labels: LabelVolume, truth: LabelVolume) -> None:
-    """Add ``dice`` against true labels on the same grid to each object of a report, in place."""
-    for entry in report["objects"]:
-        class_id = entry["label"]
-        entry["dice"] = round(dice(labels.data == class_id, truth.data == class_id), 4)
 
 
 def write_json(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Path:
