@@ -15,6 +15,7 @@ from napari_sam_med.errors import ExportError
 from napari_sam_med.volume.formats.sidecar import path_beside
 
 if TYPE_CHECKING:
+    from napari_sam_med.sam.predictor import Predictor
     from napari_sam_med.segmentation.from_prompts import Segmentation
     from napari_sam_med.volume.volume import Volume
 
@@ -75,14 +76,7 @@ def run_segment(request: SegmentRequest, *, as_json: bool) -> int:
 
 def segment_file(request: SegmentRequest) -> Outcome:
     """Read, segment and write the labels; the report is returned, not written."""
-    check_input(request.volume, "volume")
-    check_input(request.prompts, "prompts file")
-    inputs = (request.volume, request.prompts)
-    check_label_output(request.output, inputs)
-    if request.report is not None:
-        check_output(request.report, inputs)
-        if request.report.absolute() in (request.output.absolute(), path_beside(request.output.absolute())):
-            raise ExportError(f"{request.report} is written for the labels; give the report another name.")
+    _check(request)
     from napari_sam_med.segmentation.prompts_file import read_prompts
     from napari_sam_med.volume.intensity import resolve_window
     from napari_sam_med.volume.reading import read_volume
@@ -95,15 +89,8 @@ def segment_file(request: SegmentRequest) -> Outcome:
         objects = read_prompts(request.prompts, volume)
         window = resolve_window(volume, request.window)
     with clock.stage("load_model"):
-        from napari_sam_med.sam.embedding_store import default_store
-        from napari_sam_med.sam.predictor import load_predictor
-
-        predictor = load_predictor(
-            request.model,
-            device=request.device,
-            precision=request.precision,
-            preprocessing=request.preprocessing,
-        )
+        predictor = _load(request)
+    from napari_sam_med.sam.embedding_store import default_store
     from napari_sam_med.segmentation.from_prompts import segment_from_prompts
 
     with clock.stage("segment"), progress_bar(f"Segmenting with {predictor.record.name}") as on_progress:
@@ -117,32 +104,67 @@ def segment_file(request: SegmentRequest) -> Outcome:
             on_progress=on_progress,
         )
     warnings += warn(segmentation.warnings)
-    model = {
+    with clock.stage("write"):
+        write_labels(request.output, segmentation.labels, source=volume, model=_described(predictor))
+    report = _report(request, predictor, segmentation, clock.seconds, warnings)
+    return Outcome(volume, segmentation, report | {"window": list(window)})
+
+
+def _check(request: SegmentRequest) -> None:
+    check_input(request.volume, "volume")
+    check_input(request.prompts, "prompts file")
+    inputs = (request.volume, request.prompts)
+    check_label_output(request.output, inputs)
+    if request.report is not None:
+        check_output(request.report, inputs)
+        if request.report.absolute() in (request.output.absolute(), path_beside(request.output.absolute())):
+            raise ExportError(f"{request.report} is written for the labels; give the report another name.")
+
+
+def _load(request: SegmentRequest) -> Predictor:
+    from napari_sam_med.sam.predictor import load_predictor
+
+    return load_predictor(
+        request.model,
+        device=request.device,
+        precision=request.precision,
+        preprocessing=request.preprocessing,
+    )
+
+
+def _described(predictor: Predictor) -> dict[str, str]:
+    """The model, for the sidecar."""
+    return {
         "name": predictor.record.name,
         "sha256": predictor.model_hash,
         "device": str(predictor.device),
         "precision": predictor.precision,
     }
-    with clock.stage("write"):
-        write_labels(request.output, segmentation.labels, source=volume, model=model)
+
+
+def _report(
+    request: SegmentRequest,
+    predictor: Predictor,
+    segmentation: Segmentation,
+    seconds: dict[str, float],
+    warnings: list[str],
+) -> dict[str, Any]:
     from napari_sam_med.segmentation.report import RunFacts, report_of
 
     facts = RunFacts(
         model=predictor.record.name,
         device=str(predictor.device),
         precision=predictor.precision,
-        seconds=clock.seconds | {"total": sum(clock.seconds.values())},
+        seconds=seconds | {"total": sum(seconds.values())},
         warnings=warnings,
         propagated=request.propagate,
         extra={
             "model_sha256": predictor.model_hash,
-            "window": list(window),
             "volume": str(request.volume),
             "labels": str(request.output),
         },
     )
-    report = report_of(facts, segmentation.objects, segmentation.found, segmentation.labels)
-    return Outcome(volume, segmentation, report)
+    return report_of(facts, segmentation.objects, segmentation.found, segmentation.labels)
 
 
 def show_objects(report: dict[str, Any], title: str) -> None:
