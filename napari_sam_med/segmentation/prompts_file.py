@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def _load(path: Path) -> Any:
     except UnicodeDecodeError:
         raise PromptError(f"{path} is not text; a prompts file is JSON in UTF-8.") from None
     try:
-        return json.loads(text, object_pairs_hook=_without_duplicates)
+        return json.loads(text, object_pairs_hook=_JsonObject)
     except json.JSONDecodeError as error:
         where = f"at line {error.lineno}, column {error.colno}: {error.msg}"
         raise PromptError(f"{path.name} is not valid JSON {where}; correct it there.") from None
@@ -113,12 +114,13 @@ def _load(path: Path) -> Any:
         raise PromptError(f"{path.name} is not valid JSON: {error}; a prompts file is shallow.") from None
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise _PlacedError("", f'the key "{key}" stands twice in one object; keep one of them.')
-    return dict(pairs)
+class _JsonObject(dict[str, Any]):
+    """A JSON object that remembers a key which stands in it twice; its place is known to who reads it."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(key for key, _ in pairs)
+        self.repeated = next((key for key, count in counts.items() if count > 1), None)
 
 
 def _objects(document: Any, grid: Grid) -> list[PromptObject]:
@@ -258,8 +260,10 @@ def _add_point(
 
 
 def _fields(entry: Any, place: str, required: set[str], optional: set[str]) -> dict[str, Any]:
-    if not isinstance(entry, dict):
+    if not isinstance(entry, _JsonObject):
         raise _PlacedError(place, f"is {_shown(entry)}; it must be a JSON object with {_listed(required)}.")
+    if entry.repeated is not None:
+        raise _PlacedError(place, f'the key "{entry.repeated}" stands twice here; keep one of them.')
     for key in entry:
         if key not in required | optional:
             raise _PlacedError(

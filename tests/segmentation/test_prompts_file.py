@@ -159,6 +159,12 @@ _BOX = {"from": [2, 3, 4], "to": [10, 12, 4]}
         (_document(points=[{"at": [1, 2, 10]}]), "objects[0].points[0].at", "outside"),
         ('{"version": 1, "objects": [', "", "line 1"),
         ('{"version": 1, "version": 1, "objects": []}', "", "twice"),
+        ('{"version": 1, "objects": [{"label": 1}, {"label": 1, "label": 2}]}', "objects[0]", "no prompt"),
+        (
+            '{"version": 1, "objects": [{"label": 1, "points": [{"at": [1, 2, 3], "at": [1, 2, 4]}]}]}',
+            "objects[0].points[0]",
+            'key "at" stands twice',
+        ),
         ('{"version": 1, "objects": [{"label": 1, "points": [{"at": [NaN, 1, 1]}]}]}', "at", "finite"),
         ('{"version": 1, "objects": [{"label": 1, "points": [{"at": [1e999, 1, 1]}]}]}', "at", "finite"),
         ("[" * 100_000, "", "JSON"),
