@@ -53,7 +53,8 @@ def log_as_warnings() -> Iterator[None]:
 
 
 def _one_line(kind: str, message: str) -> None:
-    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
+    if sys.stderr is not None:  # closed by the caller: `print` would then take standard output
+        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -101,7 +102,7 @@ def show_table(title: str, columns: Mapping[str, str], rows: Iterable[Iterable[s
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[Progress], None]]:
     """A bar on standard error during the block, if that is a terminal; yields what to call with progress."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _progress: None
         return
     from rich.console import Console
