@@ -47,9 +47,9 @@ def fetch_model(name: str, *, as_json: bool) -> int:
 
 def verify_model(name_or_path: str, *, as_json: bool) -> int:
     """Verify one model by name or path."""
-    from napari_sam_med.sam.checkpoints import read_checkpoint
+    from napari_sam_med.sam.checkpoints import verify
 
-    checkpoint = read_checkpoint(name_or_path)
+    checkpoint = verify(name_or_path)
     facts = _described(checkpoint.record) | {"path": str(checkpoint.path), "found_sha256": checkpoint.sha256}
     # not by the name: a folder of a fine-tuned model may be called as a model is
     known = MODELS.get(checkpoint.record.name) is checkpoint.record

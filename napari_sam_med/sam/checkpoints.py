@@ -92,15 +92,21 @@ def read_checkpoint(name_or_path: str | os.PathLike[str], *, preprocessing: str 
     return Checkpoint(with_preprocessing(record, preprocessing), state_dict, sha256, path)
 
 
-def verify(name_or_path: str | os.PathLike[str]) -> ModelRecord:
-    """Read a model as `read_checkpoint` does, and tell what it is.
+def verify(name_or_path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a model as `read_checkpoint` does, and compare the bundled one with its digest too.
 
     Raises
     ------
     ModelError
         When it is missing, damaged, or not understood.
     """
-    return read_checkpoint(name_or_path).record
+    checkpoint = read_checkpoint(name_or_path)
+    if checkpoint.path == NANO_WEIGHTS and checkpoint.sha256 != MODELS["nano"].sha256:
+        raise ModelError(
+            f"The bundled weights {NANO_WEIGHTS} are not those of this release: sha256 is "
+            f"{checkpoint.sha256}, expected {MODELS['nano'].sha256}; install napari-sam-med again."
+        )
+    return checkpoint
 
 
 def load_state_dict(path: str | os.PathLike[str]) -> StateDict:
@@ -181,7 +187,7 @@ def _path_of(name: str) -> Path:
 
 def _check_digest(record: ModelRecord, path: Path, sha256: str) -> None:
     """Refuse a file that is not the published one, before anything parses it."""
-    if path == NANO_WEIGHTS:
+    if path == NANO_WEIGHTS:  # came with this package, and holds no code; `verify` compares it
         return
     algorithm, expected = record.digest or ("sha256", "unknown")
     found = sha256 if algorithm == "sha256" else digests_of(path, (algorithm,))[algorithm]

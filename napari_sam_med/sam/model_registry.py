@@ -26,6 +26,7 @@ __all__ = [
 
 ALL_PROMPTS = frozenset({"point", "box", "mask"})
 NANO_WEIGHTS = Path(__file__).parent / "weights" / "nano.safetensors"
+NANO_DIGEST = NANO_WEIGHTS.with_suffix(".sha256")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,13 @@ class ModelRecord:
         return None
 
 
+def _bundled_sha256() -> str | None:
+    try:
+        return NANO_DIGEST.read_text(encoding="ascii").strip()
+    except OSError:  # an incomplete installation; `verify` says so
+        return None
+
+
 _SAM_HOME = "https://github.com/facebookresearch/segment-anything"
 _SAM_FILES = "https://dl.fbaipublicfiles.com/segment_anything"
 _SAM_PAPER = "Kirillov et al., Segment Anything, ICCV 2023"
@@ -103,6 +111,7 @@ _RECORDS = (
         name="nano",
         title="nano (bundled)",
         architecture="nano",
+        sha256=_bundled_sha256(),
         licence="Apache-2.0",
         input_size=256,
         preprocessing="nano",
