@@ -91,7 +91,7 @@ def _plausibility(masks: torch.Tensor) -> torch.Tensor:
     area = masks.sum((1, 2))
     fill = area / ((box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1))
     cut_off = (box[:, :2].amin(1) == 0) | (box[:, 2:].amax(1) == SIZE - 1)
-    return fill.clamp(0.08, 0.7) ** 1.7 * area.clamp(max=1500) ** 0.25 * torch.where(cut_off, 0.5, 1.0)
+    return fill.clamp(0.08, 0.7) ** 1.2 * area.clamp(max=1500) ** 0.25 * torch.where(cut_off, 0.5, 1.0)
 
 
 def _padded(numbers: list[int]) -> list[int]:

@@ -24,7 +24,7 @@ _KINDS = (
     "neighbour mask",
     "neighbour box",
 )
-_SHARES = torch.tensor([0.50, 0.08, 0.07, 0.12, 0.12, 0.05, 0.06])
+_SHARES = torch.tensor([0.55, 0.08, 0.07, 0.11, 0.12, 0.05, 0.02])
 _POINTS = 4
 _GONE = 0.06
 
@@ -108,7 +108,7 @@ def _jittered(tight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     loose = outward * torch.rand(n, 4, generator=generator) * (2 + 0.12 * side)
     # a predictor scales both corners of a box alike, which moves the far one by up to a pixel
     rounding = torch.tensor([0.25, 0.25, 0.5, 0.5]) * (torch.rand(n, 4, generator=generator) * 2 - 1)
-    change = torch.where(style < 0.5, rounding, torch.where(style < 0.85, hand, loose))
+    change = torch.where(style < 0.5, rounding, torch.where(style < 0.92, hand, loose))
     boxes = tight + change
     return torch.cat([torch.minimum(boxes[:, :2], boxes[:, 2:] - 1), boxes[:, 2:]], 1)
 

@@ -158,7 +158,7 @@ def _hole(rng: np.random.Generator, depth: Field, uv: tuple[Field, Field], low: 
 def _ring(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
     ring = scene.add_part(depth > 0, group)
     hole = scene.add_part(_hole(rng, depth, uv, 0.2, 0.6), group + 1000)
-    scene.objects += [((ring,), 0.9), ((hole,), 0.6), ((ring, hole), 0.8)]
+    scene.objects += [((ring,), 1.8), ((hole,), 0.6), ((ring, hole), 0.8)]
 
 
 def _cavity(
@@ -173,7 +173,7 @@ def _cavity(
         angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.6)
         distance = np.hypot(uv[0] - radius * np.cos(angle), uv[1] - radius * np.sin(angle))
         spots.append(scene.add_part((distance < rng.uniform(0.06, 0.2)) & inner, group, twin=ring))
-    scene.objects += [((hole, *spots), 1.2), ((ring,), 0.9), ((ring, hole, *spots), 0.6)]
+    scene.objects += [((hole, *spots), 1.2), ((ring,), 2.0), ((ring, hole, *spots), 0.6)]
 
 
 def _shells(
@@ -273,7 +273,7 @@ def _heart(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field
         spot = np.hypot(uv[0] - x, uv[1] - y) < rng.uniform(0.05, 0.12)
         muscles.append(scene.add_part(spot & inner, group, twin=free_wall))
     scene.objects += [
-        ((wall,), 1.3),
+        ((wall,), 2.4),
         ((cavity, *muscles), 1.3),
         ((chamber,), 1.3),
         ((wall, cavity, *muscles), 0.4),
