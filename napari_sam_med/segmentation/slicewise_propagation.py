@@ -36,15 +36,22 @@ _WINDOW_PER_LEAST_DEVIATION = 60
 """An even object may still differ by 3 such deviations, a twentieth of the window, from slice to slice."""
 
 
-@dataclass
-class _Key:
-    """A key slice: its mask, and what the next slice's prompt is made of."""
+@dataclass(frozen=True)
+class _Step:
+    """What was found on one slice, and why propagation ends there, if it does."""
 
     view: SliceView
     mask: npt.NDArray[np.bool_]
     logits: npt.NDArray[np.float32] | None
     quality: float
     iou_prediction: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class _Key(_Step):
+    """A key slice, from which walkers start."""
+
     brightness: _Brightness
 
 
@@ -157,7 +164,8 @@ class SlicewisePropagator:
                 key = sight.key(view, prompts, drawn)
                 track.keys.append(key)
                 n_done += 1
-                yield _key_slice(track, key, Progress(n_done, max(n_ahead, n_done), "key slices"))
+                progress = Progress(n_done, max(n_ahead, n_done), "key slices")
+                yield _as_slice(track, key, progress, "prompt", "key")
             track.gaps = _gaps(track.keys, volume, (first_index, last_index), directions)
             tracks.append(track)
         while turns := [
@@ -171,19 +179,8 @@ class SlicewisePropagator:
                     continue
                 n_done += 1
                 ahead = sum(g.remaining for t in tracks for g in t.gaps)
-                yield _walked_slice(track, walker, done, Progress(n_done, n_done + ahead, "propagating"))
-
-
-@dataclass(frozen=True)
-class _Step:
-    """What a walker found on its next slice."""
-
-    view: SliceView
-    mask: npt.NDArray[np.bool_]
-    logits: npt.NDArray[np.float32] | None
-    quality: float
-    iou_prediction: float | None
-    reason: str | None
+                progress = Progress(n_done, n_done + ahead, "propagating")
+                yield _as_slice(track, done, progress, "propagated", walker.direction)
 
 
 @dataclass(frozen=True)
@@ -248,17 +245,18 @@ class _Sight:
         if drawn is not None:
             mask = np.asarray(drawn, dtype=bool)
             logits = logits_of_mask(mask, embedding, self.predictor) if mask.any() else None
-            return _Key(view, mask, logits, 1.0, None, self.brightness(view, mask))
+            return _Key(view, mask, logits, 1.0, None, _why_empty(mask), self.brightness(view, mask))
         assert prompts is not None  # every key slice has a mask or prompts, see _key_slices
         prediction = self.predictor.predict(embedding, prompts)
-        quality = float(np.sqrt(_unit(_iou_prediction(prediction)) * _stability(prediction)))
+        mask, iou_prediction = prediction.best_mask, _iou_prediction(prediction)
         return _Key(
             view,
-            prediction.best_mask,
+            mask,
             prediction.best_low_res_logits,
-            quality,
-            _iou_prediction(prediction),
-            self.brightness(view, prediction.best_mask),
+            float(np.sqrt(_unit(iou_prediction) * _stability(prediction))),
+            iou_prediction,
+            _why_empty(mask),
+            self.brightness(view, mask),
         )
 
     def brightness(self, view: SliceView, mask: npt.NDArray[np.bool_]) -> _Brightness:
@@ -370,14 +368,8 @@ def _span(volume: Volume, keys: Mapping[SliceView, Prompts], first: int | None, 
     return min(n_slices - 1, n_slices - 1 if last is None else last) - max(0, first or 0) + 1
 
 
-def _key_slice(track: _Track, key: _Key, progress: Progress) -> PropagatedSlice:
-    reason = None if key.mask.any() else "the prompts gave an empty mask"
-    return _as_slice(track, _Step(key.view, key.mask, key.logits, key.quality, key.iou_prediction, reason),
-                     progress, "prompt", "key")  # fmt: skip
-
-
-def _walked_slice(track: _Track, walker: _Walker, done: _Step, progress: Progress) -> PropagatedSlice:
-    return _as_slice(track, done, progress, "propagated", walker.direction)
+def _why_empty(mask: npt.NDArray[np.bool_]) -> str | None:
+    return None if mask.any() else "the prompts gave an empty mask"
 
 
 def _as_slice(
