@@ -52,7 +52,8 @@ def check_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
         raise ExportError(f"{path} is a folder; give the path of a file to write.")
     if path.exists() and not path.is_file():  # the new file would take the place of the device itself
         raise ExportError(f"{path} is a device, not a file; give the path of a file to write.")
-    folder = path.absolute().parent
+    # a link is written through
+    folder = (Path(os.path.realpath(path)) if path.is_symlink() else path.absolute()).parent
     if not folder.is_dir():
         raise ExportError(f"The folder {folder} does not exist; make it, or write elsewhere.")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_convert_refuses_scans_and_own_inputs(run: Runner, scan: Scan, tmp_path:
     assert "ct.nii.gz" in run("convert", scan.volume, "-o", tmp_path / "out.nii.gz").error
     assert "no label file" in run("convert", tmp_path / "none.nii", "-o", tmp_path / "out.nii.gz").error
     assert not (tmp_path / "out.nii.gz").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a right to make links")
+def test_convert_writes_through_links(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    stored, link = tmp_path / "store" / "blob.nii.gz", tmp_path / "link.nii.gz"
+    link.symlink_to(stored)
+    assert "does not exist" in run("convert", scan.labels, "-o", link).error
+    stored.parent.mkdir()
+    assert run("convert", scan.labels, "-o", link).status == 0
+    assert link.is_symlink()
+    assert read_labels(stored).class_ids() == read_labels(scan.labels).class_ids()
 
 
 def test_models_list(run: Runner) -> None:
