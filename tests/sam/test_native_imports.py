@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from napari_sam_med.sam import native_imports
+from tests.sam.fresh_process import output_of
 
 _WITH_OPENGL = """
 import sys
@@ -73,7 +74,7 @@ def test_torch_after_software_opengl_does_not_crash(then: str, tmp_path: Path) -
 
 
 def hidden_in_a_fresh_process(before: str) -> str:
-    code = (
+    return output_of(
         "import sys\n"
         "from pathlib import Path\n"
         "from napari_sam_med.sam import native_imports\n"
@@ -81,11 +82,6 @@ def hidden_in_a_fresh_process(before: str) -> str:
         "print(native_imports.hide_triton_beside_software_opengl(), 'triton' in sys.modules)\n"
         "print(native_imports.hide_triton_beside_software_opengl())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_triton_is_hidden_beside_software_opengl_alone(tmp_path: Path) -> None:
