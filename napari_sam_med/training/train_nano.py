@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.architectures.nano import Nano
+from napari_sam_med.sam.digests import sha256_of
 from napari_sam_med.training.nano_batches import NanoBatch, ScenePool
 from napari_sam_med.training.nano_loss import LossTerms, corrected_prompts, forward, nano_loss
 
@@ -194,7 +195,7 @@ def validate(network: Nano, pool: ScenePool, n_batches: int = 4) -> dict[str, fl
 
 
 def write_weights(network: Nano, path: Path, note: str = "") -> None:
-    """Write the weights in half precision, with what they are in the header."""
+    """Write the weights in half precision, with what they are in the header, and their digest beside them."""
     state = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in network.state_dict().items()
@@ -204,6 +205,7 @@ def write_weights(network: Nano, path: Path, note: str = "") -> None:
     save_file(state, part, metadata=header)
     part.chmod(0o644)
     os.replace(part, path)
+    path.with_suffix(".sha256").write_text(f"{sha256_of(path)}\n", encoding="ascii")
 
 
 def run(trainer: NanoTrainer, output: Path, save_every: int = 100, log_every: int = 20) -> Iterator[Progress]:
