@@ -164,7 +164,12 @@ class OrganPanel(Section):
         if item.text(_NAME) != text:
             item.setText(_NAME, text)
             reasons = [f"{way}: {reason}" for way, reason in sorted(annotated.stop_reasons.items())]
-            item.setToolTip(_NAME, "\n".join([text, *reasons, "J shows the slice of lowest quality."]))
+            item.setToolTip(
+                _NAME,
+                "\n".join(
+                    [text, *reasons, "Numbers are quality, 0 to 1; J shows the slice of lowest quality."]
+                ),
+            )
 
     def _select(self) -> None:
         session = self._session

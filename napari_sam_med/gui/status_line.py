@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_sam_med.gui.actions import Actions
@@ -22,7 +23,6 @@ class StatusLine(QWidget):
         self.text = QLabel("Ready")
         self.text.setWordWrap(True)
         self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.text.setFixedHeight(2 * self.text.fontMetrics().lineSpacing() + 2)
         self.bar = QProgressBar()
         self.bar.setFixedHeight(18)
         self.cancel = button("Cancel", "Stop; what is done stays.", actions.cancel)
@@ -36,6 +36,23 @@ class StatusLine(QWidget):
         actions.status.connect(self.say)
         actions.progress.connect(self.show_progress)
         self.show_progress(None)
+        self._fit_text()
+
+    def _fit_text(self) -> None:
+        """Two lines high, always, so that nothing above moves when the text changes."""
+        self.text.ensurePolished()
+        self.text.setFixedHeight(2 * self.text.fontMetrics().lineSpacing() + 2)
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        """Fit the text anew when napari's theme brings its own font."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self._fit_text()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Fit the text to the font that it is shown in."""
+        super().showEvent(event)
+        self._fit_text()
 
     def say(self, text: str) -> None:
         """Show a line; the tooltip holds all of it where it is long."""

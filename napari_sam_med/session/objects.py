@@ -124,7 +124,7 @@ class AnnotatedObject:
 
     @property
     def quality_text(self) -> str:
-        """For people: "12 slices, lowest quality 0.61 at slice 40"."""
+        """For people, short enough for a row of the list: "12 slices, lowest 0.61 at 40"."""
         if not self.masks:
             return "not accepted yet" if self.key_slices else "empty"
         n_slices = len(self.masks)
@@ -135,7 +135,7 @@ class AnnotatedObject:
         view, quality = lowest
         if n_slices == 1:
             return f"{text}, quality {quality:.2f}"
-        return f"{text}, lowest quality {quality:.2f} at slice {view.index}"
+        return f"{text}, lowest {quality:.2f} at {view.index}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,9 +49,12 @@ class OpenChange:
         source: Origin,
         quality: float | None,
     ) -> None:
-        """Write an object's mask (H, W) into a slice, in place of what the object had there."""
+        """Write an object's mask (H, W) into a slice, in place of what the object had there.
+
+        What was carried there takes no voxel from another organ; what the user asked for does.
+        """
         item = self._session.objects[object_id]
-        self._assign(item, view, mask)
+        self._assign(item, view, mask, keep_others=source == "propagated")
         owned = mask & (view.extract(self._labels_data()) == item.class_id)
         packed = SliceMask.from_mask(owned, source, quality) if owned.any() else None
         self._set_object(item.with_mask(view, packed))
@@ -172,10 +175,13 @@ class OpenChange:
         else:
             self.roll_back()
 
-    def _assign(self, item: AnnotatedObject, view: SliceView, mask: npt.NDArray[np.bool_]) -> None:
+    def _assign(
+        self, item: AnnotatedObject, view: SliceView, mask: npt.NDArray[np.bool_], keep_others: bool = False
+    ) -> None:
         labels = self._session.labels
         assert labels is not None  # only a session with labels opens changes
-        self._record(labels.assign(view, mask, item.class_id, replaces=item.mask(view)))
+        had = item.mask(view)
+        self._record(labels.assign(view, mask, item.class_id, replaces=had, keep_others=keep_others))
 
     def _record(self, change: LabelChange) -> None:
         if not change.is_empty:

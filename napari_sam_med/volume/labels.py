@@ -154,10 +154,12 @@ class LabelVolume:
         class_id: SupportsIndex,
         *,
         replaces: npt.ArrayLike | None = None,
+        keep_others: bool = False,
     ) -> LabelChange:
         """What giving a mask to a class would change: the one rule of what may overwrite what.
 
-        Voxels of `mask` become `class_id`, also those of other classes, unless a locked organ owns them.
+        Voxels of `mask` become `class_id`, also those of other classes, unless a locked organ owns them or
+        others are to be kept: what a person asked for may take from another organ, what was carried may not.
         Voxels of `replaces` outside `mask` are cleared where they still are `class_id`. Class 0 erases.
 
         Parameters
@@ -169,6 +171,8 @@ class LabelVolume:
             0 to 65535.
         replaces : (H, W) bool array-like, optional
             Mask that the same object had here before.
+        keep_others : bool
+            Take background only, as if every other organ were locked.
 
         Raises
         ------
@@ -184,8 +188,11 @@ class LabelVolume:
         if replaces is not None:
             left_behind = _mask_of(replaces, current.shape, view) & ~chosen
             after[left_behind & (current == number)] = 0
-        locked = self.organs.locked_ids
-        after[chosen & ~np.isin(current, locked) if locked else chosen] = number
+        if keep_others:
+            chosen = chosen & ((current == 0) | (current == number))
+        elif self.organs.locked_ids:
+            chosen = chosen & ~np.isin(current, self.organs.locked_ids)
+        after[chosen] = number
         indices = np.flatnonzero(after != current)
         before = current.reshape(-1)[indices]
         small = indices.astype(np.int32) if current.size < 2**31 else indices
@@ -198,9 +205,10 @@ class LabelVolume:
         class_id: SupportsIndex,
         *,
         replaces: npt.ArrayLike | None = None,
+        keep_others: bool = False,
     ) -> LabelChange:
         """Give a mask to a class, by the rule of `changes_for`; emits `changed` and returns what changed."""
-        change = self.changes_for(view, mask, class_id, replaces=replaces)
+        change = self.changes_for(view, mask, class_id, replaces=replaces, keep_others=keep_others)
         self.apply(change)
         return change
 

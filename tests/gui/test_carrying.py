@@ -33,7 +33,7 @@ def test_from_a_drag_to_a_file_and_back(desk: Desk, tmp_path: Path) -> None:
     desk.wait_until_carried()
     assert np.array_equal(desk.labels == LIVER, organ(desk))
     item = desk.session.active_object
-    assert item.quality_text.startswith("6 slices, lowest quality 0.9")
+    assert item.quality_text.startswith("6 slices, lowest 0.9")
     assert item.stop_reasons == {"forward": "the mask vanished", "backward": "the mask vanished"}
     assert "the mask vanished" in desk.widget.propagation_panel.report.text()
     desk.undo()

@@ -192,11 +192,27 @@ def test_a_propagation_is_one_step(session: Session, propose) -> None:
     assert not change.put(end)
     change.close()
     item = session.active_object
-    assert item.quality_text == "4 slices, lowest quality 0.40 at slice 4"
+    assert item.quality_text == "4 slices, lowest 0.40 at 4"
     assert item.stop_reasons == {"forward": "the mask vanished"}
     assert session.voxel_count(LIVER) == 4 * 16
     assert session.undo() == "Carry liver through slices"
     assert np.array_equal(session.labels.data, before)
+
+
+def test_a_carried_mask_leaves_other_organs_as_they_are(session: Session, propose) -> None:
+    accept(session, propose, SPLEEN, slice(0, 5), slice(0, 5), view=SliceView("axial", 5))
+    accept(session, propose, LIVER, slice(2, 6), slice(2, 9))
+    liver, next_view = session.active_object, SliceView("axial", 5)
+    mask = np.zeros(next_view.slice_shape(session.labels.data.shape), dtype=bool)
+    mask[2:6, 2:9] = True
+    before = session.voxel_count(SPLEEN)
+    change = session.begin("carry")
+    change.put(carried(liver.object_id, LIVER, next_view, mask))
+    change.close()
+    assert session.voxel_count(SPLEEN) == before
+    found = session.objects[liver.object_id].mask(next_view)
+    assert np.array_equal(found, next_view.extract(session.labels.data) == LIVER)
+    assert found.sum() == mask.sum() - mask[:5, :5].sum()
 
 
 def test_key_slices_are_never_overwritten_by_propagation(session: Session, propose) -> None:

@@ -52,6 +52,15 @@ def test_a_mask_overwrites_other_organs_but_no_locked_one() -> None:
     assert set(change.before) == {0}
 
 
+def test_a_carried_mask_takes_background_only() -> None:
+    labels = _labels()
+    labels.assign(AXIAL, _mask(slice(0, 2)), 6)
+    labels.assign(AXIAL, _mask(slice(3, 4)), 1)
+    change = labels.assign(AXIAL, _mask(slice(1, 5)), 1, replaces=_mask(slice(3, 4)), keep_others=True)
+    assert labels.data[1, :, 0].tolist() == [6, 6, 1, 1, 1]
+    assert set(change.before) == {0}
+
+
 def test_a_locked_organ_is_not_changed_by_itself_either() -> None:
     labels = _labels()
     labels.organs = labels.organs.locking(6, True)
