@@ -76,11 +76,14 @@ def test_prompts_enclose_their_organs(truth: np.ndarray) -> None:
     prompted = json.loads(sample_prompts().read_text())
     assert {entry["name"] for entry in prompted["objects"]} >= {"liver", "spleen", "aorta"}
     for entry in prompted["objects"]:
-        (box,) = entry["boxes"]
-        k = box["from"][2]
-        inside = np.zeros(truth.shape[:2], dtype=bool)
-        inside[box["from"][0] : box["to"][0] + 1, box["from"][1] : box["to"][1] + 1] = True
-        organ = truth[..., k] == entry["label"]
-        assert organ.sum() > 50
-        assert (organ & ~inside).sum() == 0
+        for box in entry["boxes"]:
+            k = box["from"][2]
+            inside = np.zeros(truth.shape[:2], dtype=bool)
+            inside[box["from"][0] : box["to"][0] + 1, box["from"][1] : box["to"][1] + 1] = True
+            organ = truth[..., k] == entry["label"]
+            assert organ.sum() > 50
+            assert (organ & ~inside).sum() == 0
+        for point in entry.get("points", []):
+            assert not point["positive"]
+            assert truth[tuple(point["at"])] not in (0, entry["label"])
     assert len(read_prompts(sample_prompts(), read_volume(sample_volume()))) == len(prompted["objects"])

@@ -32,6 +32,10 @@ TILT_DEGREES = (4.0, -2.5, 3.0)
 SEED = 20240613
 NOISE_HU = 11.0
 PROMPTED = {6: "liver", 1: "spleen", 2: "right kidney", 3: "left kidney", 8: "aorta"}
+TWICE_PROMPTED = (6, 1)
+"""Organs whose shape changes so much from slice to slice that their largest slice has a box as well."""
+NOT_PART = {6: 2}
+"""Organ that lies inside the box of another: a click in its middle says that it is no part of that one."""
 _SUB = 2
 """Samples per voxel and axis: the share of each tissue makes the partial volume."""
 
@@ -57,16 +61,29 @@ def make_phantom() -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
 
 
 def make_prompts(labels: npt.NDArray[np.uint8]) -> dict[str, Any]:
-    """Prompts file: a box for each of five organs, on the axial slice that shows all of them best."""
+    """Prompts file: boxes for five organs on the axial slice that shows all of them best, and a few more."""
     areas = np.array([(labels == class_id).sum(axis=(0, 1)) for class_id in PROMPTED], dtype=float)
     best = int(np.argmax((areas / areas.max(axis=1, keepdims=True)).min(axis=0)))
     objects = []
     for class_id, name in PROMPTED.items():
-        columns, rows = np.nonzero(labels[..., best] == class_id)
-        low = [int(columns.min()) - 1, int(rows.min()) - 1, best]
-        high = [int(columns.max()) + 1, int(rows.max()) + 1, best]
-        objects.append({"label": class_id, "name": name, "boxes": [{"from": low, "to": high}]})
+        slices = [best]
+        if class_id in TWICE_PROMPTED:
+            slices.append(int(np.argmax((labels == class_id).sum(axis=(0, 1)))))
+        entry: dict[str, Any] = {"label": class_id, "name": name}
+        entry["boxes"] = [_box(labels[..., k] == class_id, k) for k in slices]
+        if class_id in NOT_PART:
+            at = [round(float(i.mean())) for i in np.nonzero(labels[..., best] == NOT_PART[class_id])]
+            entry["points"] = [{"at": [*at, best], "positive": False}]
+        objects.append(entry)
     return {"version": 1, "space": "voxel", "objects": objects}
+
+
+def _box(organ: npt.NDArray[np.bool_], k: int) -> dict[str, list[int]]:
+    """Box of an organ's slice k (I, J), a voxel wider on every side."""
+    columns, rows = np.nonzero(organ)
+    low = [int(columns.min()) - 1, int(rows.min()) - 1, k]
+    high = [int(columns.max()) + 1, int(rows.max()) + 1, k]
+    return {"from": low, "to": high}
 
 
 def write_phantom(folder: str | os.PathLike[str]) -> list[Path]:
