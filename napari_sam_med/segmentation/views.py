@@ -28,6 +28,13 @@ _FAINT = (150, 150, 155)
 _TINT = 0.16
 _DISCLAIMER = "not for clinical use"
 
+_SIDES: dict[Plane, tuple[str, str, str, str]] = {
+    "axial": ("R", "L", "A", "P"),
+    "coronal": ("R", "L", "S", "I"),
+    "sagittal": ("A", "P", "S", "I"),
+}
+"""What lies left, right, at the top and at the bottom of a slice image; see `SliceView`."""
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -81,7 +88,7 @@ def draw_view(
     view : SliceView
     window : str or (low, high)
     notes : mapping of class_id to str, optional
-        What the legend says beside an organ's name, such as its volume.
+        What the legend says beside an organ's name, such as its volume; their order is the legend's.
 
     Returns
     -------
@@ -102,6 +109,7 @@ def draw_view(
         _outline(pen, numbers == class_id, scale, _color(labels, class_id))
     for class_id in present:
         _name(pen, numbers == class_id, scale, labels.organs.name_of(class_id))
+    _orientation(pen, slice_picture.size, view.plane)
     title = f"{view.plane} {labels.grid.file_index(view)}"
     _legend(pen, canvas.size, slice_picture.width, labels, title, notes or {})
     return canvas
@@ -160,6 +168,22 @@ def _name(pen: ImageDraw.ImageDraw, mask: npt.NDArray[np.bool_], scale: _Scale, 
     )
 
 
+def _orientation(pen: ImageDraw.ImageDraw, size: tuple[int, int], plane: Plane) -> None:
+    """Letters of the patient's sides at the middles of the slice's borders."""
+    width, height = size
+    left, right, top, bottom = _SIDES[plane]
+    marks: dict[str, tuple[str, tuple[int, int]]] = {
+        "lm": (left, (7, height // 2)),
+        "rm": (right, (width - 7, height // 2)),
+        "ma": (top, (width // 2, 4)),
+        "md": (bottom, (width // 2, height - 4)),
+    }
+    for anchor, (letter, place) in marks.items():
+        pen.text(
+            place, letter, font=_font(17), anchor=anchor, fill=_TEXT, stroke_width=2, stroke_fill=(0, 0, 0)
+        )
+
+
 def _legend(
     pen: ImageDraw.ImageDraw,
     size: tuple[int, int],
@@ -171,7 +195,11 @@ def _legend(
     x, y = x0 + 18, 16
     pen.text((x, y), title, font=_font(20), fill=_TEXT)
     y += 40
-    for class_id in labels.class_ids():
+    present = labels.class_ids()
+    for class_id in [
+        *(one for one in notes if one in present),
+        *(one for one in present if one not in notes),
+    ]:
         pen.rectangle((x, y + 3, x + 16, y + 19), fill=_color(labels, class_id))
         pen.text((x + 26, y), labels.organs.name_of(class_id), font=_font(17), fill=_TEXT)
         if class_id in notes:
