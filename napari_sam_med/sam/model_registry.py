@@ -45,6 +45,8 @@ class ModelRecord:
         Published digests of the file, hexadecimal; a file is accepted by the strongest that is known.
     size_bytes : int or None
         Size of the file where it is published.
+    about_bytes : int or None
+        Its size to within a few per cent, where the exact one is not known.
     licence : str
         Licence of the weights.
     input_size : int
@@ -69,6 +71,7 @@ class ModelRecord:
     md5: str | None = None
     xxh128: str | None = None
     size_bytes: int | None = None
+    about_bytes: int | None = None
     licence: str = "unknown"
     input_size: int = 1024
     preprocessing: str = "sam"
@@ -115,7 +118,7 @@ _RECORDS = (
         licence="Apache-2.0",
         input_size=256,
         preprocessing="nano",
-        note="Small, bundled with the package, trained on synthetic images only.",
+        note="Needs no download; trained on synthetic images only.",
     ),
     ModelRecord(
         name="mobile_sam",
@@ -127,6 +130,7 @@ _RECORDS = (
         licence="Apache-2.0",
         homepage="https://github.com/ChaoningZhang/MobileSAM",
         citation="Zhang et al., Faster Segment Anything, arXiv 2306.14289",
+        note="Quick without a GPU; trained on photographs.",
     ),
     ModelRecord(
         name="sam_vit_b",
@@ -138,6 +142,7 @@ _RECORDS = (
         licence="Apache-2.0",
         homepage=_SAM_HOME,
         citation=_SAM_PAPER,
+        note="The original SAM, smallest; seconds a slice without a GPU.",
     ),
     ModelRecord(
         name="sam_vit_l",
@@ -149,7 +154,7 @@ _RECORDS = (
         licence="Apache-2.0",
         homepage=_SAM_HOME,
         citation=_SAM_PAPER,
-        note="Minutes a slice without a GPU.",
+        note="The original SAM, larger; wants a GPU.",
     ),
     ModelRecord(
         name="sam_vit_h",
@@ -161,7 +166,7 @@ _RECORDS = (
         licence="Apache-2.0",
         homepage=_SAM_HOME,
         citation=_SAM_PAPER,
-        note="Minutes a slice without a GPU.",
+        note="The original SAM, largest; wants a GPU.",
     ),
     ModelRecord(
         name="medsam",
@@ -172,6 +177,7 @@ _RECORDS = (
         # with that MD5 confirms it: 34b34b78c1d18cb8c6bf84cf9c00e135d6d6c965699f3c0e31ef1bc9dcb5be74 (a
         # re-upload's).
         md5="3bb6db55bd0c9ca30b61248bca72f8d6",
+        size_bytes=375_049_145,
         licence="Apache-2.0",
         preprocessing="medsam",
         accepts=frozenset({"box"}),
@@ -179,7 +185,7 @@ _RECORDS = (
         multimask=False,
         homepage="https://github.com/bowang-lab/MedSAM",
         citation="Ma et al., Segment anything in medical images, Nature Communications 2024",
-        note="Takes boxes only.",
+        note="Trained on medical images; takes boxes only.",
     ),
     ModelRecord(
         name="medicosam",
@@ -188,9 +194,11 @@ _RECORDS = (
         url="https://owncloud.gwdg.de/index.php/s/f5Ol4FrjPQWfjUF/download",
         # The authors publish this digest alone (in micro-sam's sources).
         xxh128="40169f1e3c03a4b67bff58249c176d92",
+        about_bytes=375_000_000,
         licence="MIT",
         homepage="https://github.com/computational-cell-analytics/medico-sam",
         citation="Archit et al., MedicoSAM, IEEE TMI 2025",
+        note="Trained on medical images, with points, boxes and masks.",
     ),
 )
 
