@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from napari_sam_med import __version__
 
@@ -21,7 +22,30 @@ opens napari with the plugin docked and the volume loaded. The commands below do
 """
 _HELP = {"help_option_names": ["-h", "--help"]}
 
+
+class _PlainHelp:
+    """Help without the marks that typer puts around names: ``<bool>`` at flags, braces at arguments."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.metavar = FLAG
+        return option
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # type: ignore[misc]
+
+
+class _Command(_PlainHelp, TyperCommand):
+    pass
+
+
+class _Group(_PlainHelp, TyperGroup):
+    pass
+
+
 app = typer.Typer(
+    cls=_Group,
     name="napari-sam-med",
     help=_ABOUT,
     epilog="Not for clinical use.",
@@ -32,10 +56,10 @@ app = typer.Typer(
     context_settings=_HELP,
 )
 models = typer.Typer(
-    help="List, fetch and verify models.", context_settings=_HELP, invoke_without_command=True
+    cls=_Group, help="List, fetch and verify models.", context_settings=_HELP, invoke_without_command=True
 )
 cache = typer.Typer(
-    help="Show or clear stored embeddings.", context_settings=_HELP, invoke_without_command=True
+    cls=_Group, help="Show or clear stored embeddings.", context_settings=_HELP, invoke_without_command=True
 )
 app.add_typer(models, name="models")
 app.add_typer(cache, name="cache")
@@ -59,9 +83,20 @@ class Preprocessing(StrEnum):
 _MODEL = "Name of a model, a checkpoint file, or a folder of a fine-tuned one."
 _DEVICE = "auto, cpu, cuda, cuda:N or mps."
 
+FLAG = ""
+"""Metavar of an option that takes no value; typer would write ``<bool>``."""
+
 Model = Annotated[str, typer.Option("--model", "-m", metavar="M", help=_MODEL)]
 Device = Annotated[str, typer.Option("--device", metavar="D", help=_DEVICE)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Labels = Annotated[Path | None, typer.Option("--labels", "-l", metavar="L", help="Labels to go on with.")]
+ViewerModel = Annotated[str | None, typer.Option("--model", "-m", metavar="M", help=_MODEL)]
+ViewerDevice = Annotated[str | None, typer.Option("--device", metavar="D", help=_DEVICE)]
+Json = Annotated[bool, typer.Option("--json", metavar=FLAG, help="Print one JSON object and nothing else.")]
+
+
+def _wants_json(context: typer.Context, as_json: bool) -> bool:
+    """Whether the option stands at the command or before it, at its group."""
+    return as_json or (context.parent is not None and bool(context.parent.params.get("as_json")))
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,20 +109,28 @@ def _print_version(wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave."),
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            metavar=FLAG,
+            help="Show the version and leave.",
+        ),
     ] = False,
+    labels: Labels = None,
+    model: ViewerModel = None,
+    device: ViewerDevice = None,
 ) -> None:
-    del version
+    # the options of `open` stand here to be in the help alone: arguments without a command go to `open`
+    del version, labels, model, device
 
 
-@app.command("open", hidden=True)
+@app.command("open", cls=_Command, hidden=True)
 def open_volume(
-    volume: Annotated[Path | None, typer.Argument(metavar="[VOLUME]", help="Volume to open.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option("--labels", "-l", metavar="L", help="Labels to go on with.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", metavar="M", help=_MODEL)] = None,
-    device: Annotated[str | None, typer.Option("--device", metavar="D", help=_DEVICE)] = None,
+    volume: Annotated[Path | None, typer.Argument(metavar="VOLUME", help="Volume to open.")] = None,
+    labels: Labels = None,
+    model: ViewerModel = None,
+    device: ViewerDevice = None,
 ) -> int:
     """Open napari with the plugin docked and the volume loaded."""
     from napari_sam_med.cli.viewer import open_in_napari
@@ -95,13 +138,13 @@ def open_volume(
     return open_in_napari(volume, labels, model, device)
 
 
-@app.command()
+@app.command(cls=_Command)
 def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for what is written.")
     ] = Path("demo_output"),
     headless: Annotated[
-        bool, typer.Option("--headless", help="Open no window, even with a display.")
+        bool, typer.Option("--headless", metavar=FLAG, help="Open no window, even with a display.")
     ] = False,
     model: Model = "nano",
     device: Device = "auto",
@@ -113,7 +156,7 @@ def demo(
     return run_demo(output, headless=headless or as_json, model=model, device=device, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=_Command)
 def segment(
     volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD or MetaImage.")],
     prompts: Annotated[Path, typer.Option("--prompts", "-p", metavar="P.json", help="Prompts file (JSON).")],
@@ -121,7 +164,9 @@ def segment(
     propagate: Annotated[
         bool,
         typer.Option(
-            "--propagate/--no-propagate", help="Carry masks through the volume, or prompted slices only."
+            "--propagate/--no-propagate",
+            metavar=FLAG,
+            help="Carry masks through the volume, or prompted slices only.",
         ),
     ] = True,
     window: Annotated[
@@ -166,7 +211,7 @@ def segment(
     )
 
 
-@app.command()
+@app.command(cls=_Command)
 def convert(
     labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Labels to read.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Labels to write.")],
@@ -190,26 +235,29 @@ def models_root(context: typer.Context, as_json: Json = False) -> int:
     return list_models(as_json=as_json) if context.invoked_subcommand is None else 0
 
 
-@models.command("list")
-def models_list(as_json: Json = False) -> int:
+@models.command("list", cls=_Command)
+def models_list(context: typer.Context, as_json: Json = False) -> int:
     """List the models and whether they are on this machine."""
     from napari_sam_med.cli.housekeeping import list_models
 
-    return list_models(as_json=as_json)
+    return list_models(as_json=_wants_json(context, as_json))
 
 
-@models.command("fetch")
+@models.command("fetch", cls=_Command)
 def models_fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name from the list.")], as_json: Json = False
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name from the list.")],
+    as_json: Json = False,
 ) -> int:
     """Fetch a model into the model folder and verify it."""
     from napari_sam_med.cli.housekeeping import fetch_model
 
-    return fetch_model(name, as_json=as_json)
+    return fetch_model(name, as_json=_wants_json(context, as_json))
 
 
-@models.command("verify")
+@models.command("verify", cls=_Command)
 def models_verify(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="NAME_OR_PATH", help="Name from the list, or a file or folder.")
     ],
@@ -218,7 +266,7 @@ def models_verify(
     """Check that a model's file is whole and what it is."""
     from napari_sam_med.cli.housekeeping import verify_model
 
-    return verify_model(model, as_json=as_json)
+    return verify_model(model, as_json=_wants_json(context, as_json))
 
 
 @cache.callback()
@@ -229,17 +277,17 @@ def cache_root(context: typer.Context, as_json: Json = False) -> int:
     return show_cache(as_json=as_json) if context.invoked_subcommand is None else 0
 
 
-@cache.command("info")
-def cache_info(as_json: Json = False) -> int:
+@cache.command("info", cls=_Command)
+def cache_info(context: typer.Context, as_json: Json = False) -> int:
     """Show where embeddings are stored and how much space they take."""
     from napari_sam_med.cli.housekeeping import show_cache
 
-    return show_cache(as_json=as_json)
+    return show_cache(as_json=_wants_json(context, as_json))
 
 
-@cache.command("clear")
-def cache_clear(as_json: Json = False) -> int:
+@cache.command("clear", cls=_Command)
+def cache_clear(context: typer.Context, as_json: Json = False) -> int:
     """Remove all stored embeddings; they are computed again when needed."""
     from napari_sam_med.cli.housekeeping import clear_cache
 
-    return clear_cache(as_json=as_json)
+    return clear_cache(as_json=_wants_json(context, as_json))

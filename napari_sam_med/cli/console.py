@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from napari_sam_med.progress import Progress
 
-__all__ = ["log_as_warnings", "print_error", "print_json", "progress_bar", "say", "show_table", "warn"]
+__all__ = [
+    "log_as_warnings",
+    "print_error",
+    "print_json",
+    "progress_bar",
+    "say",
+    "say_faintly",
+    "show_table",
+    "warn",
+]
+
+_REMARK_WIDTH = 98
 
 
 def print_error(message: str) -> None:
@@ -66,6 +79,13 @@ def say(text: str = "") -> None:
     """A plain line on standard output; what its encoding lacks is escaped, as standard error does."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
+
+
+def say_faintly(text: str, indent: int = 0) -> None:
+    """A remark on standard output, dimmed on a terminal; its further lines start `indent` columns in."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    for line in textwrap.wrap(text, _REMARK_WIDTH, subsequent_indent=" " * indent) or [""]:
+        say(f"\x1b[2m{line}\x1b[0m" if is_terminal and line and "NO_COLOR" not in os.environ else line)
 
 
 def show_table(title: str, columns: Mapping[str, str], rows: Iterable[Iterable[str]]) -> None:

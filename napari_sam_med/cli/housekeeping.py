@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from napari_sam_med.cli.console import print_json, progress_bar, say, show_table
-from napari_sam_med.sam.model_registry import MODELS, ModelRecord, is_available, model_folder
+from napari_sam_med.sam.model_registry import (
+    MODELS,
+    ModelRecord,
+    checkpoint_path,
+    is_available,
+    model_folder,
+)
 
 __all__ = ["clear_cache", "fetch_model", "list_models", "show_cache", "verify_model"]
 
@@ -20,7 +26,7 @@ def list_models(*, as_json: bool) -> int:
         [
             record.name,
             "bundled" if record.url is None else ("yes" if is_available(record.name) else "no"),
-            _size(record.size_bytes),
+            _size_of(record),
             record.licence,
             record.note or record.title,
         ]
@@ -56,13 +62,14 @@ def verify_model(name_or_path: str, *, as_json: bool) -> int:
     if as_json:
         print_json(facts | {"known": known})
     else:
-        state = (
-            "is whole"
-            if known
-            else "can be read; the registry does not know it, so its preprocessing is assumed"
-        )
-        say(f"{checkpoint.path} {state}: {checkpoint.record.title}, {checkpoint.record.architecture}")
-        say(f"sha256 {checkpoint.sha256}")
+        record = checkpoint.record
+        if known:
+            say(f"{record.name} is whole (sha256 {checkpoint.sha256}).")
+            say(f"  {checkpoint.path}")
+        else:
+            say(f"{checkpoint.path} can be read: architecture {record.architecture}, in no registry.")
+            say(f"  Its preprocessing is taken to be that of {record.preprocessing}.")
+            say(f"  sha256 {checkpoint.sha256}")
     return 0
 
 
@@ -100,7 +107,7 @@ def _described(record: ModelRecord) -> dict[str, Any]:
         "available": record.name in MODELS and is_available(record.name),
         "url": record.url,
         "sha256": record.sha256,
-        "size_bytes": record.size_bytes,
+        "size_bytes": _known_size(record),
         "licence": record.licence,
         "input_size": record.input_size,
         "preprocessing": record.preprocessing,
@@ -109,6 +116,19 @@ def _described(record: ModelRecord) -> dict[str, Any]:
         "citation": record.citation,
         "note": record.note,
     }
+
+
+def _known_size(record: ModelRecord) -> int | None:
+    """As published, or of the file here."""
+    path = checkpoint_path(record.name) if record.size_bytes is None and record.name in MODELS else None
+    return record.size_bytes if path is None else path.stat().st_size
+
+
+def _size_of(record: ModelRecord) -> str:
+    size = _known_size(record)
+    if size is None and record.about_bytes is not None:
+        return f"~{_size(record.about_bytes).replace('.0 ', ' ')}"
+    return _size(size)
 
 
 def _size(n_bytes: int | None) -> str:

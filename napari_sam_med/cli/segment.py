@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam_med.cli.console import print_json, progress_bar, show_table, warn
+from napari_sam_med.cli.console import print_json, progress_bar, say_faintly, show_table, warn
+from napari_sam_med.cli.doubts import doubtful_objects, looks_like_labels
 from napari_sam_med.cli.outputs import check_input, check_label_output, check_output
 from napari_sam_med.errors import ExportError
 from napari_sam_med.volume.formats.sidecar import path_beside
@@ -86,6 +87,8 @@ def segment_file(request: SegmentRequest) -> Outcome:
     with clock.stage("read"):
         volume = read_volume(request.volume)
         warnings += warn(volume.warnings)
+        if looks_like_labels(volume):
+            warnings += warn([f"{request.volume.name} looks like labels, not a scan; check that it is meant"])
         objects = read_prompts(request.prompts, volume)
         window = resolve_window(volume, request.window)
     with clock.stage("load_model"):
@@ -103,10 +106,11 @@ def segment_file(request: SegmentRequest) -> Outcome:
             store=default_store(),
             on_progress=on_progress,
         )
-    warnings += warn(segmentation.warnings)
+    warnings += warn(segmentation.warnings) + segmentation.remarks
     with clock.stage("write"):
         write_labels(request.output, segmentation.labels, source=volume, model=_described(predictor))
     report = _report(request, predictor, segmentation, clock.seconds, warnings)
+    report["warnings"] += warn(doubtful_objects(report, volume.shape))
     return Outcome(volume, segmentation, report | {"window": list(window)})
 
 
@@ -168,7 +172,7 @@ def _report(
 
 
 def show_objects(report: dict[str, Any], title: str) -> None:
-    """A table of a report's objects on standard output."""
+    """A table of a report's objects on standard output, and why each ends where it does."""
     has_truth = any("dice" in entry for entry in report["objects"])
     columns = {"label": "right", "name": "left", "ml": "right", "slices": "left", "quality": "right"}
     if has_truth:
@@ -180,8 +184,35 @@ def show_objects(report: dict[str, Any], title: str) -> None:
             str(entry["label"]),
             entry["name"],
             f"{entry['volume_ml']:.1f}",
-            "none" if entry["first_slice"] is None else f"{entry['first_slice']} to {entry['last_slice']}",
+            _slices(entry),
             f"{sum(qualities) / len(qualities):.2f}" if qualities else "",
         ]
         rows.append([*row, f"{entry['dice']:.3f}"] if has_truth else row)
     show_table(title, columns, rows)
+    ends = [(entry["name"], _ends(entry)) for entry in report["objects"]]
+    if any(text for _, text in ends):
+        say_faintly("")
+    for name, text in ends:
+        if text:
+            say_faintly(f"  {name}: {text}", indent=4)
+
+
+def _slices(entry: dict[str, Any]) -> str:
+    first, last = entry["first_slice"], entry["last_slice"]
+    if first is None:
+        return "none"
+    return f"{first}" if first == last else f"{first} to {last}"
+
+
+def _ends(entry: dict[str, Any]) -> str:
+    """Where and why each direction ended; empty when nothing was carried."""
+    from napari_sam_med.segmentation.report import NOT_PROPAGATED
+
+    reasons = entry["stop_reasons"]
+    if entry["first_slice"] is None or NOT_PROPAGATED in reasons.values():
+        return ""
+    said = (
+        f"{direction} to slice {entry[edge]} ({reasons[direction].partition(' (')[0]})"
+        for direction, edge in (("forward", "last_slice"), ("backward", "first_slice"))
+    )
+    return "; ".join(said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ __all__ = ["has_display", "open_in_napari"]
 
 _PROBE = "from qtpy.QtWidgets import QApplication; QApplication([])"
 _PROBE_SECONDS = 60
+_WINDOWLESS = ("offscreen", "minimal")
+_BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
 def open_in_napari(volume: Path | None, labels: Path | None, model: str | None, device: str | None) -> int:
@@ -35,8 +38,8 @@ def open_in_napari(volume: Path | None, labels: Path | None, model: str | None, 
         resolve_device(device)
     if not has_display():
         raise DeviceError(
-            "There is no display that Qt can open a window on; work without one with "
-            '"napari-sam-med segment" or "napari-sam-med demo --headless", or install "napari[pyqt6]".'
+            f"{_why_no_window()}, or work without a window with "
+            '"napari-sam-med segment" or "napari-sam-med demo --headless".'
         )
     # imported by name, so that the command line and the GUI stay apart: everything else runs without napari
     importlib.import_module("napari_sam_med.gui.launch").open_viewer(
@@ -48,10 +51,7 @@ def open_in_napari(volume: Path | None, labels: Path | None, model: str | None, 
 
 def has_display() -> bool:
     """Whether Qt can open a window here; asked in a process of its own, since Qt aborts where it cannot."""
-    on_x11 = sys.platform.startswith(("linux", "freebsd"))
-    if on_x11 and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return False
-    if os.environ.get("QT_QPA_PLATFORM") in ("offscreen", "minimal"):
+    if _is_displayless() or os.environ.get("QT_QPA_PLATFORM") in _WINDOWLESS:
         return False
     try:
         probe = subprocess.run(
@@ -60,3 +60,25 @@ def has_display() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return probe.returncode == 0
+
+
+def _is_displayless() -> bool:
+    on_x11 = sys.platform.startswith(("linux", "freebsd"))
+    return on_x11 and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _why_no_window() -> str:
+    """What `has_display` found missing, and what to do about it."""
+    if _is_displayless():
+        return (
+            "There is no display: neither DISPLAY nor WAYLAND_DISPLAY is set; start it from a desktop session"
+        )
+    platform = os.environ.get("QT_QPA_PLATFORM")
+    if platform in _WINDOWLESS:
+        return f"QT_QPA_PLATFORM={platform} keeps Qt from opening windows; unset it"
+    if not any(importlib.util.find_spec(name) for name in _BINDINGS):
+        return 'Qt is not installed, which draws the window; install "napari[pyqt6]"'
+    return (
+        "Qt is installed but cannot open a window; check the display, and on Linux Qt's system libraries "
+        "(such as libxcb-cursor0)"
+    )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.object_masks import ObjectMasks
 from napari_sam_med.segmentation.prompts_file import PromptObject
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.volume import Volume
 
 __all__ = ["Segmentation", "organs_of", "segment_from_prompts"]
+
+_SLIGHT_OVERLAP = 0.01
+"""Share of the objects' voxels; neighbouring organs touch, and as much is contested on good runs too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,8 @@ class Segmentation:
         Whether masks were carried beyond the prompted slices.
     warnings : list of str
         One line each.
+    remarks : list of str
+        Likewise, but too slight to interrupt anyone for: they belong into the report only.
     """
 
     labels: LabelVolume
@@ -45,6 +52,7 @@ class Segmentation:
     objects: Mapping[int, PromptObject]
     propagated: bool
     warnings: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def segment_from_prompts(
@@ -95,12 +103,14 @@ def segment_from_prompts(
             on_progress(done.progress)
     labels = LabelVolume.like(volume, organs)
     contested = found.merge_into(labels)
+    remarks: list[str] = []
     if contested:
-        warnings.append(
+        slight = contested <= _SLIGHT_OVERLAP * np.count_nonzero(labels.data)
+        (remarks if slight else warnings).append(
             f"objects overlap in {contested} voxels; there a prompted slice wins over a propagated one, "
             "else the slice of higher quality, else the later object"
         )
-    result = Segmentation(labels, found, numbered, propagated, warnings)
+    result = Segmentation(labels, found, numbered, propagated, warnings, remarks)
     warnings += _what_went_thin(volume, result)
     return result
 

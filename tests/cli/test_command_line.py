@@ -35,6 +35,13 @@ def test_every_command_has_help(run: Runner, command: str) -> None:
     answer = run(command, "--help")
     assert answer.status == 0
     assert "Usage:" in answer.out
+    assert "<bool>" not in answer.out
+    assert "{" not in answer.out
+
+
+def test_help_shows_the_options_of_the_bare_command(run: Runner) -> None:
+    for option in ("--labels", "--model", "--device"):
+        assert f"│ {option} " in run("--help").out
 
 
 def test_version(run: Runner) -> None:
@@ -237,7 +244,18 @@ def test_without_a_display_the_bare_command_says_so(
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
-    assert "no display" in run(scan.volume).error
+    message = run(scan.volume).error
+    assert "no display" in message
+    assert "segment" in message
+    assert "install" not in message
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    assert "QT_QPA_PLATFORM=offscreen" in run(scan.volume).error
+    monkeypatch.delenv("QT_QPA_PLATFORM")
+    monkeypatch.setattr(viewer, "_PROBE", "raise ImportError")
+    assert "cannot open a window" in run(scan.volume).error
+    monkeypatch.setattr(viewer, "_BINDINGS", ())
+    assert 'install "napari[pyqt6]"' in run(scan.volume).error
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from napari_sam_med import read_labels
 from napari_sam_med.cli import demo
 from napari_sam_med.sam.checkpoints import read_checkpoint, write_checkpoint
-from napari_sam_med.sam.model_registry import MODELS
+from napari_sam_med.sam.model_registry import MODELS, NANO_WEIGHTS
 from tests.cli.cli_scan import Run, Scan
 
 Runner = Callable[..., Run]
@@ -76,6 +76,16 @@ def test_models_list(run: Runner) -> None:
         assert name in answer.out
     assert {entry["name"] for entry in listed["models"] if entry["available"]} == {"nano"}
     assert run("models").out == answer.out
+    sizes = {entry["name"]: entry["size_bytes"] for entry in listed["models"]}
+    assert sizes["nano"] == NANO_WEIGHTS.stat().st_size
+    assert "~375 MB" in answer.out
+    assert all(record.note for record in MODELS.values())
+
+
+@pytest.mark.parametrize("group", [("cache", "info"), ("cache", "clear"), ("models", "list")])
+def test_json_may_stand_at_the_group_or_the_command(run: Runner, group: tuple[str, str]) -> None:
+    answers = [json.loads(run(*argv).out) for argv in ((group[0], "--json", group[1]), (*group, "--json"))]
+    assert answers[0] == answers[1]
 
 
 def test_models_verify(run: Runner, tmp_path: Path) -> None:
@@ -83,7 +93,7 @@ def test_models_verify(run: Runner, tmp_path: Path) -> None:
     assert facts["name"] == "nano"
     assert len(facts["found_sha256"]) == 64
     assert facts["known"]
-    assert "nano" in run("models", "verify", "nano").out
+    assert run("models", "verify", "nano").out.startswith(f"nano is whole (sha256 {facts['found_sha256']})")
     own = tmp_path / "nano"
     checkpoint = read_checkpoint("nano")
     write_checkpoint(own, {key: value + 1 for key, value in checkpoint.state_dict.items()}, checkpoint.record)
