@@ -95,9 +95,13 @@ class Actions(QObject):
         if self.session.preview is None:
             self.status.emit("There is no proposal to accept: draw a box or click on an organ.")
             return
+        active, index = self.session.active_object, self.session.preview.view.index
+        done = (
+            "" if active is None else f"{active.name[:1].upper()}{active.name[1:]} accepted on slice {index}"
+        )
         change = self.attempt(self.session.accept)
         if change is not None:
-            self.status.emit(f"{change.label}: done. G carries it through the slices.")
+            self.status.emit(f"{done}. G carries it on.")
 
     def clear_prompts(self) -> None:
         """Take the prompts of the slice at hand away, and the proposal with them."""
@@ -133,7 +137,7 @@ class Actions(QObject):
         active = self.session.active_object
         lowest = None if active is None else active.lowest
         if lowest is None:
-            self.status.emit("No object with judged slices is selected.")
+            self.status.emit("Nothing was carried yet, so no slice is in doubt: G carries the object.")
             return
         self.bridge.go_to(lowest[0])
         self.status.emit(f"{active.name}: lowest quality {lowest[1]:.2f} at slice {lowest[0].index}")

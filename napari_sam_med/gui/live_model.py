@@ -30,12 +30,15 @@ class LiveModel(QObject):
     -------
     status : str
         What is happening, for people.
+    withdrawn : str
+        A status that does not hold any more.
     failed : Exception
     loaded
         Another model is ready.
     """
 
     status = Signal(str)
+    withdrawn = Signal(str)
     failed = Signal(object)
     loaded = Signal()
 
@@ -51,6 +54,7 @@ class LiveModel(QObject):
         self._wanted: SliceView | None = None
         self._waiting: list[Callable[[ModelView], None]] = []
         self._asked: tuple[Any, ...] | None = None
+        self._told: str | None = None
         self._is_held = False
         self._ahead_timer = QTimer(self)
         self._ahead_timer.setSingleShot(True)
@@ -153,6 +157,8 @@ class LiveModel(QObject):
 
     def look_at(self, view: SliceView | None) -> None:
         """The user looks at a slice: its open prompts are answered, its neighbours embedded ahead."""
+        if view != self._view:
+            self._withdraw()
         self._view = view
         preview = self._session.preview
         if preview is not None and preview.view != view:
@@ -166,6 +172,7 @@ class LiveModel(QObject):
         """Answer the prompts of the active object on the slice at hand, if they are not accepted yet."""
         self._wanted = self._view if self._has_open_prompts(self._view) else None
         if self._wanted is None:
+            self._withdraw()
             if self._session.preview is not None:
                 self._session.preview = None
             return
@@ -183,9 +190,10 @@ class LiveModel(QObject):
 
     def _question(self, view: SliceView) -> tuple[Any, ...]:
         """What the model is asked: as long as it is the same, there is nothing to compute anew."""
-        active = self._session.active_object
+        session, active = self._session, self._session.active_object
         prompts = None if active is None else active.key_slices.get(view)
-        return view, prompts, self._session.window, self._session.model, self._session.active_object_id
+        corrected = None if active is None else active.masks.get(view)
+        return view, prompts, corrected, session.window, session.model, session.active_object_id
 
     def _serve(self) -> bool:
         """Start on the newest wish; one at a time, since an embedding cannot be interrupted."""
@@ -201,20 +209,26 @@ class LiveModel(QObject):
         if active is None or view not in active.key_slices:
             return False
         prompts = active.key_slices[view]
-        self._asked = self._question(view)
+        asked = self._asked = self._question(view)
         if self._ahead is not None:
             self._ahead.pause()
 
+        def still_asked() -> bool:
+            return self._view == view and self._has_open_prompts(view) and self._question(view) == asked
+
         def returned(preview: Preview) -> None:
-            now = self._session.active_object
-            if now is not None and now.key_slices.get(view) == prompts and self._view == view:
+            if still_asked():
                 self._session.preview = preview
-                self.status.emit(f"Predicted quality {preview.quality:.2f}. Enter accepts, Escape clears.")
+                self._tell(f"Predicted quality {preview.quality:.2f}. Enter accepts, Escape clears.")
+
+        def yielded(progress: Progress) -> None:
+            if still_asked():
+                self._tell(f"{progress.text}…")
 
         job = self._workers.start(
-            jobs.predict_preview(sight, view, prompts),
+            jobs.predict_preview(sight, view, prompts, active.mask_to_correct(view)),
             "preview",
-            yielded=self._on_progress,
+            yielded=yielded,
             returned=returned,
             failed=self.failed.emit,
             finished=lambda: self._on_served(job),
@@ -222,8 +236,15 @@ class LiveModel(QObject):
         self._serving = job
         return True
 
-    def _on_progress(self, progress: Progress) -> None:
-        self.status.emit(f"{progress.text}…")
+    def _tell(self, text: str) -> None:
+        """Say something that holds as long as this slice and these prompts are looked at."""
+        self._told = text
+        self.status.emit(text)
+
+    def _withdraw(self) -> None:
+        if self._told is not None:
+            text, self._told = self._told, None
+            self.withdrawn.emit(text)
 
     def _on_served(self, job: Job) -> None:
         if job is not self._serving:
@@ -237,7 +258,7 @@ class LiveModel(QObject):
 
     def _on_window(self, *_: Any) -> None:
         """The model sees something else now."""
-        if self._session.preview is not None:
+        if self._session.preview is not None or self._serving is not None:
             self.answer()
         self._drop(self._ahead)
         self._ahead = None

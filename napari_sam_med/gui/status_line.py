@@ -34,6 +34,7 @@ class StatusLine(QWidget):
         layout.addWidget(self.text)
         layout.addWidget(note("Not for clinical use"))
         actions.status.connect(self.say)
+        actions.model.withdrawn.connect(self.withdraw)
         actions.progress.connect(self.show_progress)
         self.show_progress(None)
         self._fit_text()
@@ -58,6 +59,11 @@ class StatusLine(QWidget):
         """Show a line; the tooltip holds all of it where it is long."""
         self.text.setText(text)
         self.text.setToolTip(text)
+
+    def withdraw(self, text: str) -> None:
+        """Take a text away that does not hold any more, unless another one has taken its place."""
+        if self.text.text() == text:
+            self.say("Ready")
 
     def show_progress(self, progress: Progress | None) -> None:
         """Show how far the job has come, or that there is none."""

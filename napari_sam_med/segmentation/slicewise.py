@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.slice_view import SliceView
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["Window", "box_of_mask", "embed_slice", "logits_of_mask", "predict_slice", "prompts_for_model"]
+__all__ = [
+    "Window",
+    "box_of_mask",
+    "corrected_prompts",
+    "embed_slice",
+    "logits_of_mask",
+    "predict_slice",
+    "prompts_for_model",
+]
 
 Window = str | tuple[float, float]
 
@@ -116,3 +124,57 @@ def prompts_for_model(prompts: Prompts, predictor: Predictor) -> Prompts:
     """The part of a box-and-mask prompt that the model takes (MedSAM: the box alone)."""
     unused = prompts.kinds - predictor.accepts
     return prompts.replace(mask_input=None) if "mask" in unused else prompts
+
+
+def corrected_prompts(
+    prompts: Prompts, mask: npt.NDArray[np.bool_], embedding: ImageEmbedding, predictor: Predictor
+) -> Prompts:
+    """Prompts that ask for a mask (H, W) with the user's clicks put right, not for what the clicks alone say.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        The user's own, in the slice's pixels; a box among them is used in place of the mask's.
+    mask : ndarray (H, W) of bool
+        What the object has on the slice; an empty one corrects nothing.
+    embedding : ImageEmbedding
+    predictor : Predictor
+
+    Returns
+    -------
+    Prompts
+        With the box that holds the mask and every foreground click, and the mask as logits; without the
+        logits for a model that takes no mask.
+    """
+    if not mask.any() or prompts.mask_input is not None:
+        return prompts
+    box = prompts.box_xyxy
+    if box is None:
+        box = np.asarray(_joined_box(mask, prompts), dtype=np.float32)
+    logits = logits_of_mask(mask, embedding, predictor)
+    # A mask that is sure of itself at a click outweighs the click. Its say fades towards the clicks, over the
+    # size of the object: on the sample scan that honoured every click and lost none of the rest.
+    left, top, _, _ = embedding.crop_xyxy or (0, 0, mask.shape[1], mask.shape[0])
+    grid_per_pixel = _grid_per_pixel(mask.shape, embedding, predictor)
+    reach = max(1.0, float(np.sqrt(np.prod((box[2:] - box[:2] + 1) * grid_per_pixel))))
+    rows, columns = np.indices(logits.shape)
+    for x, y in (prompts.points_xy - (left, top)) * grid_per_pixel:
+        logits *= np.minimum(np.hypot(columns - x, rows - y) / reach, 1.0)
+    return prompts_for_model(prompts.replace(box_xyxy=box, mask_input=logits), predictor)
+
+
+def _joined_box(mask: npt.NDArray[np.bool_], prompts: Prompts) -> tuple[float, float, float, float]:
+    """Box that holds a mask and the foreground points."""
+    left, top, right, bottom = box_of_mask(mask)
+    x, y = prompts.points_xy[prompts.point_labels == 1].T.tolist()
+    return min([left, *x]), min([top, *y]), max([right, *x]), max([bottom, *y])
+
+
+def _grid_per_pixel(
+    shape: tuple[int, ...], embedding: ImageEmbedding, predictor: Predictor
+) -> npt.NDArray[np.float64]:
+    """Pixels (x, y) of the mask prompt's grid for one of the slice."""
+    scale = predictor.network.mask_input_size / predictor.network.input_size
+    left, top, right, bottom = embedding.crop_xyxy or (0, 0, shape[1], shape[0])
+    height, width = embedding.input_size
+    return np.array([width * scale / (right - left), height * scale / (bottom - top)])

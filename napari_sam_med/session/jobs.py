@@ -171,14 +171,16 @@ def fetch_model(name: str) -> Generator[Progress, None, Path]:
 
 
 def predict_preview(
-    sight: ModelView, view: SliceView, prompts: Prompts
+    sight: ModelView, view: SliceView, prompts: Prompts, mask: npt.NDArray[np.bool_] | None = None
 ) -> Generator[Progress, None, Preview]:
-    """Answer one prompted slice."""
-    from napari_sam_med.segmentation.slicewise import embed_slice
+    """Answer one prompted slice; with a mask (H, W) that the object has there, the prompts put that right."""
+    from napari_sam_med.segmentation.slicewise import corrected_prompts, embed_slice
 
     yield Progress(0, 2, f"embedding {view.plane} slice {view.index}")
     embedding = embed_slice(sight.volume, view, sight.predictor, window=sight.window, store=sight.store)
     yield Progress(1, 2, f"segmenting {view.plane} slice {view.index}")
+    if mask is not None:
+        prompts = corrected_prompts(prompts, mask, embedding, sight.predictor)
     prediction = sight.predictor.predict(embedding, prompts)
     quality = float(prediction.iou_predictions[prediction.best_index])
     return Preview(view, prediction.best_mask, quality)

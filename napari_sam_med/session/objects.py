@@ -116,10 +116,37 @@ class AnnotatedObject:
         packed = self.masks.get(view)
         return None if packed is None else packed.unpack()
 
+    def mask_to_correct(self, view: SliceView) -> npt.NDArray[np.bool_] | None:
+        """The mask (H, W) that the clicks on a slice put right, or None where the prompts start anew.
+
+        They start anew where the object has nothing yet, and with a box drawn since its mask was accepted.
+        """
+        prompts = self.key_slices.get(view)
+        if prompts is None or not len(prompts.points_xy):
+            return None
+        if prompts.box_xyxy is not None:
+            answered = self.answered.get(view)
+            old = None if answered is None else answered.box_xyxy
+            if old is None or not np.array_equal(old, prompts.box_xyxy):
+                return None
+        return self.mask(view)
+
+    def waits_for_acceptance(self, view: SliceView) -> bool:
+        """Whether the clicks on a slice put its carried mask right, and that was not accepted yet."""
+        here = self.masks.get(view)
+        return here is not None and not here.is_key and self.mask_to_correct(view) is not None
+
     @property
     def lowest(self) -> tuple[SliceView, float] | None:
-        """The slice of lowest quality and that quality; None when no slice was judged."""
-        judged = [(view, mask.quality) for view, mask in self.masks.items() if mask.quality is not None]
+        """The carried slice of lowest quality and that quality; None when nothing was carried.
+
+        Slices that the user prompted or painted are the user's own decision, not in doubt.
+        """
+        judged = [
+            (view, mask.quality)
+            for view, mask in self.masks.items()
+            if mask.quality is not None and not mask.is_key
+        ]
         return min(judged, key=lambda item: item[1]) if judged else None
 
     @property
@@ -129,13 +156,11 @@ class AnnotatedObject:
             return "not accepted yet" if self.key_slices else "empty"
         n_slices = len(self.masks)
         text = f"{n_slices} slice{'s' if n_slices > 1 else ''}"
-        lowest = self.lowest
-        if lowest is None:
-            return text
-        view, quality = lowest
         if n_slices == 1:
-            return f"{text}, quality {quality:.2f}"
-        return f"{text}, lowest {quality:.2f} at {view.index}"
+            [only] = self.masks.values()
+            return text if only.quality is None else f"{text}, quality {only.quality:.2f}"
+        lowest = self.lowest
+        return text if lowest is None else f"{text}, lowest {lowest[1]:.2f} at {lowest[0].index}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -369,11 +369,15 @@ class Session:
         ------
         LockedError
             If the organ is locked.
+        PromptError
+            If the preview is empty: accepting it would only erase.
         """
         preview, active = self.preview, self.active_object
         if preview is None or active is None or self.labels is None:
             return None
         self._check_unlocked(active.class_id)
+        if not preview.mask.any():
+            raise PromptError("The proposed mask is empty; nothing was changed. Add a box or a click.")
         with self.begin(f"Accept {active.name} on slice {preview.view.index}") as change:
             change.put_mask(active.object_id, preview.view, preview.mask, "prompt", preview.quality)
             self.preview = None
@@ -409,6 +413,9 @@ class Session:
     ]:
         """Objects and accepted key masks, as `napari_sam_med.propagate` takes them.
 
+        Clicks that put a carried mask right and were not accepted are left out: alone they would ask for
+        something else.
+
         Raises
         ------
         PromptError
@@ -424,9 +431,14 @@ class Session:
             item = self.objects[object_id]
             self._check_unlocked(item.class_id)
             masks[object_id] = {view: mask.unpack() for view, mask in item.masks.items() if mask.is_key}
-            if not item.key_slices and not masks[object_id]:
+            prompted = {
+                view: prompts
+                for view, prompts in item.key_slices.items()
+                if not item.waits_for_acceptance(view)
+            }
+            if not prompted and not masks[object_id]:
                 raise PromptError(f"{item.name} has no key slice: prompt or paint it on one slice first.")
-            objects[object_id] = (item.class_id, dict(item.key_slices))
+            objects[object_id] = (item.class_id, prompted)
         return objects, masks
 
     def _check_unlocked(self, class_id: int) -> None:

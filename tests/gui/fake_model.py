@@ -72,14 +72,22 @@ def _answer(bright: np.ndarray, prompts: Prompts) -> np.ndarray:
     if prompts.box_xyxy is not None:
         left, top, right, bottom = np.rint(prompts.box_xyxy).astype(int)
         mask[top : bottom + 1, left : right + 1] = True
-        mask &= bright
+        mask &= (
+            bright if prompts.mask_input is None or not len(prompts.points_xy) else _drawn(prompts, bright)
+        )
     pieces, _ = ndimage.label(bright)
     for (x, y), label in zip(np.rint(prompts.points_xy).astype(int), prompts.point_labels, strict=True):
-        piece = pieces == pieces[y, x] if bright[y, x] else np.zeros_like(bright)
-        mask = mask | piece if label else mask & ~piece
-        if not label:
+        if label:
+            mask = mask | ((pieces == pieces[y, x]) & bright[y, x])
+        else:
             mask[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] = False
     return mask
+
+
+def _drawn(prompts: Prompts, like: np.ndarray) -> np.ndarray:
+    """The mask that clicks put right, in the slice's pixels."""
+    rows, columns = (np.arange(n) * GRID // n for n in like.shape)
+    return prompts.mask_input[np.ix_(rows, columns)] > 0
 
 
 class FakeStore:

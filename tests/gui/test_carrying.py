@@ -158,18 +158,19 @@ def test_a_removed_labels_layer_can_be_brought_back(desk: Desk) -> None:
 
 
 def test_two_objects_are_carried_in_one_pass(desk: Desk) -> None:
-    accept_a_box(desk)
-    desk.key(Qt.Key.Key_N)
-    desk.session.select_organ(1)
-    desk.drag((4, 5, 7), (4, 8, 18))
-    desk.wait_for_proposal()
-    desk.key(Qt.Key.Key_Return)
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("box")
+    for class_id, top, bottom in ((LIVER, 4, 8.3), (1, 8.7, 13)):
+        desk.session.select_organ(class_id)
+        desk.drag((4, top, 6), (4, bottom, 18))
+        desk.wait_for_proposal()
+        desk.key(Qt.Key.Key_Return)
     desk.widget.propagation_panel.all_objects.setChecked(True)
     desk.widget.propagation_panel.carry()
     desk.wait(lambda: desk.actions.is_busy)
     desk.wait_until_carried()
     assert set(np.unique(desk.labels)) == {0, 1, LIVER}
-    assert len(desk.session.active_object.masks) == 6
+    assert [len(item.masks) for item in desk.session.objects.values()] == [6, 6]
 
 
 def test_the_slice_of_lowest_quality_is_one_key_away(desk: Desk) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from napari_sam_med import Prompts, SliceView, Volume, load_predictor
+from napari_sam_med import Prompts, SliceView, Volume, load_predictor, read_labels, read_volume
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.segmentation.slicewise import (
     box_of_mask,
+    corrected_prompts,
     embed_slice,
     logits_of_mask,
     predict_slice,
@@ -109,3 +112,66 @@ def test_the_mask_is_left_out_for_a_model_that_does_not_take_it():
     everything = SimpleNamespace(accepts=frozenset({"box", "point", "mask"}))
     assert prompts_for_model(prompts, boxes_only).kinds == {"box"}
     assert prompts_for_model(prompts, everything) is prompts
+
+
+def dice(a, b):
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def disc(shape, xy, radius):
+    rows, columns = np.indices(shape)
+    return np.hypot(columns - xy[0], rows - xy[1]) < radius
+
+
+@pytest.fixture(scope="module")
+def liver():
+    """The sample scan, its slice with the most liver, and the liver there."""
+    folder = files("napari_sam_med") / "sample_data"
+    scan = read_volume(folder / "abdomen_phantom.nii.gz")
+    truth = read_labels(folder / "abdomen_phantom_labels.nii.gz", reference=scan).data == 6
+    view = SliceView("axial", int(truth.sum(axis=(1, 2)).argmax()))
+    return scan, view, view.extract(truth)
+
+
+def test_one_minus_click_takes_a_leak_away_and_keeps_the_rest(nano, liver):
+    scan, view, truth = liver
+    rows, columns = np.nonzero(truth)
+    row = int(np.median(rows))
+    edge = int(columns[rows == row].max())
+    leaked = truth | disc(truth.shape, (edge + 10, row), 13)
+    click = Prompts.from_points([(edge + 15, row)], [0])
+    embedding = embed_slice(scan, view, nano)
+    found = nano.predict(embedding, corrected_prompts(click, leaked, embedding, nano)).best_mask
+    assert dice(found, truth) > dice(leaked, truth) + 0.01
+    assert not found[row, edge + 15]
+    assert np.count_nonzero(found & truth) > 0.9 * np.count_nonzero(truth)
+    assert dice(nano.predict(embedding, click).best_mask, truth) < 0.5, "the click alone says nothing"
+
+
+def test_one_plus_click_adds_a_missing_part_and_keeps_the_rest(nano, liver):
+    scan, view, truth = liver
+    left, _, right, _ = box_of_mask(truth)
+    cut = truth & (np.arange(truth.shape[1]) > left + 0.35 * (right - left))
+    missing = ndimage.distance_transform_edt(truth & ~cut)
+    y, x = np.unravel_index(missing.argmax(), missing.shape)
+    click = Prompts.from_points([(x, y)])
+    embedding = embed_slice(scan, view, nano)
+    found = nano.predict(embedding, corrected_prompts(click, cut, embedding, nano)).best_mask
+    assert dice(found, truth) > dice(cut, truth) + 0.02
+    assert found[y, x]
+    assert np.count_nonzero(found & cut) > 0.9 * np.count_nonzero(cut)
+
+
+def test_a_correction_holds_mask_and_clicks_or_the_box_of_the_user(nano, ball):
+    embedding = embed_slice(ball, SliceView("axial", 6), nano, window=(-100, 200))
+    mask = np.zeros((80, 96), dtype=bool)
+    mask[20:31, 30:51] = True
+    clicks = Prompts.from_points([(60, 25), (90, 70)], [1, 0])
+    asked = corrected_prompts(clicks, mask, embedding, nano)
+    assert asked.box_xyxy.tolist() == [30, 20, 60, 30]
+    assert asked.mask_input is not None
+    own = corrected_prompts(clicks.replace(box_xyxy=(1, 2, 3, 4)), mask, embedding, nano)
+    assert own.box_xyxy.tolist() == [1, 2, 3, 4]
+    maskless = SimpleNamespace(accepts=frozenset({"box", "point"}), network=nano.network)
+    assert corrected_prompts(clicks, mask, embedding, maskless).kinds == {"box", "point"}
+    assert corrected_prompts(clicks, np.zeros_like(mask), embedding, nano) is clicks

@@ -394,3 +394,55 @@ def test_any_history_goes_back_and_forth_exactly(make_volume, data: st.DataObjec
         assert dict(session.objects) == objects
     counts = np.bincount(session.labels.data.ravel(), minlength=4)
     assert [session.voxel_count(i) for i in (1, 2, 3)] == counts[1:4].tolist()
+
+
+def test_an_empty_proposal_is_refused_and_nothing_is_lost(session: Session, propose) -> None:
+    accept(session, propose, LIVER, slice(2, 6), slice(2, 9))
+    before = session.labels.data.copy()
+    propose(AXIAL, slice(0, 0), slice(0, 0))
+    with pytest.raises(PromptError, match="nothing was changed"):
+        session.accept()
+    assert np.array_equal(session.labels.data, before)
+    assert session.active_object.masks
+
+
+def test_clicks_correct_what_is_there_and_a_new_box_starts_anew(session: Session, propose) -> None:
+    accept(session, propose, LIVER, slice(2, 6), slice(2, 9))
+    accepted = session.active_object.mask(AXIAL)
+    assert session.active_object.mask_to_correct(AXIAL) is None, "a box alone is no correction"
+    click = BOX.replace(points_xy=[(3, 3)], point_labels=[0])
+    session.prompt(AXIAL, click)
+    assert np.array_equal(session.active_object.mask_to_correct(AXIAL), accepted)
+    session.prompt(AXIAL, click.replace(box_xyxy=(1, 1, 12, 12)))
+    assert session.active_object.mask_to_correct(AXIAL) is None
+
+
+def test_a_corrected_slice_is_what_propagation_starts_from(session: Session, propose) -> None:
+    accept(session, propose, LIVER, slice(2, 6), slice(2, 9))
+    other = SliceView("axial", 4)
+    mask = np.zeros(other.slice_shape(session.volume.shape), dtype=bool)
+    mask[2:6, 2:9] = True
+    object_id = session.active_object_id
+    with session.begin("Carry") as change:
+        change.put(carried(object_id, LIVER, other, mask))
+    session.prompt(other, Prompts.from_points([(8, 5)], [0]))
+    objects, masks = session.propagation_input([object_id])
+    assert objects[object_id][1].keys() == masks[object_id].keys() == {AXIAL}, "not accepted: not asked"
+    corrected = propose(other, slice(2, 6), slice(2, 7))
+    session.accept()
+    objects, masks = session.propagation_input([object_id])
+    assert objects[object_id][1].keys() == masks[object_id].keys() == {AXIAL, other}
+    assert np.array_equal(masks[object_id][other], corrected)
+
+
+def test_the_users_own_slices_are_never_the_doubtful_ones(session: Session, propose) -> None:
+    accept(session, propose, LIVER, slice(2, 6), slice(2, 9))
+    item = session.active_object
+    assert item.lowest is None
+    mask = item.mask(AXIAL)
+    with session.begin("Carry") as change:
+        for index, quality in ((4, 0.95), (5, 0.9)):
+            view = SliceView("axial", index)
+            change.put(carried(item.object_id, LIVER, view, mask, quality=quality))
+    assert session.active_object.lowest == (SliceView("axial", 5), 0.9)
+    assert session.active_object.quality_text == "3 slices, lowest 0.90 at 5"
