@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -84,7 +85,8 @@ def say(text: str = "") -> None:
 def say_faintly(text: str, indent: int = 0) -> None:
     """A remark on standard output, dimmed on a terminal; its further lines start `indent` columns in."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    for line in textwrap.wrap(text, _REMARK_WIDTH, subsequent_indent=" " * indent) or [""]:
+    width = min(_REMARK_WIDTH, shutil.get_terminal_size().columns) if is_terminal else _REMARK_WIDTH
+    for line in textwrap.wrap(text, width, subsequent_indent=" " * indent) or [""]:
         say(f"\x1b[2m{line}\x1b[0m" if is_terminal and line and "NO_COLOR" not in os.environ else line)
 
 
