@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from napari.layers import Points, Shapes
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -15,6 +17,9 @@ from napari_sam_med.session.session import Session
 from napari_sam_med.volume.slice_view import Plane, SliceView
 
 __all__ = ["PromptEditing"]
+
+_DRAG_CANVAS_PIXELS = 4
+"""A hand that clicks may shake by less than this."""
 
 
 class PromptEditing(QObject):
@@ -26,10 +31,13 @@ class PromptEditing(QObject):
         Something that the user should know.
     sign_changed
         Plain clicks set points of the other sign now.
+    points_wanted
+        There is no Points layer to put a point into.
     """
 
     message = Signal(str)
     sign_changed = Signal()
+    points_wanted = Signal()
 
     def __init__(
         self, session: Session, current_view: Callable[[], SliceView | None], parent: QObject | None = None
@@ -42,6 +50,9 @@ class PromptEditing(QObject):
         self._frame: Frame | None = None
         self._is_writing = False
         self._next_is_negative = False
+        self.takes_points: Callable[[], bool] = lambda: True
+        self._clicked: int | None = None
+        self._is_negative_click = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._read)
@@ -82,8 +93,12 @@ class PromptEditing(QObject):
         """Read rectangles from this layer."""
         if self.boxes is not None:
             self.boxes.events.data.disconnect(self._on_edited)
+            if self._on_box_press in self.boxes.mouse_drag_callbacks:
+                self.boxes.mouse_drag_callbacks.remove(self._on_box_press)
         self.boxes = layer
+        self._clicked = None
         if layer is not None:
+            layer.mouse_drag_callbacks.insert(0, self._on_box_press)
             layer.events.data.connect(self._on_edited)
             self._on_edited()
 
@@ -106,11 +121,27 @@ class PromptEditing(QObject):
 
     def _on_press(self, layer: Points, event: Any) -> None:
         """Alt or Ctrl turns the sign of the point that this click sets."""
-        negative = self._next_is_negative ^ ("Alt" in event.modifiers or "Control" in event.modifiers)
+        self._prepare_point(layer, self._next_is_negative ^ _turns_sign(event))
+
+    def _prepare_point(self, layer: Points, negative: bool) -> None:
         layer.feature_defaults = {
             "label": prompt_layers.NEGATIVE if negative else prompt_layers.POSITIVE,
             "plane": self._plane,
         }
+
+    def _on_box_press(self, layer: Shapes, event: Any) -> Iterator[None]:
+        """Tell a click from a drag: napari makes a rectangle of either."""
+        self._clicked = None
+        if str(layer.mode) != "add_rectangle":
+            return
+        self._is_negative_click = _turns_sign(event)
+        start, is_click = np.array(event.pos, dtype=float), True
+        yield
+        while event.type == "mouse_move":
+            is_click &= bool(np.abs(np.array(event.pos) - start).max() < _DRAG_CANVAS_PIXELS)
+            yield
+        if is_click:
+            self._clicked = len(layer.data) - 1
 
     def _on_edited(self, event: Any = None) -> None:
         action = getattr(event, "action", None)
@@ -122,7 +153,13 @@ class PromptEditing(QObject):
     def _read(self) -> None:
         if self._frame is None or self._session.volume is None:
             return
-        reading = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane)
+        if getattr(self.boxes, "_is_creating", False):
+            return  # half drawn; napari announces the rectangle when it is done
+        clicked, self._clicked = self._clicked, None
+        reading = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane, clicked)
+        if reading.clicks:
+            self._set_points(reading.clicks)
+            reading = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane)
         with self._writing():
             if reading.replaced_shapes:
                 self.boxes.selected_data = set(reading.replaced_shapes)
@@ -137,6 +174,21 @@ class PromptEditing(QObject):
         if reading.n_outside:
             count = f"{reading.n_outside} prompt{'s' if reading.n_outside > 1 else ''}"
             self.message.emit(f"{count} outside the volume ignored.")
+
+    def _set_points(self, clicks: Mapping[int, npt.NDArray[np.float64]]) -> None:
+        """Points in place of rectangles that were clicked, not drawn; the box of the slice stays."""
+        with self._writing():
+            self.boxes.selected_data = set(clicks)
+            self.boxes.remove_selected()
+        if not self.takes_points():
+            self.message.emit("This model takes boxes only: press, drag and release to draw a box.")
+            return
+        if self.points is None:
+            self.points_wanted.emit()
+        with self._writing():
+            self._prepare_point(self.points, self._is_negative_click)
+            for position in clicks.values():
+                self.points.add(self.points.world_to_data(self._frame.world(position)))
 
     # into the layers
 
@@ -163,3 +215,7 @@ class PromptEditing(QObject):
             yield
         finally:
             self._is_writing = before
+
+
+def _turns_sign(event: Any) -> bool:
+    return "Alt" in event.modifiers or "Control" in event.modifiers

@@ -31,6 +31,7 @@ __all__ = [
 
 POSITIVE, NEGATIVE = "positive", "negative"
 _POINT_COLORS = {POSITIVE: (0.10, 0.85, 0.25, 1.0), NEGATIVE: (0.95, 0.15, 0.15, 1.0)}
+_LEAST_PIXELS = 2.0
 _DECIMALS = 2
 """Prompts are kept to a hundredth of a pixel, so that reading what was written gives the same prompts."""
 
@@ -47,14 +48,20 @@ class Reading:
         Points and rectangles that lie outside the volume, ignored.
     replaced_shapes : list of int
         Rectangles that a newer one on the same slice stands for: one box an object and slice.
+    clicks : dict
+        ``{number of a rectangle: voxel index (z, y, x) where it was begun}`` for rectangles that a click
+        without a drag left, or too small to mean an area; none of them is among the prompts.
     """
 
     prompts: dict[SliceView, Prompts] = field(default_factory=dict)
     n_outside: int = 0
     replaced_shapes: list[int] = field(default_factory=list)
+    clicks: dict[int, npt.NDArray[np.float64]] = field(default_factory=dict)
 
 
-def read_prompts(points: Points | None, boxes: Shapes | None, frame: Frame, plane: Plane) -> Reading:
+def read_prompts(
+    points: Points | None, boxes: Shapes | None, frame: Frame, plane: Plane, clicked: int | None = None
+) -> Reading:
     """Everything that the two layers ask.
 
     Parameters
@@ -65,13 +72,29 @@ def read_prompts(points: Points | None, boxes: Shapes | None, frame: Frame, plan
         Of the scan.
     plane : Plane
         For points of which nothing says in which plane they were set, and boxes flat along several axes.
+    clicked : int, optional
+        Number of a rectangle that is known to be a click, however large napari made it.
     """
     reading = Reading()
     found: dict[SliceView, dict[str, Any]] = {}
     if points is not None and len(points.data):
         _read_points(points, frame, plane, reading, found)
     if boxes is not None and len(boxes.data):
-        _read_boxes(boxes, frame, plane, reading, found)
+        newest: dict[SliceView, int] = {}
+        for number, vertices in enumerate(boxes.data):
+            corners = frame.index(_world(boxes, np.asarray(vertices)))
+            box = _box_in_slice(corners, frame, plane)
+            if box is None:
+                reading.n_outside += 1
+                continue
+            view, pixels = box
+            if number == clicked or _is_dot(view, corners, frame):
+                reading.clicks[number] = corners[0]
+                continue
+            if view in newest:
+                reading.replaced_shapes.append(newest[view])
+            newest[view] = number
+            found.setdefault(view, {})["box"] = pixels
     for view, parts in found.items():
         reading.prompts[view] = Prompts(parts.get("xy"), parts.get("labels"), parts.get("box"))
     return reading
@@ -94,29 +117,34 @@ def _read_points(
         parts.setdefault("labels", []).append(0 if label == NEGATIVE else 1)
 
 
-def _read_boxes(
-    layer: Shapes, frame: Frame, plane: Plane, reading: Reading, found: dict[SliceView, dict[str, Any]]
-) -> None:
-    newest: dict[SliceView, int] = {}
-    for number, vertices in enumerate(layer.data):
-        corners = frame.index(_world(layer, np.asarray(vertices)))
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        flat = [axis for axis in range(3) if high[axis] - low[axis] < 1e-3]
-        axis = PLANES.index(plane)
-        if axis not in flat and flat:
-            axis = flat[0]
-        shape = np.array(frame.shape_zyx)
-        if (high < -0.5).any() or (low > shape - 0.5).any() or not flat:
-            reading.n_outside += 1
-            continue
-        view = _containing(PLANES[axis], (low + high) / 2, frame)
-        pixels = np.array([_pixel(view, corner, frame) for corner in corners])
-        height, width = view.slice_shape(frame.shape_zyx)
-        pixels = np.clip(pixels, 0, [width - 1, height - 1])
-        if view in newest:
-            reading.replaced_shapes.append(newest[view])
-        newest[view] = number
-        found.setdefault(view, {})["box"] = [*pixels.min(axis=0), *pixels.max(axis=0)]
+def _box_in_slice(
+    corners: npt.NDArray[np.float64], frame: Frame, plane: Plane
+) -> tuple[SliceView, list[float]] | None:
+    """Slice and box (x_min, y_min, x_max, y_max) of a rectangle (4, 3) in voxels; None outside the volume."""
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    flat = [axis for axis in range(3) if high[axis] - low[axis] < 1e-3]
+    axis = PLANES.index(plane)
+    if axis not in flat and flat:
+        axis = flat[0]
+    shape = np.array(frame.shape_zyx)
+    if (high < -0.5).any() or (low > shape - 0.5).any() or not flat:
+        return None
+    view = _containing(PLANES[axis], (low + high) / 2, frame)
+    pixels = np.array([_pixel(view, corner, frame) for corner in corners])
+    height, width = view.slice_shape(frame.shape_zyx)
+    pixels = np.clip(pixels, 0, [width - 1, height - 1])
+    return view, [*pixels.min(axis=0), *pixels.max(axis=0)]
+
+
+def _is_dot(view: SliceView, corners: npt.NDArray[np.float64], frame: Frame) -> bool:
+    """Whether a rectangle is under two pixels wide or high.
+
+    The pixel is the finer side of the slice's: where slices are thick, a box may be one slice high.
+    """
+    axes = [axis for axis in range(3) if axis != view.axis]
+    step = np.linalg.norm(frame.world(np.eye(3)) - frame.world(np.zeros(3)), axis=1)[axes]
+    extent = np.ptp(corners, axis=0)[axes]
+    return bool((extent * step).min() < _LEAST_PIXELS * step.min())
 
 
 def prepare_points(layer: Points, plane: Plane) -> None:

@@ -257,3 +257,63 @@ def test_a_class_above_255_gets_a_wider_layer(desk: Desk) -> None:
     assert desk.bridge.labels_layer.data is desk.session.labels.data
     assert desk.bridge.labels_layer.data.dtype == np.uint16
     assert len(desk.bridge.layers_of_type(Labels)) == 1
+
+
+def test_a_click_in_box_mode_is_a_point_and_the_box_stays(desk: Desk) -> None:
+    box_the_organ(desk)
+    box = desk.session.active_object.key_slices[VIEW].box_xyxy
+    desk.click((4, 10, 14), Qt.KeyboardModifier.ControlModifier)
+    desk.wait(lambda: desk.session.preview and not desk.session.preview.mask[10, 14])
+    desk.click(INSIDE)
+    prompts = desk.session.active_object.key_slices[VIEW]
+    assert np.array_equal(prompts.box_xyxy, box)
+    assert prompts.point_labels.tolist() == [0, 1]
+    assert np.allclose(prompts.points_xy, [(14, 10), (11, 8)], atol=0.6)
+    assert len(desk.bridge.boxes_layer.data) == 1
+    assert desk.bridge.tool == "box"
+    assert desk.bridge.points_layer.face_color[0, 0] > desk.bridge.points_layer.face_color[0, 1]
+    desk.undo()
+    desk.undo()
+    assert desk.session.active_object.key_slices[VIEW].kinds == {"box"}
+    assert len(desk.bridge.points_layer.data) == 0
+
+
+def test_a_click_is_a_click_on_a_scan_of_many_pixels_too(desk: Desk) -> None:
+    """Zoomed out, the rectangle that napari leaves of a click covers many pixels."""
+    box_the_organ(desk)
+    desk.viewer.scene.camera.zoom /= 8
+    desk.settle()
+    desk.click(INSIDE, Qt.KeyboardModifier.AltModifier)
+    prompts = desk.session.active_object.key_slices[VIEW]
+    assert prompts.kinds == {"box", "point"}
+    assert prompts.point_labels.tolist() == [0]
+
+
+def test_a_short_drag_sets_a_point_and_one_slice_of_thick_slices_is_a_box(desk: Desk) -> None:
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("box")
+    desk.drag((4, 8, 9), (4, 8.9, 15))
+    assert desk.session.active_object.key_slices[VIEW].kinds == {"point"}
+    desk.bridge.show_plane("coronal")
+    view = SliceView("coronal", 8)
+    desk.look_at(view)
+    desk.drag((3.2, 8, 7), (4.1, 8, 15))
+    assert desk.session.active_object.key_slices[view].kinds == {"box"}
+
+
+def test_a_click_for_a_model_of_boxes_says_so_and_keeps_the_box(desk: Desk, predictor: FakePredictor) -> None:
+    box_the_organ(desk)
+    predictor.record = MODELS["medsam"]
+    before = desk.session.active_object.key_slices[VIEW]
+    desk.click(INSIDE)
+    assert desk.session.active_object.key_slices[VIEW] == before
+    assert any("takes boxes only" in text for text in desk.said)
+
+
+def test_a_click_in_box_mode_brings_a_missing_points_layer_back(desk: Desk) -> None:
+    desk.viewer.layers.remove(desk.bridge.points_layer)
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("box")
+    desk.click(INSIDE)
+    assert np.array_equal(desk.wait_for_proposal(), organ_mask(desk))
+    assert desk.bridge.tool == "box"
