@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -97,3 +98,20 @@ def test_a_wheel_carries_weights_sample_and_manifest(tmp_path):
         "sample_data/abdomen_phantom_labels.nii.gz",
     ):
         assert f"napari_sam_med/{needed}" in names
+
+
+@pytest.mark.slow
+def test_a_source_archive_carries_what_make_test_needs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONWARNINGS": "default"},
+    )
+    assert done.returncode == 0, done.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        names = {name.split("/", 1)[1] for name in packed.getnames() if "/" in name}
+    for needed in ("Makefile", ".ci/run", ".ci/system-packages", "CONTRIBUTING.md", "constraints.txt"):
+        assert needed in names
