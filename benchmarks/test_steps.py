@@ -52,4 +52,4 @@ def test_export(benchmark: BenchmarkFixture, bench: Bench, tmp_path: Path) -> No
 def test_memory_stays_within_a_few_copies(step: str, tmp_path: Path) -> None:
     """Not a copy more than is needed, whatever the size: measured on an array that is large beside noise."""
     ct = make_ct(tmp_path, (256, 256, 256))
-    assert peak_memory(step, ct.path) < 4 * ct.array_bytes
+    assert peak_memory(step, ct.path) <= 3 * ct.array_bytes
