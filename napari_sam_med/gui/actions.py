@@ -20,6 +20,7 @@ from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.propagation import PropagatedSlice
 from napari_sam_med.session import jobs
+from napari_sam_med.session.changes import Change
 from napari_sam_med.session.jobs import ModelView
 from napari_sam_med.session.open_change import OpenChange
 from napari_sam_med.session.session import Session
@@ -38,7 +39,7 @@ class Actions(QObject):
     progress : Progress or None
         Of the long job that can be cancelled; None when there is none.
     carried : str
-        Report of a propagation that ended.
+        Report of a propagation that ended; empty when it no longer holds.
     """
 
     status = Signal(str)
@@ -53,7 +54,11 @@ class Actions(QObject):
         self.bridge = LayerBridge(viewer, self.session, self)
         self.model = LiveModel(self.session, self.workers, self)
         self.scans = ScanLoading(self.session, self.bridge, self.workers, settings, self)
+        self.bridge.prompts.takes_points = lambda: "point" in self.model.accepts
         self._job: Job | None = None
+        self._report: tuple[Change, str] | None = None
+        self.session.reverted.connect(self._on_reverted)
+        self.session.reapplied.connect(self._on_reapplied)
         self.bridge.message.connect(self.tell)
         self.bridge.view_changed.connect(self.model.look_at)
         self.bridge.scan_removed.connect(self._on_scan_removed)
@@ -197,6 +202,7 @@ class Actions(QObject):
         names = ", ".join(self.session.objects[i].name for i in object_ids)
         change = self.session.begin(f"Carry {names} through slices")
         self.model.hold(True)
+        self.carried.emit("")
         job = self.workers.start(
             generator,
             "carry",
@@ -220,15 +226,24 @@ class Actions(QObject):
 
     def _on_carry_ended(self, job: Job, change: OpenChange, object_ids: tuple[int, ...]) -> None:
         was_open = change.is_open
-        change.close()
+        committed = change.close()
         if job is self._job:
             self._job = None
             self.progress.emit(None)
         self.model.hold(False)
         if was_open:
             report = self._carry_report(object_ids)
+            self._report = None if committed is None else (committed, report)
             self.carried.emit(report)
             self.status.emit("Cancelled; what was done is kept." if job.was_cancelled else "Ready")
+
+    def _on_reverted(self, change: Change) -> None:
+        if self._report is not None and change is self._report[0]:
+            self.carried.emit("")
+
+    def _on_reapplied(self, change: Change) -> None:
+        if self._report is not None and change is self._report[0]:
+            self.carried.emit(self._report[1])
 
     def _carry_report(self, object_ids: tuple[int, ...]) -> str:
         lines = []

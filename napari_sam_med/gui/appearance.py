@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QColor, QIcon, QPainter, QPaintEvent, QPen, QPixmap
 from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
     QButtonGroup,
     QComboBox,
     QFrame,
@@ -15,13 +18,32 @@ from qtpy.QtWidgets import (
     QLabel,
     QLayout,
     QPushButton,
+    QScrollBar,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-__all__ = ["Section", "button", "combo", "glyph", "labelled", "note", "row", "swatch", "tool_buttons"]
+__all__ = [
+    "Combo",
+    "InputManners",
+    "Section",
+    "button",
+    "combo",
+    "glyph",
+    "labelled",
+    "note",
+    "row",
+    "swatch",
+    "tool_buttons",
+]
+
+_COMBO_MARGIN = 2
+"""Pixels that styles keep free beside a combo box's text."""
 
 Color = tuple[float, float, float]
 
@@ -61,7 +83,7 @@ def row(*widgets: QWidget, stretch_first: bool = False) -> QHBoxLayout:
     return layout
 
 
-def labelled(text: str, widget: QWidget, *more: QWidget, width: int = 64) -> QHBoxLayout:
+def labelled(text: str, widget: QWidget, *more: QWidget, width: int = 56) -> QHBoxLayout:
     """A short caption and its widget; captions of one section line up."""
     caption = QLabel(text)
     caption.setFixedWidth(width)
@@ -81,14 +103,91 @@ def button(text: str, tip: str, clicked: Callable[[], object]) -> QPushButton:
     return made
 
 
-def combo(tip: str) -> QComboBox:
+class Combo(QComboBox):
+    """A combo box that shrinks with the dock; the middle of long entries is left out."""
+
+    def __init__(self, tip: str) -> None:
+        super().__init__()
+        self._tip = tip
+        self.setToolTip(tip)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def shown_text(self) -> str:
+        """The chosen entry as far as there is room for it."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        field = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        return self.fontMetrics().elidedText(
+            self.currentText(), Qt.TextElideMode.ElideMiddle, field.width() - _COMBO_MARGIN
+        )
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802  Qt's name
+        """Draw as Qt does, with the elided text."""
+        painter = QStylePainter(self)
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        option.currentText = self.shown_text()
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def event(self, event: QEvent) -> bool:
+        """Name the entry in the tooltip."""
+        if event.type() == QEvent.Type.ToolTip:  # only now: entries are renamed at any time
+            text = self.currentText()
+            self.setToolTip(f"{text}\n{self._tip}" if text else self._tip)
+        return super().event(event)
+
+
+class InputManners(QObject):
+    """Keeps the inputs of a panel from surprises.
+
+    The wheel scrolls the panel and changes only the input that has the keyboard; when a choice is made, the
+    keyboard goes back to the canvas, where the shortcuts work.
+
+    Parameters
+    ----------
+    panel : QWidget
+        All combo boxes, sliders and spin boxes in it are watched.
+    give_back : callable
+        Gives the keyboard to the canvas.
+    """
+
+    def __init__(self, panel: QWidget, give_back: Callable[[], object]) -> None:
+        super().__init__(panel)
+        self._give_back = give_back
+        for kind in (QComboBox, QAbstractSlider, QAbstractSpinBox):
+            for widget in panel.findChildren(kind):
+                if not isinstance(widget, QScrollBar):
+                    self._watch(widget)
+
+    def _watch(self, widget: QWidget) -> None:
+        widget.installEventFilter(self)
+        if widget.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+            widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        if isinstance(widget, QComboBox):
+            widget.activated.connect(lambda _: self._give_back())
+            widget.view().installEventFilter(self)
+        elif isinstance(widget, QAbstractSpinBox):
+            widget.lineEdit().returnPressed.connect(lambda: self._give_back())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
+        """Hand the wheel on, and see lists close without a choice."""
+        if event.type() == QEvent.Type.Wheel and not isinstance(watched, QAbstractItemView):
+            if not watched.hasFocus():
+                event.ignore()  # so that Qt offers it to the scroll area
+                return True
+        elif event.type() == QEvent.Type.Hide and isinstance(watched, QAbstractItemView):
+            QTimer.singleShot(0, self._give_back)
+        return False
+
+
+def combo(tip: str) -> Combo:
     """A combo box that shrinks with the dock; long entries are elided, not cut."""
-    made = QComboBox()
-    made.setToolTip(tip)
-    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    made.setMinimumContentsLength(8)
-    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return made
+    return Combo(tip)
 
 
 def note(text: str = "") -> QLabel:

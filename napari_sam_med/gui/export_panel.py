@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog
 
+import napari_sam_med
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import Section, button, note
 
@@ -43,14 +45,18 @@ class ExportPanel(Section):
         self.export.setEnabled(self._actions.session.volume is not None)
 
     def suggested_path(self) -> Path:
-        """Beside the scan, or where the last export went, in the last format."""
+        """A name that is free, where the last export went or beside the scan, in the last format.
+
+        Never among the package's own sample data, nor where nothing can be written: then in the home folder.
+        """
         settings, volume = self._actions.settings, self._actions.session.volume
         source = None if volume is None else volume.path
         folder = Path(settings.export_folder) if settings.export_folder else None
-        if folder is None or not folder.is_dir():
+        if folder is None or not _is_for_users(folder):
             folder = Path.home() if source is None else source.parent
+            folder = folder if _is_for_users(folder) else Path.home()
         stem = "labels" if volume is None else _stem(volume.name if source is None else source.name)
-        return folder / f"{stem}_labels{settings.export_suffix}"
+        return _free(folder, f"{stem}_labels", settings.export_suffix)
 
     def _ask(self) -> None:
         suffix = self._actions.settings.export_suffix
@@ -73,6 +79,20 @@ class ExportPanel(Section):
         self._actions.settings.remember(export_folder=str(path.parent), export_suffix=suffix)
         self.written.setText(f"Written: {path}")
         self.written.setVisible(True)
+
+
+def _is_for_users(folder: Path) -> bool:
+    own = Path(napari_sam_med.__file__).parent.resolve()
+    return folder.is_dir() and os.access(folder, os.W_OK) and not folder.resolve().is_relative_to(own)
+
+
+def _free(folder: Path, stem: str, suffix: str) -> Path:
+    """The name, or the name and the first number from 2 on that no file has."""
+    path, number = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}_{number}{suffix}"
+    return path
 
 
 def _stem(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +84,7 @@ class LayerBridge(QObject):
         self.display.array_replaced.connect(self.show_labels_again)
         self.prompts.message.connect(self.message)
         self.prompts.sign_changed.connect(self.tool_changed)
+        self.prompts.points_wanted.connect(self._on_points_wanted)
         self._listen()
 
     @property
@@ -311,6 +312,10 @@ class LayerBridge(QObject):
         self.keys_wanted.emit(layer)
         self.layers_changed.emit()
 
+    def _on_points_wanted(self) -> None:
+        with self._keeping_tool():
+            self.choose_points(None)
+
     def choose_boxes(self, layer: Shapes | None) -> None:
         """Take prompts from a Shapes layer of the user's; None makes one of ours."""
         if layer is None:
@@ -370,6 +375,14 @@ class LayerBridge(QObject):
 
     def _on_tool(self, event: Any = None) -> None:
         self.tool_changed.emit()
+
+    def give_keyboard_to_canvas(self) -> None:
+        """Where the shortcuts work; a viewer without a window has no keyboard."""
+        viewer = self._viewer()
+        canvas = getattr(getattr(getattr(viewer, "window", None), "_qt_viewer", None), "canvas", None)
+        if canvas is not None:
+            with suppress(RuntimeError):  # the window is being taken down
+                canvas.native.setFocus()
 
     # where the user looks
 

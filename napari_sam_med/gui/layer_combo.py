@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from napari.layers import Layer
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy
 
+from napari_sam_med.gui.appearance import Combo
 from napari_sam_med.gui.layer_bridge import LayerBridge
 
 __all__ = ["LayerCombo"]
 
 
-class LayerCombo(QComboBox):
+class LayerCombo(Combo):
     """Offers the layers of a type, and optionally a first entry that stands for none of them.
 
     Signals
@@ -23,15 +23,11 @@ class LayerCombo(QComboBox):
     chosen = Signal(object)
 
     def __init__(self, bridge: LayerBridge, kind: type[Layer], tip: str, first: str | None = None) -> None:
-        super().__init__()
+        super().__init__(tip)
         self._bridge = bridge
         self._kind = kind
         self.first = first
         self._layers: list[Layer | None] = []
-        self.setToolTip(tip)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.activated.connect(lambda index: self.chosen.emit(self._layers[index]))
 
     def show_layers(self, selected: Layer | None) -> None:

@@ -20,7 +20,7 @@ class PromptPanel(Section):
         bridge = actions.bridge
         layout, self.tools = tool_buttons(
             [
-                ("box", "Box", "Drag a box around the organ (Q)"),
+                ("box", "Box", "Drag a box around the organ (Q); a click sets a point"),
                 (
                     "plus",
                     "+ Point",
@@ -95,7 +95,7 @@ class PromptPanel(Section):
         if preview is None:
             text = ""
         elif not preview.mask.any():
-            text = "The model found nothing there: try a box, or another window."
+            text = "The proposed mask is empty: add a box or a click, or try another window."
         else:
             text = f"Proposed on slice {preview.view.index}, quality {preview.quality:.2f}"
         self.answer.setText(text or "Nothing proposed on this slice")

@@ -19,7 +19,7 @@ _DIRECTIONS = {
 
 
 class PropagationPanel(Section):
-    """Start, watch and cancel a propagation; what came of it."""
+    """Start a propagation, and read what came of it; the status line shows and cancels it."""
 
     def __init__(self, actions: Actions) -> None:
         super().__init__(5, "Carry through slices")
@@ -39,9 +39,7 @@ class PropagationPanel(Section):
         self.add(self.all_objects)
         self.add(row(self.limited, self.first, self.last))
         self.start = button("Carry through slices  G", "Carry the mask from slice to slice (G)", self.carry)
-        self.cancel = button("Cancel", "Stop; the slices that are done stay.", actions.cancel)
-        self.cancel.setFixedWidth(72)
-        self.add(row(self.start, self.cancel, stretch_first=True))
+        self.add(self.start)
         self.report = note()
         self.add(self.report)
         actions.progress.connect(self._on_progress)
@@ -79,9 +77,7 @@ class PropagationPanel(Section):
         self.last.setValue(n_slices - 1)
 
     def _on_progress(self, progress: Progress | None) -> None:
-        is_busy = progress is not None
-        self.start.setEnabled(not is_busy and self._actions.session.volume is not None)
-        self.cancel.setEnabled(is_busy)
+        self.start.setEnabled(progress is None and self._actions.session.volume is not None)
 
     def _on_carried(self, report: str) -> None:
         self.report.setText(report)

@@ -13,6 +13,7 @@ from napari_sam_med.progress import Progress
 __all__ = ["StatusLine"]
 
 _BAR_STEPS = 1000
+_WIDE = 10_000
 
 
 class StatusLine(QWidget):
@@ -25,7 +26,7 @@ class StatusLine(QWidget):
         self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.bar = QProgressBar()
         self.bar.setFixedHeight(18)
-        self.cancel = button("Cancel", "Stop; what is done stays.", actions.cancel)
+        self.cancel = button("Cancel", "Stop; what is done stays, and Ctrl-Z takes it back.", actions.cancel)
         self.cancel.setFixedWidth(72)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 0)
@@ -41,8 +42,11 @@ class StatusLine(QWidget):
 
     def _fit_text(self) -> None:
         """Two lines high, always, so that nothing above moves when the text changes."""
-        self.text.ensurePolished()
-        self.text.setFixedHeight(2 * self.text.fontMetrics().lineSpacing() + 2)
+        text = self.text.text()
+        self.text.setText("two\nlines")  # measured in place, with the theme's font and padding
+        height = self.text.heightForWidth(_WIDE)
+        self.text.setText(text)
+        self.text.setFixedHeight(height)
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
         """Fit the text anew when napari's theme brings its own font."""
@@ -57,6 +61,7 @@ class StatusLine(QWidget):
 
     def say(self, text: str) -> None:
         """Show a line; the tooltip holds all of it where it is long."""
+        self._fit_text()  # the theme's style may have come since
         self.text.setText(text)
         self.text.setToolTip(text)
 

@@ -124,5 +124,5 @@ class VolumePanel(Section):
 
 def _narrow(text: str, tip: str, clicked):
     made = button(text, tip, clicked)
-    made.setFixedWidth(64)
+    made.setFixedWidth(58)
     return made

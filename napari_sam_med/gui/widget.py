@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea
 from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
+from napari_sam_med.gui.appearance import InputManners
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
 from napari_sam_med.gui.model_panel import ModelPanel
@@ -86,6 +87,7 @@ class SamMedWidget(QWidget):
         content.installEventFilter(self)
         self._fit()
         self.status = StatusLine(self.actions_)
+        self._manners = InputManners(content, self.actions_.bridge.give_keyboard_to_canvas)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 4)
         outer.setSpacing(3)

@@ -76,7 +76,7 @@ class AnnotatedObject:
     masks : mapping
         ``{view: SliceMask}``, what of this object stands in the labels.
     stop_reasons : mapping
-        ``{"forward" | "backward": why the last propagation ended there}``.
+        ``{"forward" | "backward": where the last propagation ended, and why}``.
     answered : mapping
         The prompts for which the mask of a slice was accepted; others are still open.
     """

@@ -71,7 +71,8 @@ class OpenChange:
         if item is None or not self._is_open:
             return False
         if done.reason is not None and done.direction != "key":
-            item = item.with_stop_reason(done.direction, done.reason)
+            where = f"stopped at slice {done.view.index}: {done.reason}"
+            item = item.with_stop_reason(done.direction, where)
             self._set_object(item)
         if not done.mask.any() and done.reason is not None:
             return False

@@ -34,11 +34,17 @@ def test_from_a_drag_to_a_file_and_back(desk: Desk, tmp_path: Path) -> None:
     assert np.array_equal(desk.labels == LIVER, organ(desk))
     item = desk.session.active_object
     assert item.quality_text.startswith("6 slices, lowest 0.9")
-    assert item.stop_reasons == {"forward": "the mask vanished", "backward": "the mask vanished"}
-    assert "the mask vanished" in desk.widget.propagation_panel.report.text()
+    assert item.stop_reasons == {
+        "forward": "stopped at slice 7: the mask vanished",
+        "backward": "stopped at slice 0: the mask vanished",
+    }
+    report = desk.widget.propagation_panel.report
+    assert "backward: stopped at slice 0: the mask vanished" in report.text()
     desk.undo()
+    assert not report.text(), "what was undone is not reported"
     assert np.array_equal(desk.labels, one_slice)
     desk.redo()
+    assert "stopped at slice 0" in report.text()
     assert np.array_equal(desk.labels == LIVER, organ(desk))
     desk.viewer.layers[LABELS_NAME].name = "renamed by the user"
     desk.widget.export_panel.export_to(tmp_path / "leber ä.nii.gz")
@@ -68,7 +74,9 @@ def test_forward_only_and_a_range(desk: Desk) -> None:
     desk.wait(lambda: desk.actions.is_busy)
     desk.wait_until_carried()
     assert np.flatnonzero(desk.labels.any(axis=(1, 2))).tolist() == [4, 5]
-    assert desk.session.active_object.stop_reasons == {"forward": "end of the chosen range"}
+    assert desk.session.active_object.stop_reasons == {
+        "forward": "stopped at slice 5: end of the chosen range"
+    }
 
 
 def test_cancelling_keeps_what_is_done_as_one_step(desk: Desk, predictor: FakePredictor) -> None:
@@ -89,7 +97,7 @@ def test_cancelling_keeps_what_is_done_as_one_step(desk: Desk, predictor: FakePr
     desk.key(Qt.Key.Key_G)
     desk.wait(lambda: not predictor.gate.is_set())
     desk.settle()
-    desk.widget.propagation_panel.cancel.click()
+    desk.widget.status.cancel.click()
     predictor.gate.set()
     desk.wait_until_carried()
     done = int(desk.labels.any(axis=(1, 2)).sum())

@@ -193,7 +193,7 @@ def test_a_propagation_is_one_step(session: Session, propose) -> None:
     change.close()
     item = session.active_object
     assert item.quality_text == "4 slices, lowest 0.40 at 4"
-    assert item.stop_reasons == {"forward": "the mask vanished"}
+    assert item.stop_reasons == {"forward": "stopped at slice 7: the mask vanished"}
     assert session.voxel_count(LIVER) == 4 * 16
     assert session.undo() == "Carry liver through slices"
     assert np.array_equal(session.labels.data, before)
