@@ -182,7 +182,7 @@ class Actions(QObject):
         def start(sight: ModelView) -> None:
             if self._job is None:
                 generator = jobs.carry(sight, objects, masks, directions=directions, **limits)
-                self._start_carrying(generator, tuple(objects), first_index, last_index)
+                self._start_carrying(generator, tuple(objects), directions, first_index, last_index)
 
         self.model.with_model(start)
 
@@ -197,7 +197,12 @@ class Actions(QObject):
         return session.propagation_input(ids)
 
     def _start_carrying(
-        self, generator: Any, object_ids: tuple[int, ...], first: int | None, last: int | None
+        self,
+        generator: Any,
+        object_ids: tuple[int, ...],
+        directions: tuple[str, ...],
+        first: int | None,
+        last: int | None,
     ) -> None:
         names = ", ".join(self.session.objects[i].name for i in object_ids)
         change = self.session.begin(f"Carry {names} through slices")
@@ -207,7 +212,7 @@ class Actions(QObject):
             generator,
             "carry",
             yielded=lambda done: self._on_carried(change, done),
-            returned=lambda _: self._on_all_carried(change, first, last),
+            returned=lambda _: self._on_all_carried(change, directions, first, last),
             failed=self.show_error,
             finished=lambda: self._on_carry_ended(job, change, object_ids),
         )
@@ -220,9 +225,12 @@ class Actions(QObject):
             self.progress.emit(done.progress)
             self.status.emit(f"Carrying: {done.view.plane} slice {done.view.index}")
 
-    def _on_all_carried(self, change: OpenChange, first: int | None, last: int | None) -> None:
+    def _on_all_carried(
+        self, change: OpenChange, directions: tuple[str, ...], first: int | None, last: int | None
+    ) -> None:
         if change.is_open:
-            change.drop_outdated(0 if first is None else first, 1 << 30 if last is None else last)
+            first_index, last_index = 0 if first is None else first, 1 << 30 if last is None else last
+            change.drop_outdated(first_index, last_index, directions)
 
     def _on_carry_ended(self, job: Job, change: OpenChange, object_ids: tuple[int, ...]) -> None:
         was_open = change.is_open

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from napari_sam_med.session.changes import Change
 from napari_sam_med.session.objects import AnnotatedObject, Annotations, Origin, SliceMask
-from napari_sam_med.volume.slice_view import SliceView
+from napari_sam_med.volume.slice_view import Plane, SliceView
 
 if TYPE_CHECKING:
     from napari_sam_med.segmentation.propagation import PropagatedSlice
@@ -34,6 +35,7 @@ class OpenChange:
         self._before: Annotations = session.annotations
         self._voxels: list[LabelChange] = []
         self._visited: dict[int, set[SliceView]] = {}
+        self._carried_along: dict[int, Plane] = {}
         self._is_open = True
 
     @property
@@ -70,6 +72,8 @@ class OpenChange:
         item = self._session.objects.get(done.object_id)
         if item is None or not self._is_open:
             return False
+        if done.direction != "key":
+            self._carried_along[done.object_id] = done.view.plane
         if done.reason is not None and done.direction != "key":
             where = f"stopped at slice {done.view.index}: {done.reason}"
             item = item.with_stop_reason(done.direction, where)
@@ -83,17 +87,27 @@ class OpenChange:
         self.put_mask(done.object_id, done.view, done.mask, done.source, done.quality)
         return True
 
-    def drop_outdated(self, first_index: int, last_index: int) -> None:
+    def drop_outdated(
+        self, first_index: int, last_index: int, directions: Collection[str] = ("forward", "backward")
+    ) -> None:
         """Clear slices of the carried objects that an earlier propagation filled and this one did not reach.
 
-        For a propagation that ran to its end; only slices of the range that it was given.
+        For a propagation that ran to its end; only slices of the range that it was given, and beyond the
+        outermost key slices only in the directions that it went.
         """
-        for object_id, visited in self._visited.items():
-            item = self._session.objects[object_id]
-            planes = {view.plane for view in visited}
-            for view, mask in item.masks.items():
-                is_old = view not in visited and view.plane in planes and not mask.is_key
-                if is_old and first_index <= view.index <= last_index:
+        for object_id, plane in self._carried_along.items():
+            item = self._session.objects.get(object_id)
+            if item is None:
+                continue
+            here = {view: mask for view, mask in item.masks.items() if view.plane == plane}
+            keys = [view.index for view, mask in here.items() if mask.is_key]
+            if not keys:
+                continue
+            first = first_index if "backward" in directions else max(first_index, min(keys))
+            last = last_index if "forward" in directions else min(last_index, max(keys))
+            visited = self._visited.get(object_id, set())
+            for view, mask in here.items():
+                if view not in visited and not mask.is_key and first <= view.index <= last:
                     self.clear_slice(object_id, view)
 
     def clear_slice(self, object_id: int, view: SliceView) -> None:

@@ -1,0 +1,60 @@
+"""What a propagation must leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from napari_sam_med.progress import Progress
+from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.propagation import PropagatedSlice
+from napari_sam_med.session.session import Session
+from napari_sam_med.volume.slice_view import SliceView
+
+LIVER = 6
+BOX = Prompts.from_box((2, 2, 9, 9))
+KEY = SliceView("axial", 3)
+
+
+def axial(index: int) -> SliceView:
+    return SliceView("axial", index)
+
+
+@pytest.fixture
+def liver(session: Session, propose: Callable) -> int:
+    """An object accepted on axial slice 3, rows and columns 2 to 5."""
+    session.select_organ(LIVER)
+    session.prompt(KEY, BOX)
+    propose(KEY, slice(2, 6), slice(2, 6))
+    session.accept()
+    return session.active_object_id
+
+
+def carried(session: Session, object_id: int, index: int, mask=None, **more) -> PropagatedSlice:
+    fields = {"logits": None, "quality": 0.7, "source": "propagated", "reason": None}
+    fields["direction"] = "forward" if index > KEY.index else "backward"
+    mask = session.objects[object_id].mask(KEY) if mask is None else mask
+    return PropagatedSlice(Progress(1, 2), object_id, LIVER, axial(index), mask, **(fields | more))
+
+
+def slices(session: Session, object_id: int) -> list[int]:
+    return sorted(view.index for view in session.objects[object_id].masks)
+
+
+@pytest.mark.parametrize(
+    ("direction", "reached", "left"), [("forward", 4, [1, 2, 3, 4]), ("backward", 2, [2, 3, 4, 5])]
+)
+def test_carrying_one_way_leaves_the_other_side(
+    session: Session, liver: int, direction: str, reached: int, left: list[int]
+) -> None:
+    with session.begin("Carry") as change:
+        for index in (4, 5, 2, 1):
+            change.put(carried(session, liver, index))
+        change.drop_outdated(0, 1000, ("forward", "backward"))
+    with session.begin("Carry") as change:
+        change.put(carried(session, liver, reached))
+        change.drop_outdated(0, 1000, (direction,))
+    assert slices(session, liver) == left
+    assert np.count_nonzero(session.labels.data) == 16 * len(left)
