@@ -196,6 +196,11 @@ class OpenChange:
         labels = self._session.labels
         assert labels is not None  # only a session with labels opens changes
         had = item.mask(view)
+        if had is not None:
+            for sibling in self._session.objects.values():
+                if sibling.class_id == item.class_id and sibling.object_id != item.object_id:
+                    shared = sibling.mask(view)
+                    had = had if shared is None else had & ~shared
         self._record(labels.assign(view, mask, item.class_id, replaces=had, keep_others=keep_others))
 
     def _record(self, change: LabelChange) -> None:
@@ -210,6 +215,8 @@ class OpenChange:
         else:
             objects[item.object_id] = item
         self._session.objects = objects
+        if item.is_empty and self._session.active_object_id == item.object_id:
+            self._session.active_object_id = None
 
     def _labels_data(self) -> npt.NDArray[np.unsignedinteger]:
         labels = self._session.labels

@@ -423,6 +423,7 @@ class Session:
         LockedError
             If an organ is locked.
         """
+        object_ids = [object_id for object_id in object_ids if object_id in self.objects]
         if not object_ids:
             raise PromptError("There is nothing to carry: draw a box or click on an organ first.")
         objects: dict[int, tuple[int, Mapping[SliceView, Prompts]]] = {}

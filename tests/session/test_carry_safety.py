@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from napari_sam_med.errors import PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.segmentation.propagation import PropagatedSlice
@@ -58,3 +59,36 @@ def test_carrying_one_way_leaves_the_other_side(
         change.drop_outdated(0, 1000, (direction,))
     assert slices(session, liver) == left
     assert np.count_nonzero(session.labels.data) == 16 * len(left)
+
+
+def test_an_object_removed_while_it_is_carried_stays_removed(session: Session, liver: int) -> None:
+    change = session.begin("Carry")
+    change.put(carried(session, liver, 4))
+    session.remove_object(liver)
+    change.drop_outdated(0, 1000)
+    change.close()
+    assert not session.objects
+    assert not session.labels.data.any()
+
+
+def test_erasing_all_of_an_object_leaves_none_active(session: Session, liver: int) -> None:
+    session.prompt(KEY, None)
+    session.labels.data[KEY.index] = 0
+    session.record_stroke([KEY])
+    assert session.active_object_id is None
+    with pytest.raises(PromptError, match="nothing to carry"):
+        session.propagation_input([liver])
+    session.undo()
+    assert session.active_object_id == liver
+
+
+def test_removing_one_of_two_overlapping_objects_keeps_the_other_whole(
+    session: Session, liver: int, propose: Callable
+) -> None:
+    session.new_object()
+    session.prompt(KEY, BOX)
+    propose(KEY, slice(4, 8), slice(4, 8))
+    session.accept()
+    session.remove_object(session.active_object_id)
+    assert np.array_equal(session.objects[liver].mask(KEY), KEY.extract(session.labels.data) == LIVER)
+    assert session.voxel_count(LIVER) == 16
