@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_sam_med
 from napari_sam_med.gui.actions import Actions
@@ -67,8 +67,17 @@ class ExportPanel(Section):
             ";;".join(_FILTERS.values()),
             _FILTERS.get(suffix, ""),
         )
-        if path:
-            self.export_to(_with_suffix(Path(path), chosen))
+        if not path:
+            return
+        target = _with_suffix(Path(path), chosen)
+        # the dialog asked about the name as it was typed, not about the one with its suffix
+        if target == Path(path) or not target.exists() or self._may_replace(target):
+            self.export_to(target)
+
+    def _may_replace(self, path: Path) -> bool:
+        question = f"{path.name} is there already. Replace it?"
+        yes = QMessageBox.StandardButton.Yes
+        return QMessageBox.question(self, "Export labels", question) == yes
 
     def export_to(self, path: Path) -> None:
         """Write to a path and remember its folder and format."""

@@ -104,7 +104,7 @@ class LabelsDisplay(QObject):
     def _on_selected_label(self, event: Any = None) -> None:
         label = int(self.layer.selected_label)
         if label in self._session.organs and label != self._session.active_class_id:
-            self._session.select_organ(label)
+            self._session.go_on_with_organ(label)
 
     def _on_labels_changed(self, view: SliceView | None) -> None:
         if self._labels.data is not self.layer.data:

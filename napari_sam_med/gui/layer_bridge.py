@@ -80,6 +80,9 @@ class LayerBridge(QObject):
         self._missing_timer = QTimer(self)
         self._missing_timer.setSingleShot(True)
         self._missing_timer.timeout.connect(self._tell_missing)
+        self._close_timer = QTimer(self)
+        self._close_timer.setSingleShot(True)
+        self._close_timer.timeout.connect(self._close_now)
         self.display.message.connect(self.message)
         self.display.array_replaced.connect(self.show_labels_again)
         self.prompts.message.connect(self.message)
@@ -140,6 +143,7 @@ class LayerBridge(QObject):
     def detach(self) -> None:
         """Stop listening; the layers stay with the user, the preview goes."""
         self._missing_timer.stop()
+        self._close_timer.stop()
         for emitter, callback in self._connections:
             emitter.disconnect(callback)
         self._connections.clear()
@@ -188,7 +192,7 @@ class LayerBridge(QObject):
         self.layers_changed.emit()
 
     def _tell_missing(self) -> None:
-        if self.frame is not None and self.labels_layer is None:
+        if self.frame is not None and self.image_layer is not None and self.labels_layer is None:
             self.message.emit(
                 'The labels layer was removed; choose "Bring the labels back" under Scan, Labels.'
             )
@@ -210,6 +214,7 @@ class LayerBridge(QObject):
         labels : Labels or None
             The layer whose data is ``scan.labels.data`` already. None makes one.
         """
+        self._close_timer.stop()
         self._drop_scan()
         self.frame = Frame(scan.volume.display_transform, scan.volume.shape)
         with self._writing():
@@ -225,7 +230,13 @@ class LayerBridge(QObject):
         self._on_view()
 
     def close_scan(self) -> None:
-        """The image is gone: prompt layers and preview go too, the labels stay."""
+        """The image is gone: prompt layers and preview go too, a moment later, the labels stay.
+
+        Not at once: napari may be going through a list of layers to remove, which has ours in it.
+        """
+        self._close_timer.start(0)
+
+    def _close_now(self) -> None:
         self._drop_scan()
         self._on_view()
 

@@ -40,7 +40,7 @@ class SamMedWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         super().__init__()
-        self._was_docked = False
+        self._was_docked = self._close_is_asked = False
         viewer = current_viewer() if napari_viewer is None else napari_viewer
         # napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once
         viewer = getattr(viewer, "__wrapped__", viewer)
@@ -170,12 +170,17 @@ class SamMedWidget(QWidget):
         return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
-        """Stop the threads before the main window takes the layers away."""
+        """Stop the threads when the main window really closes: Qt hides it right after the close event."""
         if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange):
             if watched is getattr(self, "_content", None):  # Qt still asks while Python is taken down
                 self._fit()
         elif event.type() == QEvent.Type.Close and isinstance(watched, QMainWindow):
-            self.stop()
+            self._close_is_asked = True  # napari may ask the user, and the answer may be no
+        elif event.type() == QEvent.Type.Hide and isinstance(watched, QMainWindow):
+            if self._close_is_asked:
+                self.stop()
+        elif event.type() == QEvent.Type.Show and isinstance(watched, QMainWindow):
+            self._close_is_asked = False
         return False
 
     def stop(self) -> None:
