@@ -83,7 +83,7 @@ def row(*widgets: QWidget, stretch_first: bool = False) -> QHBoxLayout:
     return layout
 
 
-def labelled(text: str, widget: QWidget, *more: QWidget, width: int = 56) -> QHBoxLayout:
+def labelled(text: str, widget: QWidget, *more: QWidget, width: int = 64) -> QHBoxLayout:
     """A short caption and its widget; captions of one section line up."""
     caption = QLabel(text)
     caption.setFixedWidth(width)

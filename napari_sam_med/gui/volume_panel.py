@@ -34,12 +34,15 @@ class VolumePanel(Section):
             "New labels",
         )
         self.labels.chosen.connect(self._on_labels_chosen)
-        self.add(labelled("Image", self.images, _narrow("Open…", "Open a scan from a file.", self._open)))
+        self.add(
+            labelled("Image", self.images, _narrow("Open…", "Open a scan from a file.", self._open), width=56)
+        )
         self.add(
             labelled(
                 "Labels",
                 self.labels,
                 _narrow("Open…", "Go on with labels from a file (Ctrl-Z does not undo this).", self._labels),
+                width=56,
             )
         )
         self.facts = note()
