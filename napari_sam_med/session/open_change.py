@@ -81,10 +81,15 @@ class OpenChange:
         if not done.mask.any() and done.reason is not None:
             return False
         self._visited.setdefault(done.object_id, set()).add(done.view)
+        self._session.record_stroke([done.view])  # a drag that goes on is a step of its own
+        item = self._session.objects.get(done.object_id)
+        if item is None:
+            return False
         here = item.masks.get(done.view)
         if here is not None and here.is_key:
             return False
-        self.put_mask(done.object_id, done.view, done.mask, done.source, done.quality)
+        mask = self._with_other_planes(item, done.view, done.mask)
+        self.put_mask(done.object_id, done.view, mask, done.source, done.quality)
         return True
 
     def drop_outdated(
@@ -107,8 +112,10 @@ class OpenChange:
             last = last_index if "forward" in directions else min(last_index, max(keys))
             visited = self._visited.get(object_id, set())
             for view, mask in here.items():
-                if view not in visited and not mask.is_key and first <= view.index <= last:
-                    self.clear_slice(object_id, view)
+                if view in visited or mask.is_key or not first <= view.index <= last:
+                    continue
+                left = self._with_other_planes(item, view, np.zeros(mask.shape, dtype=bool))
+                self.put_mask(object_id, view, left, mask.source, mask.quality)
 
     def clear_slice(self, object_id: int, view: SliceView) -> None:
         """Take an object's mask off one slice."""
@@ -190,6 +197,23 @@ class OpenChange:
         else:
             self.roll_back()
 
+    def _with_other_planes(
+        self, item: AnnotatedObject, view: SliceView, mask: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """A carried mask that leaves the labels as they are where key slices of other planes cross it."""
+        crossing = [v for v, kept in item.masks.items() if kept.is_key and v.plane != view.plane]
+        if not crossing:
+            return mask
+        data = self._labels_data()
+        here = view.extract(data) == item.class_id
+        had = item.mask(view)
+        mask = mask.copy()
+        for key in crossing:
+            line = _line_of(key, view, data.shape[0])
+            own = item.masks[key].unpack()[_line_of(view, key, data.shape[0])]
+            mask[line] = here[line] & (own if had is None else own | had[line])
+        return mask
+
     def _assign(
         self, item: AnnotatedObject, view: SliceView, mask: npt.NDArray[np.bool_], keep_others: bool = False
     ) -> None:
@@ -222,3 +246,10 @@ class OpenChange:
         labels = self._session.labels
         assert labels is not None
         return labels.data
+
+
+def _line_of(other: SliceView, view: SliceView, n_axial: int) -> tuple[int | slice, int | slice]:
+    """Index of the line of a slice image where a slice of another plane crosses it."""
+    if other.axis == view.column_axis:
+        return slice(None), other.index
+    return (other.index if view.plane == "axial" else n_axial - 1 - other.index), slice(None)

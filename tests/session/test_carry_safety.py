@@ -92,3 +92,51 @@ def test_removing_one_of_two_overlapping_objects_keeps_the_other_whole(
     session.remove_object(session.active_object_id)
     assert np.array_equal(session.objects[liver].mask(KEY), KEY.extract(session.labels.data) == LIVER)
     assert session.voxel_count(LIVER) == 16
+
+
+@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
+@pytest.mark.parametrize("value", [True, False])
+def test_key_slices_of_other_planes_are_left(
+    session: Session, liver: int, propose: Callable, plane: str, value: bool
+) -> None:
+    other = SliceView(plane, 4)
+    session.prompt(other, BOX)
+    proposed = propose(other, slice(0, 6), slice(1, 3))
+    session.accept()
+    before = other.extract(session.labels.data)
+    assert (before[proposed] == LIVER).all()
+    with session.begin("Carry") as change:
+        for index in range(session.volume.shape[0]):
+            view = axial(index)
+            mask = np.full(view.slice_shape(session.volume.shape), value)
+            change.put(carried(session, liver, index, mask))
+    with session.begin("Carry") as change:
+        change.put(carried(session, liver, 4, mask))
+        change.drop_outdated(0, 1000)
+    assert np.array_equal(other.extract(session.labels.data), before)
+    found = session.objects[liver].mask(axial(4))
+    assert np.array_equal(found, axial(4).extract(session.labels.data) == LIVER)
+    assert found.any()
+    while session.undo():
+        pass
+    assert not session.labels.data.any()
+
+
+@pytest.mark.parametrize("painted", [LIVER, 1])
+def test_a_stroke_under_way_on_a_slice_that_is_carried_is_a_step(
+    session: Session, liver: int, painted: int
+) -> None:
+    change = session.begin("Carry")
+    change.put(carried(session, liver, 4))
+    session.labels.data[5, 5:12, 5:12] = painted
+    change.put(carried(session, liver, 5))
+    change.put(carried(session, liver, 6))
+    session.labels.data[5, 14, 14] = painted
+    session.record_stroke([axial(5)])
+    change.close()
+    assert (session.labels.data[5, 5:12, 5:12] == painted).all()
+    assert session.voxel_count(painted) == np.count_nonzero(session.labels.data == painted)
+    assert [session.undo() for _ in range(3)] == ["Paint", "Carry", "Paint"]
+    while session.undo():
+        pass
+    assert not session.labels.data.any()
