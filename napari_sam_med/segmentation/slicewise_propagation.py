@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam_med.errors import PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.prompts import Prompts
@@ -151,7 +152,13 @@ class SlicewisePropagator:
         box_margin : float
             Share of its sides by which the last mask's box is widened to prompt the next slice. None by
             default: models answer beyond a tight box, and a wide one makes masks grow from slice to slice.
+
+        Raises
+        ------
+        PromptError
+            If the range neither holds a key slice nor lies beside one.
         """
+        _check_range(objects, masks or {}, first_index, last_index)
         stop = _StopRule(min_overlap, min_iou_prediction, max_brightness_shift)
         shared = store if store is not None else EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES)
         sight = _Sight(volume, predictor, resolve_window(volume, window), shared, box_margin)
@@ -319,6 +326,27 @@ def _key_slices(
     main = max(planes, key=lambda plane: sum(view.plane == plane for view in views))
     for view in sorted(views, key=lambda v: (v.plane != main, v.plane, v.index)):
         yield view, prompted.get(view), drawn.get(view)
+
+
+def _check_range(
+    objects: PromptedObjects,
+    masks: Mapping[int, Mapping[SliceView, npt.ArrayLike]],
+    first: int | None,
+    last: int | None,
+) -> None:
+    if first is None and last is None:
+        return
+    keys: set[int] = set()
+    for object_id, (_, prompted) in objects.items():
+        views = [view for view, _, _ in _key_slices(prompted, masks.get(object_id, {}))]
+        keys.update(view.index for view in views if view.plane == views[0].plane)
+    low, high = first or 0, max(keys) if last is None else last
+    if not any(low - 1 <= key <= high + 1 for key in keys):
+        text = f"{low} on" if last is None else f"{low} to {last}"
+        raise PromptError(
+            f"The range {text} does not touch a key slice ({', '.join(map(str, sorted(keys)))}); "
+            "widen it, or prompt a slice in it."
+        )
 
 
 def _gaps(

@@ -203,6 +203,25 @@ def test_directions_and_range_limit_what_is_filled(rod):
     assert max(d.view.index for d in done) == 10
 
 
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"first_index": 6, "last_index": 7}, r"6 to 7 does not touch a key slice \(9, 12\)"),
+        ({"first_index": 14}, "14 on does not touch"),
+        ({"last_index": 7}, "0 to 7 does not touch"),
+    ],
+)
+def test_a_range_away_from_the_key_slices_is_refused(rod, limits, words):
+    with pytest.raises(PromptError, match=words):
+        run(rod, {9: BOX, 12: BOX}, **limits)
+
+
+@pytest.mark.parametrize("limits", [{"first_index": 11}, {"last_index": 9}, {"first_index": 10}])
+def test_a_range_beside_a_key_slice_is_filled(rod, limits):
+    done, _ = run(rod, {10: BOX}, **limits)
+    assert sum(d.mask.any() for d in done) > 1
+
+
 def test_drawn_key_masks_are_taken_as_they_are(rod):
     drawn = np.zeros((32, 32), dtype=bool)
     drawn[9:17, 10:20] = True
