@@ -136,6 +136,13 @@ class AnnotatedObject:
         here = self.masks.get(view)
         return here is not None and not here.is_key and self.mask_to_correct(view) is not None
 
+    def has_newer_prompts(self, view: SliceView) -> bool:
+        """Whether a key slice was prompted anew since its mask was accepted."""
+        here = self.masks.get(view)
+        if here is None or here.source != "prompt" or view not in self.key_slices:
+            return False
+        return self.answered.get(view) != self.key_slices[view]
+
     @property
     def lowest(self) -> tuple[SliceView, float] | None:
         """The carried slice of lowest quality and that quality; None when nothing was carried.

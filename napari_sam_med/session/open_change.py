@@ -102,6 +102,10 @@ class OpenChange:
         """
         for object_id, plane in self._carried_along.items():
             item = self._session.objects.get(object_id)
+            visited = self._visited.get(object_id, set())
+            if item is not None:
+                self._session.record_stroke([v for v in item.masks if v.plane == plane and v not in visited])
+                item = self._session.objects.get(object_id)
             if item is None:
                 continue
             here = {view: mask for view, mask in item.masks.items() if view.plane == plane}
@@ -110,7 +114,6 @@ class OpenChange:
                 continue
             first = first_index if "backward" in directions else max(first_index, min(keys))
             last = last_index if "forward" in directions else min(last_index, max(keys))
-            visited = self._visited.get(object_id, set())
             for view, mask in here.items():
                 if view in visited or mask.is_key or not first <= view.index <= last:
                     continue

@@ -419,7 +419,7 @@ class Session:
         Raises
         ------
         PromptError
-            If an object has no key slice.
+            If an object has no key slice, or one with a click that is newer than its mask.
         LockedError
             If an organ is locked.
         """
@@ -431,6 +431,12 @@ class Session:
         for object_id in object_ids:
             item = self.objects[object_id]
             self._check_unlocked(item.class_id)
+            for view in item.key_slices:
+                if item.has_newer_prompts(view):
+                    raise PromptError(
+                        f"Slice {view.index} has a new click that is not accepted yet; "
+                        "press Enter or Escape first."
+                    )
             masks[object_id] = {view: mask.unpack() for view, mask in item.masks.items() if mask.is_key}
             prompted = {
                 view: prompts

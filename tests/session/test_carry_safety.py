@@ -140,3 +140,19 @@ def test_a_stroke_under_way_on_a_slice_that_is_carried_is_a_step(
     while session.undo():
         pass
     assert not session.labels.data.any()
+
+
+def test_a_new_click_on_an_accepted_slice_is_not_passed_over(
+    session: Session, liver: int, propose: Callable
+) -> None:
+    session.prompt(KEY, BOX.replace(points_xy=[(7, 7)], point_labels=[1]))
+    with pytest.raises(PromptError, match="Slice 3 has a new click"):
+        session.propagation_input([liver])
+    corrected = propose(KEY, slice(2, 8), slice(2, 8))
+    session.accept()
+    _, masks = session.propagation_input([liver])
+    assert np.array_equal(masks[liver][KEY], corrected)
+    session.prompt(KEY, BOX)
+    session.prompt(KEY, None)
+    _, masks = session.propagation_input([liver])
+    assert masks[liver].keys() == {KEY}
