@@ -56,6 +56,7 @@ class Actions(QObject):
         self.scans = ScanLoading(self.session, self.bridge, self.workers, settings, self)
         self.bridge.prompts.takes_points = lambda: "point" in self.model.accepts
         self._job: Job | None = None
+        self._download: Job | None = None
         self._report: tuple[Change, str] | None = None
         self.session.reverted.connect(self._on_reverted)
         self.session.reapplied.connect(self._on_reapplied)
@@ -123,13 +124,13 @@ class Actions(QObject):
 
     def undo(self) -> None:
         """Take the newest step back; a propagation under way ends first."""
-        self.cancel()
+        self._end_carrying()
         label = self.session.undo()
         self.status.emit("Nothing to undo" if label is None else f"Undone: {label}")
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        self.cancel()
+        self._end_carrying()
         label = self.session.redo()
         self.status.emit("Nothing to redo" if label is None else f"Done again: {label}")
 
@@ -159,6 +160,11 @@ class Actions(QObject):
         if self._job is not None:
             self._job.cancel()
 
+    def _end_carrying(self) -> None:
+        """Work on the scan makes way for a change of it; a download has nothing to do with that."""
+        if self._job is not None and self._job is not self._download:
+            self._job.cancel()
+
     def carry(
         self,
         directions: tuple[str, ...] = ("forward", "backward"),
@@ -173,28 +179,31 @@ class Actions(QObject):
             return
         if self.session.preview is not None and self.attempt(self.session.accept) is None:
             return
-        task = self.attempt(lambda: self._carry_task(all_objects))
-        if task is None:
+        ids = self.attempt(lambda: self._ids_to_carry(all_objects))
+        if ids is None or self.attempt(lambda: self.session.propagation_input(ids)) is None:
             return
-        objects, masks = task
+        volume = self.session.volume
         limits = {"first_index": first_index, "last_index": last_index}
 
         def start(sight: ModelView) -> None:
-            if self._job is None:
+            if self._job is not None or sight.volume is not volume:
+                return
+            left = [i for i in ids if i in self.session.objects]  # undone while the model was loading
+            task = self.attempt(lambda: self.session.propagation_input(left)) if left else None
+            if task is not None:
+                objects, masks = task
                 generator = jobs.carry(sight, objects, masks, directions=directions, **limits)
                 self._start_carrying(generator, tuple(objects), directions, first_index, last_index)
 
         self.model.with_model(start)
 
-    def _carry_task(self, all_objects: bool) -> tuple[Any, Any]:
+    def _ids_to_carry(self, all_objects: bool) -> list[int]:
         session = self.session
         if session.volume is None:
             raise PromptError("There is no scan: open one first.")
         if all_objects:
-            ids = [i for i, o in session.objects.items() if not session.organs[o.class_id].locked]
-        else:
-            ids = [] if session.active_object_id is None else [session.active_object_id]
-        return session.propagation_input(ids)
+            return [i for i, o in session.objects.items() if not session.organs[o.class_id].locked]
+        return [] if session.active_object_id is None else [session.active_object_id]
 
     def _start_carrying(
         self,
@@ -301,11 +310,11 @@ class Actions(QObject):
             return
 
         def finished() -> None:
-            self._job = None
+            self._job = self._download = None
             self.progress.emit(None)
             done()
 
-        self._job = self.workers.start(
+        self._job = self._download = self.workers.start(
             jobs.fetch_model(name),
             "fetch",
             yielded=self.progress.emit,
@@ -319,7 +328,7 @@ class Actions(QObject):
 
     def open_scan(self, source: Path | Image, labels: Labels | None = None) -> None:
         """Work on a file or on a layer that is open already."""
-        self.cancel()
+        self._end_carrying()
         self.attempt(lambda: self.scans.open(source, labels))
 
     def _on_opened(self) -> None:
@@ -327,7 +336,7 @@ class Actions(QObject):
         self.model.ensure_loaded()
 
     def _on_scan_removed(self) -> None:
-        self.cancel()
+        self._end_carrying()
         self.session.close()
         self.bridge.close_scan()
         self.status.emit("The scan was removed from the viewer. Open or choose another one.")

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_sam_med.errors import LabelError
 from napari_sam_med.gui.contributions import ask_time
 from napari_sam_med.gui.layer_bridge import LayerBridge
+from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
@@ -152,6 +153,11 @@ def _labels_of_layer(layer: Labels, volume: Volume) -> LabelVolume:
             f"The labels {layer.name!r} have shape {tuple(data.shape)}, but the scan has {volume.shape}; "
             'open them with "Open labels", which places them by their geometry.'
         )
+    if not _lies_on(layer, volume):
+        raise LabelError(
+            f"The labels {layer.name!r} lie elsewhere than the scan, or have other voxels; "
+            'open them with "Open labels", which places them by their geometry.'
+        )
     if isinstance(known, LabelVolume) and known.data is data and known.grid is volume.grid:
         return known
     organs = known.organs if isinstance(known, LabelVolume) else OrganTable.btcv()
@@ -162,6 +168,18 @@ def _labels_of_layer(layer: Labels, volume: Volume) -> LabelVolume:
             raise LabelError(f"The labels {layer.name!r} have numbers outside 0 to 65535; renumber them.")
         data = array.astype(np.uint8 if highest < 256 else np.uint16)
     return LabelVolume(data, volume.grid, organs, header=volume.header, path=volume.path)
+
+
+def _lies_on(layer: Labels, volume: Volume) -> bool:
+    """Whether a layer of a scan's shape shows each voxel where the scan has it, to a fifth of a voxel."""
+    known = layer.metadata.get("sam_med")
+    if isinstance(known, LabelVolume) and not known.grid.same_voxels_as(volume.grid):
+        return False
+    frame = Frame(volume.display_transform, volume.shape)
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape) - 1)
+    shown = np.array([layer.data_to_world(corner) for corner in corners])[:, -3:]
+    allowed = 0.2 * np.linalg.norm(frame.world(np.eye(3)) - frame.world(np.zeros(3)), axis=1).min()
+    return bool(np.linalg.norm(shown - frame.world(corners), axis=1).max() <= allowed)
 
 
 def _is_same_array(layer: Labels | None, labels: LabelVolume) -> Labels | None:

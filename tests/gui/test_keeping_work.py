@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_sam_med.session import jobs
 from tests.gui.desk import Desk
 from tests.gui.test_carrying import accept_a_box
 
@@ -67,3 +73,65 @@ def test_a_label_picked_in_naparis_controls_goes_on_with_its_object(desk: Desk) 
     assert desk.session.active_object_id is None
     layer.selected_label = label
     assert desk.session.active_object_id == first
+
+
+def test_labels_that_lie_elsewhere_are_refused_in_words(desk: Desk) -> None:
+    other = np.zeros(desk.session.volume.shape, dtype=np.uint8)
+    frame = desk.bridge.frame
+    for place in ({"scale": (2, 1, 1)}, {"scale": (4, 1.5, 1), "translate": (100, 50, 7)}):
+        desk.said.clear()
+        layer = desk.viewer.add_labels(other, name="another scan's", **place)
+        desk.widget.volume_panel.labels.chosen.emit(layer)
+        desk.wait(lambda: any("lie elsewhere" in text for text in desk.said))
+        assert desk.bridge.labels_layer is not layer
+    assert desk.bridge.frame is frame
+
+
+@pytest.mark.parametrize("what", ["undo", "another scan", "nothing"])
+def test_what_was_to_be_carried_may_go_while_the_model_loads(
+    desk: Desk, make_volume: Callable, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    accept_a_box(desk)
+    gate, plain = threading.Event(), jobs.load_model
+
+    def slowly(model: str, device: str):
+        gate.wait(20)
+        return (yield from plain(model, device))
+
+    monkeypatch.setattr(jobs, "load_model", slowly)
+    desk.session.device = "cpu"
+    desk.key(Qt.Key.Key_G)
+    if what == "undo":
+        while desk.session.undo():
+            pass
+    elif what == "another scan":
+        other = make_volume((10, 24, 32))
+        layer = desk.viewer.add_image(other.data, metadata={"sam_med": other}, **other.display_transform)
+        desk.actions.open_scan(layer)
+        desk.wait(lambda: desk.session.volume is other)
+    gate.set()
+    desk.wait(lambda: desk.actions.model.model is not None)
+    desk.wait_until_carried()
+    assert (np.count_nonzero(desk.labels.any(axis=(1, 2))) > 1) == (what == "nothing")
+
+
+def test_a_download_goes_on_while_the_user_works(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(name: str):
+        for done in range(2000):
+            time.sleep(0.01)
+            yield jobs.Progress(done, 2000, "downloading")
+        return Path(name)
+
+    monkeypatch.setattr(jobs, "fetch_model", fetch)
+    accept_a_box(desk)
+    ended: list[bool] = []
+    desk.actions.fetch_model("mobile_sam", lambda: ended.append(True))
+    desk.undo()
+    desk.redo()
+    desk.actions.open_scan(desk.bridge.image_layer)
+    desk.settle()
+    assert desk.actions.is_busy
+    assert not ended
+    desk.actions.cancel()
+    desk.wait(lambda: ended)
+    assert not desk.actions.is_busy
