@@ -12,8 +12,9 @@ import numpy as np
 
 from napari_sam_med.errors import SamMedError
 from napari_sam_med.gui.label_colors import organ_colormap
+from napari_sam_med.gui.settings import Settings
 from napari_sam_med.sample_data import sample_labels, sample_volume
-from napari_sam_med.volume.intensity import resolve_window
+from napari_sam_med.volume.intensity import WINDOW_PRESETS, resolve_window
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.reading import read_labels, read_volume, volume_times
@@ -57,8 +58,14 @@ def read_files(path: str | list[str]) -> list[LayerData]:
 
 def _image_layer(file: Path) -> LayerData:
     volume = read_volume(file, time=ask_time(file))
-    low, high = resolve_window(volume, "auto")
-    return _layer_of_volume(volume, (low, high))
+    return _layer_of_volume(volume, _window_of(volume))
+
+
+def _window_of(volume: Volume) -> tuple[float, float]:
+    """The window that was chosen last; it means something on CT only."""
+    chosen = Settings.load().window
+    is_meant = volume.is_hounsfield and chosen in WINDOW_PRESETS
+    return WINDOW_PRESETS[chosen] if is_meant else resolve_window(volume, "auto")
 
 
 def _layer_of_volume(volume: Volume, window: tuple[float, float]) -> LayerData:
@@ -164,12 +171,12 @@ def _transform(attributes: dict[str, Any]) -> dict[str, Any]:
 def abdomen_phantom() -> list[LayerData]:
     """Sample data: an invented abdominal CT."""
     volume = read_volume(sample_volume())
-    return [_layer_of_volume(volume, resolve_window(volume, "auto"))]
+    return [_layer_of_volume(volume, _window_of(volume))]
 
 
 def abdomen_phantom_with_labels() -> list[LayerData]:
     """Sample data: the abdominal CT and the organs that are truly in it."""
     volume = read_volume(sample_volume())
     labels = read_labels(sample_labels(), reference=volume)
-    image = _layer_of_volume(volume, resolve_window(volume, "auto"))
+    image = _layer_of_volume(volume, _window_of(volume))
     return [image, _labels_layer(labels, "abdomen phantom labels")]

@@ -20,6 +20,7 @@ from napari_sam_med.session.jobs import PreparedScan
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane, SliceView
+from napari_sam_med.volume.volume import Volume
 
 __all__ = ["BOXES_NAME", "LABELS_NAME", "POINTS_NAME", "PREVIEW_NAME", "LayerBridge", "Tool"]
 
@@ -31,6 +32,7 @@ PREVIEW_NAME = "SAM Med preview"
 Tool = Literal["box", "point", "paint", "erase", "pan"]
 
 _OWN = {"sam_med_own": True}
+_WORK = "sam_med_work"
 
 
 class LayerBridge(QObject):
@@ -279,8 +281,27 @@ class LayerBridge(QObject):
                 metadata={"sam_med": labels},
                 **self.frame.layer_arguments,
             )
+        layer.metadata = {**layer.metadata, "sam_med": labels, _WORK: True}
         self.display.show(layer, labels, self.frame)
         self.keys_wanted.emit(layer)
+
+    def labels_of_work(self, image: Image) -> Labels | None:
+        """The layer that was worked on with this image before the widget was closed."""
+        volume = image.metadata.get("sam_med")
+        for layer in self.layers_of_type(Labels):
+            known = layer.metadata.get("sam_med")
+            if not layer.metadata.get(_WORK) or not isinstance(known, LabelVolume):
+                continue
+            if known.data is not layer.data:
+                continue
+            if isinstance(volume, Volume):
+                if known.grid.same_voxels_as(volume.grid):
+                    return layer
+            elif layer.data.shape == image.data.shape and np.allclose(
+                layer.data_to_world(layer.data.shape), image.data_to_world(layer.data.shape)
+            ):
+                return layer
+        return None
 
     def show_labels_again(self) -> None:
         """Bring back a labels layer that was removed, or whose array had to grow."""

@@ -137,7 +137,7 @@ class SamMedWidget(QWidget):
         if images and self.actions_.session.volume is None and not self.actions_.scans.is_loading:
             fitting = [layer for layer in images if not layer.rgb and layer.ndim in (2, 3)]
             if fitting:
-                self.actions_.open_scan(fitting[0])
+                self.actions_.open_scan(fitting[0], self.actions_.bridge.labels_of_work(fitting[0]))
 
     # the end: closing a docked widget sends it no closeEvent (napari issue 8071)
 

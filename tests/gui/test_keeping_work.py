@@ -12,7 +12,11 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_sam_med.gui import contributions
+from napari_sam_med.gui.settings import Settings
+from napari_sam_med.gui.widget import SamMedWidget
 from napari_sam_med.session import jobs
+from napari_sam_med.volume.intensity import WINDOW_PRESETS
 from tests.gui.desk import Desk
 from tests.gui.test_carrying import accept_a_box
 
@@ -135,3 +139,32 @@ def test_a_download_goes_on_while_the_user_works(desk: Desk, monkeypatch: pytest
     desk.actions.cancel()
     desk.wait(lambda: ended)
     assert not desk.actions.is_busy
+
+
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_the_widget_goes_on_with_the_labels_it_was_closed_on(desk: Desk, is_foreign: bool) -> None:
+    if is_foreign:
+        image = desk.bridge.image_layer
+        image.metadata = {}
+        desk.actions.open_scan(image)
+        desk.wait(lambda: desk.session.volume.layer_transform is not None)
+        desk.settle()
+    accept_a_box(desk)
+    work, count = desk.bridge.labels_layer, np.count_nonzero(desk.labels)
+    desk.viewer.window.remove_dock_widget(desk.widget)
+    again = SamMedWidget(desk.viewer)
+    desk.viewer.window.add_dock_widget(again, name="SAM Med again")
+    try:
+        session = again.actions_.session
+        desk.wait(lambda: session.volume is not None and again.actions_.bridge.labels_layer is not None)
+        assert again.actions_.bridge.labels_layer is work
+        assert np.count_nonzero(session.labels.data) == count > 0
+        assert session.labels.data is work.data
+    finally:
+        again.stop()
+
+
+def test_the_window_is_remembered_for_scans_that_napari_opens() -> None:
+    Settings.load().remember(window="bone")
+    [(_, options, _)] = contributions.abdomen_phantom()
+    assert options["contrast_limits"] == WINDOW_PRESETS["bone"]
