@@ -329,8 +329,16 @@ class LayerBridge(QObject):
         )
 
     def choose_points(self, layer: Points | None) -> None:
-        """Take prompts from a Points layer of the user's; None makes one of ours."""
-        if layer is None:
+        """Take in what a Points layer of the user's holds, and leave it as it is; None makes one of ours."""
+        if layer is not None and self.frame is None:
+            return
+        if layer is not None:
+            if self.points_layer is None:
+                self._on_points_wanted()
+            self.prompts.take_in(points=layer)
+            if self.viewer.layers.selection.active is layer:
+                self.set_tool("point")  # what is drawn there from now on is not read
+        else:
             layer = self.viewer.add_points(
                 np.empty((0, 3)),
                 name=POINTS_NAME,
@@ -340,8 +348,8 @@ class LayerBridge(QObject):
                 metadata=dict(_OWN),
                 **self.frame.layer_arguments,
             )
-        self.prompts.take_points(layer)
-        self.keys_wanted.emit(layer)
+            self.prompts.take_points(layer)
+            self.keys_wanted.emit(layer)
         self.layers_changed.emit()
 
     def _on_points_wanted(self) -> None:
@@ -349,8 +357,17 @@ class LayerBridge(QObject):
             self.choose_points(None)
 
     def choose_boxes(self, layer: Shapes | None) -> None:
-        """Take prompts from a Shapes layer of the user's; None makes one of ours."""
-        if layer is None:
+        """Take in what a Shapes layer of the user's holds, and leave it as it is; None makes one of ours."""
+        if layer is not None and self.frame is None:
+            return
+        if layer is not None:
+            if self.boxes_layer is None:
+                with self._keeping_tool():
+                    self.choose_boxes(None)
+            self.prompts.take_in(boxes=layer)
+            if self.viewer.layers.selection.active is layer:
+                self.set_tool("box")  # what is drawn there from now on is not read
+        else:
             layer = self.viewer.add_shapes(
                 None,
                 ndim=3,
@@ -361,8 +378,8 @@ class LayerBridge(QObject):
                 metadata=dict(_OWN),
                 **self.frame.layer_arguments,
             )
-        self.prompts.take_boxes(layer)
-        self.keys_wanted.emit(layer)
+            self.prompts.take_boxes(layer)
+            self.keys_wanted.emit(layer)
         self.layers_changed.emit()
 
     # tools

@@ -23,7 +23,10 @@ _DRAG_CANVAS_PIXELS = 4
 
 
 class PromptEditing(QObject):
-    """Two layers, ours or the user's own, that always show the prompts of the active object.
+    """Two layers of ours that always show the prompts of the active object.
+
+    Layers of the user's are read once, with `take_in`, and never written to: they may hold more than prompts
+    of one object.
 
     Signals
     -------
@@ -174,6 +177,24 @@ class PromptEditing(QObject):
         if reading.n_outside:
             count = f"{reading.n_outside} prompt{'s' if reading.n_outside > 1 else ''}"
             self.message.emit(f"{count} outside the volume ignored.")
+
+    def take_in(self, points: Points | None = None, boxes: Shapes | None = None) -> None:
+        """Add what a layer of the user's holds to the prompts of the active object."""
+        if self._frame is None or self._session.volume is None:
+            return
+        if self._timer.isActive():
+            self._timer.stop()
+            self._read()
+        reading = prompt_layers.read_prompts(points, boxes, self._frame, self._plane)
+        for view, given in sorted(reading.prompts.items()):
+            active = self._session.active_object
+            known = None if active is None else active.key_slices.get(view)
+            self._session.prompt(view, prompt_layers.joined(known, given))
+        n_left = reading.n_outside + len(reading.replaced_shapes) + len(reading.clicks)
+        if n_left:
+            self.message.emit(
+                f"{n_left} of them not taken: outside the volume, too small, or not the newest on a slice."
+            )
 
     def _set_points(self, clicks: Mapping[int, npt.NDArray[np.float64]]) -> None:
         """Points in place of rectangles that were clicked, not drawn; the box of the slice stays."""

@@ -23,6 +23,7 @@ __all__ = [
     "POSITIVE",
     "Reading",
     "color_points",
+    "joined",
     "prepare_points",
     "read_prompts",
     "write_boxes",
@@ -154,6 +155,20 @@ def prepare_points(layer: Points, plane: Plane) -> None:
         if name not in features:
             features[name] = np.full(len(layer.data), value, dtype=object)
     layer.features = features
+
+
+def joined(known: Prompts | None, given: Prompts) -> Prompts:
+    """Prompts of a slice and more of them: points that are not there yet, and the newer box."""
+    if known is None:
+        return given
+    points = [
+        (*map(float, xy), int(label))
+        for prompts in (known, given)
+        for xy, label in zip(prompts.points_xy, prompts.point_labels, strict=True)
+    ]
+    points = list(dict.fromkeys(points))
+    box = known.box_xyxy if given.box_xyxy is None else given.box_xyxy
+    return Prompts([p[:2] for p in points] or None, [p[2] for p in points] or None, box, known.mask_input)
 
 
 def write_points(layer: Points, key_slices: Mapping[SliceView, Prompts], frame: Frame) -> None:

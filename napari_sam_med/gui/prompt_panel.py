@@ -46,10 +46,10 @@ class PromptPanel(Section):
         self.answer = note()
         self.add(self.answer)
         self.boxes = LayerCombo(
-            bridge, Shapes, "Rectangles are read from this Shapes layer; any of yours will do.", None
+            bridge, Shapes, "Boxes are kept here; choose a Shapes layer of yours to copy from.", None
         )
         self.points = LayerCombo(
-            bridge, Points, "Clicks are read from this Points layer; any of yours will do.", None
+            bridge, Points, "Clicks are kept here; choose a Points layer of yours to copy from.", None
         )
         self.boxes.chosen.connect(self._on_boxes)
         self.points.chosen.connect(self._on_points)

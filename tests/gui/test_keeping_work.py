@@ -168,3 +168,30 @@ def test_the_window_is_remembered_for_scans_that_napari_opens() -> None:
     Settings.load().remember(window="bone")
     [(_, options, _)] = contributions.abdomen_phantom()
     assert options["contrast_limits"] == WINDOW_PRESETS["bone"]
+
+
+def test_layers_of_the_users_are_read_and_never_written(desk: Desk) -> None:
+    accept_a_box(desk)
+    before = dict(desk.session.active_object.key_slices)
+    place = desk.bridge.frame.layer_arguments
+    empty = desk.viewer.add_shapes(None, ndim=3, name="empty", **place)
+    desk.bridge.choose_boxes(empty)
+    desk.settle()
+    assert dict(desk.session.active_object.key_slices) == before
+    corners = [np.array([[5, a, a], [5, a, a + 4], [5, a + 4, a + 4], [5, a + 4, a]]) for a in (2, 8, 14)]
+    boxes = desk.viewer.add_shapes(corners, shape_type="rectangle", name="mine", **place)
+    desk.bridge.choose_boxes(boxes)
+    points = desk.viewer.add_points(np.array([[4, 8, 11], [4, 100, 100]]), name="my points", **place)
+    for _ in range(2):
+        desk.bridge.choose_points(points)
+        desk.settle()
+    found = desk.session.active_object.key_slices
+    assert {view.index for view in found} == {4, 5}
+    assert sum(len(prompts.points_xy) for prompts in found.values()) == 1
+    assert sum(prompts.box_xyxy is not None for prompts in found.values()) == 2
+    assert len(desk.bridge.boxes_layer.data) == 2
+    desk.actions.new_object()
+    desk.settle()
+    assert len(boxes.data) == 3
+    assert len(points.data) == 2
+    assert len(desk.bridge.boxes_layer.data) == len(desk.bridge.points_layer.data) == 0
