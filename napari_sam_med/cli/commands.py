@@ -27,13 +27,13 @@ class _PlainHelp:
     """Help without the marks that typer puts around names: ``<bool>`` at flags, braces at arguments."""
 
     def get_help_option(self, ctx: Any) -> Any:
-        option = super().get_help_option(ctx)  # type: ignore[misc]
+        option = super().get_help_option(ctx)  # type: ignore[misc]  # a mixin: typer's class comes after it
         if option is not None:
             option.metavar = FLAG
         return option
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # type: ignore[misc]
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]  # type: ignore[misc]  # as above
 
 
 class _Command(_PlainHelp, TyperCommand):

@@ -68,18 +68,18 @@ def log_as_warnings() -> Iterator[None]:
 
 def _one_line(kind: str, message: str) -> None:
     if sys.stderr is not None:  # closed by the caller: `print` would then take standard output
-        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201  printing is its work
 
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One JSON object on standard output, in ASCII: no encoding of a terminal or pipe can spoil it."""
-    print(json.dumps(document, indent=2, allow_nan=False), flush=True)  # noqa: T201
+    print(json.dumps(document, indent=2, allow_nan=False), flush=True)  # noqa: T201  printing is its work
 
 
 def say(text: str = "") -> None:
     """A plain line on standard output; what its encoding lacks is escaped, as standard error does."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201  printing is its work
 
 
 def say_faintly(text: str, indent: int = 0) -> None:
