@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -94,13 +95,15 @@ def segment_from_prompts(
     numbered = dict(enumerate(objects, start=1))
     organs, warnings = organs_of(objects)
     asked = {object_id: (one.label, one.prompts) for object_id, one in numbered.items()}
-    # an empty range of slices to fill leaves the prompted ones alone
-    limits: dict[str, Any] = {} if propagated else {"first_index": 1, "last_index": 0}
+    n_prompted = sum(len(one.prompts) for one in objects)
     found = ObjectMasks()
-    for done in propagate(volume, asked, predictor, window=window, store=store, **limits):
+    job = propagate(volume, asked, predictor, window=window, store=store)
+    # key slices come first, one for each prompted slice
+    for done in job if propagated else islice(job, n_prompted):
         found.add(done)
         if on_progress is not None:
-            on_progress(done.progress)
+            step = done.progress
+            on_progress(step if propagated else Progress(step.done, n_prompted, step.text))
     labels = LabelVolume.like(volume, organs)
     contested = found.merge_into(labels)
     remarks: list[str] = []
