@@ -105,7 +105,7 @@ def _call(arguments: list[str]) -> int:
         raise KeyboardInterrupt from None
     except typer.Exit as leave:
         return leave.exit_code
-    except Exception as error:
+    except Exception as error:  # click's own class cannot be named here; all others go on up
         if not isinstance(error, usage_error):
             raise
         print_error(_usage_message(error))
