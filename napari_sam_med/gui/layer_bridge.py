@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.gui import planes
 from napari_sam_med.gui.labels_display import LabelsDisplay, thin_array
+from napari_sam_med.gui.own_writing import OwnWriting
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.prompt_editing import PromptEditing
 from napari_sam_med.session.jobs import PreparedScan
@@ -35,7 +36,7 @@ _OWN = {"sam_med_own": True}
 _WORK = "sam_med_work"
 
 
-class LayerBridge(QObject):
+class LayerBridge(OwnWriting, QObject):
     """Which layers there are, where the user looks, and what the mouse does.
 
     What the layers hold is kept by two others: `LabelsDisplay` (labels, proposal) and `PromptEditing`
@@ -74,7 +75,6 @@ class LayerBridge(QObject):
         self.image_layer: Image | None = None
         self.display = LabelsDisplay(session, self.current_view, self)
         self.prompts = PromptEditing(session, self.current_view, self)
-        self._is_writing = False
         self._last_view: SliceView | None = None
         self._hidden_in_3d: list[Layer] = []
         self._tool_in_2d: Tool | None = None
@@ -487,15 +487,6 @@ class LayerBridge(QObject):
         if tuple(self.image_layer.contrast_limits) != tuple(window):
             with self._writing():
                 self.image_layer.contrast_limits = window
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """What the layers announce meanwhile comes from us, not from the user."""
-        before, self._is_writing = self._is_writing, True
-        try:
-            yield
-        finally:
-            self._is_writing = before
 
     @contextmanager
     def _keeping_tool(self) -> Iterator[None]:

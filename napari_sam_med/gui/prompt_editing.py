@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from napari.layers import Points, Shapes
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.gui import prompt_layers
+from napari_sam_med.gui.own_writing import OwnWriting
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.slice_view import Plane, SliceView
@@ -22,7 +22,7 @@ _DRAG_CANVAS_PIXELS = 4
 """A hand that clicks may shake by less than this."""
 
 
-class PromptEditing(QObject):
+class PromptEditing(OwnWriting, QObject):
     """Two layers of ours that always show the prompts of the active object.
 
     Layers of the user's are read once, with `take_in`, and never written to: they may hold more than prompts
@@ -51,7 +51,6 @@ class PromptEditing(QObject):
         self._session = session
         self._current_view = current_view
         self._frame: Frame | None = None
-        self._is_writing = False
         self._next_is_negative = False
         self.takes_points: Callable[[], bool] = lambda: True
         self._clicked: int | None = None
@@ -227,15 +226,6 @@ class PromptEditing(QObject):
                 prompt_layers.write_points(self.points, wanted, self._frame)
             if self.boxes is not None:
                 prompt_layers.write_boxes(self.boxes, wanted, self._frame)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """What the layers announce meanwhile comes from us, not from the user."""
-        before, self._is_writing = self._is_writing, True
-        try:
-            yield
-        finally:
-            self._is_writing = before
 
 
 def _turns_sign(event: Any) -> bool:
