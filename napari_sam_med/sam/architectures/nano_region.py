@@ -29,7 +29,7 @@ __all__ = [
 INPUT_SIZE = 256
 CELLS = 48
 """Cells along a side of the region's grid."""
-N_MAPS = 14
+N_MAPS = 17
 """Channels of `cell_maps`."""
 LOGIT_LIMIT = 16.0
 """Logits are clamped to +- this; it is also what lies outside the region."""
@@ -280,11 +280,13 @@ def prior_logits(prompts: RegionPrompts, region: Region, cells: int = CELLS) -> 
 
 
 def _relative_intensity(
-    intensity: torch.Tensor, core: torch.Tensor, ring: torch.Tensor
+    intensity: torch.Tensor, core: torch.Tensor, ring: torch.Tensor, rim: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Z-scores against core and ring, and two log-likelihood ratios (Gaussian, histogram); all (P, G, G)."""
+    """Z-scores against core, ring and rim; log-likelihood ratios of core to ring (Gaussian, histogram) and, by
+    histogram, of rim to ring and of rim to core; all (P, G, G).
+    """
     z, log_sigma = [], []
-    for weight in (core, ring):
+    for weight in (core, ring, rim):
         total = weight.sum((1, 2), keepdim=True) + 1e-3
         mean = (weight * intensity).sum((1, 2), keepdim=True) / total
         variance = (weight * (intensity - mean) ** 2).sum((1, 2), keepdim=True) / total + 0.02**2
@@ -296,11 +298,31 @@ def _relative_intensity(
     level = (intensity - low) / (high - low + 1e-3) * (_BINS - 1)
     bins = torch.arange(_BINS, device=intensity.device)[None, :, None]
     share = (1 - (level.flatten(1)[:, None] - bins).abs()).clamp(min=0)
-    histograms = torch.bmm(share, torch.stack([core.flatten(1), ring.flatten(1)], 2))
-    histograms = histograms / (histograms.sum(1, keepdim=True) + 1e-3) + 0.01
-    ratio = histograms[..., 0].log() - histograms[..., 1].log()
-    histogram = torch.bmm(ratio[:, None], share)[:, 0].view_as(intensity)
-    return [torch.tanh(z[0] / 3), torch.tanh(z[1] / 3), torch.tanh(gaussian / 4), histogram / 4]
+    histograms = torch.bmm(share, torch.stack([w.flatten(1) for w in (core, ring, rim)], 2))
+    histograms = (histograms / (histograms.sum(1, keepdim=True) + 1e-3) + 0.01).log()
+    core_bins, ring_bins, rim_bins = histograms.unbind(2)
+    ratios = torch.stack([core_bins - ring_bins, rim_bins - ring_bins, rim_bins - core_bins], 1)
+    by_core, by_rim, rim_to_core = torch.bmm(ratios, share).view(-1, 3, *intensity.shape[1:]).unbind(1)
+    return [
+        torch.tanh(z[0] / 3),
+        torch.tanh(z[1] / 3),
+        torch.tanh(gaussian / 4),
+        by_core / 4,
+        torch.tanh(z[2] / 3),
+        by_rim / 4,
+        rim_to_core / 4,
+    ]
+
+
+def _rim(radius: torch.Tensor, inside: torch.Tensor, prompts: RegionPrompts) -> torch.Tensor:
+    """Weight (P, G, G) of the band just inside the border that the prompt draws.
+
+    A tight box is touched by its object on all four sides, so what lies just inside the ellipse is the
+    object, while what lies in the middle may be a cavity that does not belong to it.
+    """
+    band = torch.sigmoid((radius - 0.75) * 25) * torch.sigmoid((1.0 - radius) * 25)
+    eroded = -torch.nn.functional.max_pool2d(-inside[:, None], 5, 1, 2)[:, 0]
+    return torch.where(prompts.has_mask[:, None, None], inside - eroded, band)
 
 
 def cell_maps(
@@ -313,13 +335,15 @@ def cell_maps(
     prior = _prior(prompts, g)
     has_box, has_mask = prompts.has_box[:, None, None], prompts.has_mask[:, None, None]
     radius = torch.where(has_box, g.radius, _blob(g.positive) * 1.5)
-    core = torch.where(has_mask, torch.sigmoid(g.mask), torch.sigmoid((0.7 - radius) * 20))
-    ring = torch.where(has_mask, torch.sigmoid(-g.mask), torch.sigmoid((radius - 1.1) * 20))
+    inside = torch.sigmoid(g.mask)
+    core = torch.where(has_mask, inside, torch.sigmoid((0.7 - radius) * 20))
+    ring = torch.where(has_mask, 1 - inside, torch.sigmoid((radius - 1.1) * 20))
     core, ring = core + g.positive, ring + g.negative
+    relative = _relative_intensity(intensity, core, ring, _rim(radius, inside, prompts))
     one = torch.ones_like(prior)
     maps = [
         intensity,
-        *_relative_intensity(intensity, core, ring),
+        *relative[:4],
         torch.tanh(prior / 3),
         torch.where(has_box, torch.sigmoid(4 * g.box_depth), 0.0),
         torch.where(has_box, torch.exp(-(g.box_depth**2)), 0.0),
@@ -329,5 +353,6 @@ def cell_maps(
         one * has_mask,
         one * has_box,
         one * (torch.log2(region.sides / 64) / 2)[:, None, None],
+        *relative[4:],
     ]
     return torch.stack(maps, 1), prior
