@@ -73,6 +73,14 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class Plane(StrEnum):
+    """Planes of slices."""
+
+    axial = "axial"
+    coronal = "coronal"
+    sagittal = "sagittal"
+
+
 class Preprocessing(StrEnum):
     """Preprocessings for checkpoints that are not in the registry."""
 
@@ -209,6 +217,76 @@ def segment(
         ),
         as_json=as_json,
     )
+
+
+@app.command(cls=_Command)
+def evaluate(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for what is written.")
+    ],
+    image: Annotated[Path | None, typer.Option("--image", "-i", metavar="I", help="Labelled volume.")] = None,
+    labels: Annotated[Path | None, typer.Option("--labels", "-l", metavar="L", help="Its labels.")] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option("--cases", "-c", metavar="C.csv", help='Or several: CSV with columns "image,labels".'),
+    ] = None,
+    strategies: Annotated[
+        str,
+        typer.Option(
+            "--strategies",
+            "-s",
+            metavar="S,...",
+            help="bound_box, jittered_box[:SHARE], center_distance, corrective_clicks[:CLICKS].",
+        ),
+    ] = "bound_box",
+    models: Annotated[
+        str, typer.Option("--models", "--model", "-m", metavar="M,...", help="Models: names or paths.")
+    ] = "nano",
+    names: Annotated[
+        str,
+        typer.Option(
+            "--names", metavar="NAMES", help='Organ names: btcv, or JSON {"1": "spleen"}, or its file.'
+        ),
+    ] = "",
+    plane: Annotated[
+        Plane, typer.Option("--planes", "--plane", metavar="PLANE", help="axial, coronal or sagittal.")
+    ] = Plane.axial,
+    every: Annotated[int, typer.Option("--every", min=1, metavar="N", help="Take only each N-th slice.")] = 1,
+    min_area: Annotated[
+        int, typer.Option("--min-area", min=1, metavar="PX", help="Pixels an organ must have on a slice.")
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, metavar="N", help="Seed of the simulated prompts.")
+    ] = 0,
+    organs: Annotated[
+        bool, typer.Option("--organs", metavar=FLAG, help="Print the means of every organ, too.")
+    ] = False,
+    device: Device = "auto",
+    precision: Annotated[
+        Precision, typer.Option("--precision", metavar="P", help="auto, fp32 or bf16.")
+    ] = Precision.auto,
+    as_json: Json = False,
+) -> int:
+    """Measure models on labelled volumes, with prompts simulated from the labels."""
+    from napari_sam_med.cli.evaluate import EvaluateRequest, run_evaluate
+
+    request = EvaluateRequest(
+        output=output,
+        image=image,
+        labels=labels,
+        cases=cases,
+        strategies=strategies,
+        models=models,
+        names=names,
+        plane=plane.value,
+        every=every,
+        min_area=min_area,
+        seed=seed,
+        device=device,
+        precision=precision.value,
+        organs=organs,
+    )
+    return run_evaluate(request, as_json=as_json)
 
 
 @app.command(cls=_Command)

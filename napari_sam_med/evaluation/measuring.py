@@ -1,0 +1,300 @@
+"""Prompts simulated on every labelled slice of a volume, answered by a model, and scored."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam_med.evaluation.baselines import filled_box, inscribed_ellipse, tight_box
+from napari_sam_med.evaluation.metrics import dice, iou
+from napari_sam_med.evaluation.prompt_strategies import Dialogue, Strategy
+from napari_sam_med.progress import Progress
+from napari_sam_med.sam.mask_prediction import MaskPrediction
+from napari_sam_med.sam.predictor import ImageEmbedding
+from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.volume.intensity import to_rgb
+from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.slice_view import Plane, SliceView
+from napari_sam_med.volume.volume import Volume
+
+__all__ = [
+    "BASELINES",
+    "LabelledSlice",
+    "MeasuredSlice",
+    "SliceChoice",
+    "SliceScore",
+    "labelled_slices",
+    "measure_baselines",
+    "measure_model",
+    "organ_names",
+]
+
+Mask = npt.NDArray[np.bool_]
+
+BASELINES = {"inscribed_ellipse": inscribed_ellipse, "filled_box": filled_box}
+"""What the tangent box alone says, by name."""
+
+
+class Embeds(Protocol):
+    """The part of `Predictor` that is needed here."""
+
+    def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = ...) -> ImageEmbedding: ...
+
+    def predict_batch(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
+    ) -> list[MaskPrediction]: ...
+
+
+@dataclass(frozen=True)
+class SliceChoice:
+    """Which slices and organs are measured.
+
+    Attributes
+    ----------
+    plane : {"axial", "coronal", "sagittal"}
+    every : int
+        Take only each so many-th slice, from slice 0.
+    min_area : int
+        Pixels that an organ must have on a slice.
+    """
+
+    plane: Plane = "axial"
+    every: int = 1
+    min_area: int = 1
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """One answer to one organ on one slice.
+
+    Attributes
+    ----------
+    volume : str
+        Name of the case.
+    organ, label
+        Name and number.
+    view : SliceView
+    strategy, model : str
+        Baselines have their name for a model, and no strategy.
+    dice, iou : float
+        Of the mask with the highest predicted IoU, against the label.
+    dice_oracle : float or None
+        Best of several masks; None where one is made.
+    iou_prediction : float
+        The model's own estimate; NaN for a baseline.
+    area_px : int
+        Pixels of the organ.
+    seconds : float
+        Time of decoding, a share of the batch's, of all turns so far; without the embedding.
+    """
+
+    volume: str
+    organ: str
+    label: int
+    view: SliceView
+    strategy: str
+    model: str
+    dice: float
+    iou: float
+    dice_oracle: float | None
+    iou_prediction: float
+    area_px: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LabelledSlice:
+    """A slice and the numbers of the organs on it that are large enough."""
+
+    view: SliceView
+    label_ids: tuple[int, ...]
+
+    def masks(self, labels: LabelVolume) -> dict[int, Mask]:
+        """Masks (H, W) of the organs, by number."""
+        image = self.view.extract(labels.data)
+        return {label: image == label for label in self.label_ids}
+
+
+@dataclass(frozen=True)
+class MeasuredSlice:
+    """The scores of one slice, in the order of organs, then strategies."""
+
+    progress: Progress
+    scores: list[SliceScore]
+
+
+def organ_names(labels: LabelVolume) -> dict[int, str]:
+    """Name of each label that occurs; two labels of one name have their number added."""
+    ids = labels.class_ids()
+    names = [labels.organs.name_of(i) for i in ids]
+    return {i: f"{name} ({i})" if names.count(name) > 1 else name for i, name in zip(ids, names, strict=True)}
+
+
+def labelled_slices(labels: LabelVolume, choice: SliceChoice) -> list[LabelledSlice]:
+    """The chosen slices that show at least one organ, in ascending order."""
+    axis = SliceView(choice.plane, 0).axis
+    found = []
+    for index in range(0, labels.shape[axis], choice.every):
+        view = SliceView(choice.plane, index)
+        areas = np.bincount(view.extract(labels.data).ravel())
+        ids = tuple(int(i) for i in np.flatnonzero(areas >= max(1, choice.min_area)) if i)
+        if ids:
+            found.append(LabelledSlice(view, ids))
+    return found
+
+
+def measure_baselines(name: str, labels: LabelVolume, choice: SliceChoice) -> Iterator[SliceScore]:
+    """Scores of the answers that need no model, from the tangent box of every organ.
+
+    Parameters
+    ----------
+    name : str
+        Name of the volume in the scores.
+    labels : LabelVolume
+    choice : SliceChoice
+    """
+    names = organ_names(labels)
+    for labelled in labelled_slices(labels, choice):
+        for label, mask in labelled.masks(labels).items():
+            box, shape = tight_box(mask), (mask.shape[0], mask.shape[1])
+            for baseline, answer in BASELINES.items():
+                drawn = answer(box, shape)
+                yield SliceScore(
+                    volume=name,
+                    organ=names[label],
+                    label=label,
+                    view=labelled.view,
+                    strategy="",
+                    model=baseline,
+                    dice=dice(drawn, mask),
+                    iou=iou(drawn, mask),
+                    dice_oracle=None,
+                    iou_prediction=float("nan"),
+                    area_px=int(mask.sum()),
+                    seconds=0.0,
+                )
+
+
+def measure_model(
+    name: str,
+    volume: Volume,
+    labels: LabelVolume,
+    predictor: Embeds,
+    strategies: Sequence[Strategy],
+    *,
+    model: str = "",
+    choice: SliceChoice = SliceChoice(),
+    seed: int = 0,
+) -> Iterator[MeasuredSlice]:
+    """Scores of a model on every organ of every chosen slice, slice by slice.
+
+    Each slice is embedded once. What is drawn depends on the seed, the volume's name, the slice, the label
+    and the strategy alone: every model gets the same prompts, whatever else is measured.
+
+    Parameters
+    ----------
+    name : str
+        Name of the volume in the scores.
+    volume, labels
+        On one grid.
+    predictor : Predictor
+        That takes the prompts of all `strategies`.
+    strategies : sequence of Strategy
+        Those that share a dialogue (so many clicks of one series) are answered by one run of it.
+    model : str
+        Name of the model in the scores.
+    choice : SliceChoice, optional
+    seed : int
+    """
+    names = organ_names(labels)
+    slices = labelled_slices(labels, choice)
+    for done, labelled in enumerate(slices, start=1):
+        view = labelled.view
+        embedding = predictor.embed(to_rgb(volume, view), volume.pixel_spacing(view))
+        talks = [
+            _Talk(label, mask, scored, _generator(seed, name, view, label, scored[0].dialogue))
+            for label, mask in labelled.masks(labels).items()
+            for scored in _by_dialogue(strategies)
+        ]
+        _hold(talks, predictor, embedding)
+        scores = [
+            SliceScore(
+                volume=name,
+                organ=names[talk.label],
+                label=talk.label,
+                view=view,
+                strategy=strategy.name,
+                model=model,
+                dice=dice(answer.best_mask, talk.mask),
+                iou=iou(answer.best_mask, talk.mask),
+                dice_oracle=_oracle(answer, talk.mask),
+                iou_prediction=float(answer.iou_predictions.max()),
+                area_px=int(talk.mask.sum()),
+                seconds=seconds,
+            )
+            for talk in talks
+            for strategy, answer, seconds in talk.scored()
+        ]
+        yield MeasuredSlice(Progress(done, len(slices), name), scores)
+
+
+class _Talk:
+    """One dialogue on one organ under way: what was asked last, and what was answered at each turn."""
+
+    def __init__(
+        self, label: int, mask: Mask, strategies: Sequence[Strategy], rng: np.random.Generator
+    ) -> None:
+        self.label = label
+        self.mask = mask
+        self.strategies = strategies
+        self.dialogue = strategies[0].dialogue
+        self.turns = max(strategy.turn for strategy in strategies)
+        self.prompts: Prompts | None = self.dialogue.opening(mask, rng)
+        self.answers: list[tuple[MaskPrediction, float]] = []
+
+    def take(self, answer: MaskPrediction, seconds: float) -> None:
+        """Note an answer and what is said to it."""
+        before = self.answers[-1][1] if self.answers else 0.0
+        self.answers.append((answer, before + seconds))
+        asked, reply = self.prompts, self.dialogue.reply
+        self.prompts = None
+        if asked is not None and reply is not None and len(self.answers) < self.turns:
+            self.prompts = reply(self.mask, asked, answer)
+
+    def scored(self) -> Iterator[tuple[Strategy, MaskPrediction, float]]:
+        """The answer each strategy is scored on; the last one where nothing was left to say."""
+        for strategy in self.strategies:
+            answer, seconds = self.answers[min(strategy.turn, len(self.answers)) - 1]
+            yield strategy, answer, seconds
+
+
+def _hold(talks: Sequence[_Talk], predictor: Embeds, embedding: ImageEmbedding) -> None:
+    """Hold all dialogues of a slice at once, turn by turn."""
+    while asking := [(talk, talk.prompts) for talk in talks if talk.prompts is not None]:
+        start = time.perf_counter()
+        answers = predictor.predict_batch(embedding, [prompts for _, prompts in asking])
+        seconds = (time.perf_counter() - start) / len(asking)
+        for (talk, _), answer in zip(asking, answers, strict=True):
+            talk.take(answer, seconds)
+
+
+def _by_dialogue(strategies: Sequence[Strategy]) -> list[list[Strategy]]:
+    groups: dict[str, list[Strategy]] = {}
+    for strategy in strategies:
+        groups.setdefault(strategy.dialogue.name, []).append(strategy)
+    return list(groups.values())
+
+
+def _generator(seed: int, name: str, view: SliceView, label: int, dialogue: Dialogue) -> np.random.Generator:
+    facts = repr((seed, name, view.plane, view.index, label, dialogue.name))
+    return np.random.default_rng(list(hashlib.sha256(facts.encode()).digest()))
+
+
+def _oracle(answer: MaskPrediction, mask: Mask) -> float | None:
+    return max(dice(one, mask) for one in answer.masks) if len(answer.masks) > 1 else None
