@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import NamedTuple
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
 from napari_sam_med.training.prompt_sampling import SampledPrompts, mask_boxes, sample_prompts
-from napari_sam_med.training.synthetic.appearance import colour, warp_parts
+from napari_sam_med.training.real_slices import RealSlice
+from napari_sam_med.training.synthetic.anatomy import LabelMap, draw_anatomy, read_label_maps
+from napari_sam_med.training.synthetic.appearance import colour, degrade, warp_grid, warp_images, warp_parts
 from napari_sam_med.training.synthetic.scenes import SIZE, Scene, draw_scene
 
 __all__ = ["NanoBatch", "ScenePool"]
 
 _SMALLEST_AREA = 24
 _LARGEST_SHARE = 0.45
+_ANATOMY_SHARE = 0.4
+_REAL_SHARE = 0.12
+_EACH = torch.eye(256, dtype=torch.bool)[1:]
+"""Membership of regions of which each is an object."""
 
 
 class NanoBatch(NamedTuple):
@@ -37,20 +45,35 @@ class ScenePool:
         Seeds scenes and batches.
     workers : int
         Processes that draw; 0 draws in this one.
+    label_maps : sequence of Path
+        Files with label maps of bodies; some of the scenes are their slices.
+    real_slices : sequence of RealSlice
+        Some of the images of a batch are these.
     """
 
-    def __init__(self, n_scenes: int, seed: int = 0, workers: int = 0) -> None:
+    def __init__(
+        self,
+        n_scenes: int,
+        seed: int = 0,
+        workers: int = 0,
+        label_maps: Sequence[Path] = (),
+        real_slices: Sequence[RealSlice] = (),
+    ) -> None:
         seeds = [seed * 1_000_003 + i for i in range(n_scenes)]
         if workers:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                scenes = list(pool.map(draw_scene, seeds, chunksize=32))
+            context = get_context("spawn")
+            with ProcessPoolExecutor(workers, context, _Drawer.prepare, (label_maps,)) as pool:
+                scenes = list(pool.map(_Drawer.draw, seeds, chunksize=16))
         else:
-            scenes = [draw_scene(s) for s in seeds]
+            _Drawer.prepare(label_maps)
+            scenes = [_Drawer.draw(s) for s in seeds]
         self.seed = seed
-        self._parts = torch.from_numpy(np.stack([s.parts for s in scenes]))
+        self._n_drawn = n_scenes
+        self._parts = torch.from_numpy(np.stack([s.parts for s in scenes] + [s.regions for s in real_slices]))
         self._group = torch.tensor([_padded(s.group) for s in scenes])
         self._twin = torch.tensor([_padded(s.twin) for s in scenes])
         self._objects = [_objects(s) for s in scenes]
+        self._real = torch.from_numpy(np.stack([s.image for s in real_slices])) if real_slices else None
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -58,9 +81,21 @@ class ScenePool:
     def batch(self, number: int, n_images: int, n_prompts: int) -> NanoBatch:
         """Batch of this number: ``n_images`` images with ``n_prompts`` prompts each."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        chosen = torch.randint(len(self), (n_images,), generator=generator)
-        parts = warp_parts(self._parts[chosen], generator)
-        images = colour(parts, self._group[chosen], self._twin[chosen], generator)
+        chosen = torch.randint(self._n_drawn, (n_images,), generator=generator)
+        is_real = torch.zeros(n_images, dtype=torch.bool)
+        if self._real is not None:
+            is_real = torch.rand(n_images, generator=generator) < _REAL_SHARE
+            real = torch.randint(len(self._real), (n_images,), generator=generator)
+            chosen = torch.where(is_real, self._n_drawn + real, chosen)
+        grid = warp_grid(n_images, generator)
+        parts = warp_parts(self._parts[chosen], grid)
+        images = torch.zeros(n_images, SIZE, SIZE)
+        if not is_real.all():
+            drawn = chosen[~is_real]
+            images[~is_real] = colour(parts[~is_real], self._group[drawn], self._twin[drawn], generator)
+        if self._real is not None and is_real.any():
+            photographs = self._real[chosen[is_real] - self._n_drawn].float() / 255
+            images[is_real] = degrade(warp_images(photographs, grid[is_real]), generator)
         padded = torch.rand(n_images, generator=generator)
         targets = []
         for i, scene in enumerate(chosen.tolist()):
@@ -71,7 +106,7 @@ class ScenePool:
 
     def _targets(self, parts: torch.Tensor, scene: int, n: int, generator: torch.Generator) -> torch.Tensor:
         """Masks (n, S, S) bool of objects drawn by weight among those well in view."""
-        members, weights = self._objects[scene]
+        members, weights = self._objects[scene] if scene < self._n_drawn else (_EACH, torch.ones(255))
         counts = torch.bincount(parts.flatten().long(), minlength=256)
         area = (members * counts).sum(1)
         weights = weights * ((area >= _SMALLEST_AREA) & (area <= _LARGEST_SHARE * SIZE * SIZE))
@@ -80,8 +115,8 @@ class ScenePool:
             only = parts == counts[1:].argmax() + 1
             only[SIZE // 2 - 8 : SIZE // 2 + 8, SIZE // 2 - 8 : SIZE // 2 + 8] |= not only.any()
             return only.expand(n, -1, -1)
-        picked = torch.multinomial(weights, 2 * n, replacement=True, generator=generator)
-        masks = members[picked][:, parts.flatten().long()].view(2 * n, SIZE, SIZE)
+        picked = torch.multinomial(weights, 4 * n, replacement=True, generator=generator)
+        masks = members[picked][:, parts.flatten().long()].view(4 * n, SIZE, SIZE)
         return masks[torch.multinomial(_plausibility(masks), n, generator=generator)]
 
 
@@ -91,7 +126,24 @@ def _plausibility(masks: torch.Tensor) -> torch.Tensor:
     area = masks.sum((1, 2))
     fill = area / ((box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1))
     cut_off = (box[:, :2].amin(1) == 0) | (box[:, 2:].amax(1) == SIZE - 1)
-    return fill.clamp(0.08, 0.7) ** 1.2 * area.clamp(max=1500) ** 0.25 * torch.where(cut_off, 0.5, 1.0)
+    return fill.clamp(0.1, 0.6) ** 0.8 * area.clamp(max=4000) ** 0.4 * torch.where(cut_off, 0.3, 1.0)
+
+
+class _Drawer:
+    """Draws scenes in a process that has read the label maps once."""
+
+    label_maps: ClassVar[list[LabelMap]] = []
+
+    @classmethod
+    def prepare(cls, paths: Sequence[Path]) -> None:
+        cls.label_maps = read_label_maps(paths)
+
+    @classmethod
+    def draw(cls, seed: int) -> Scene:
+        rng = np.random.default_rng([seed, 20252])
+        if cls.label_maps and rng.random() < _ANATOMY_SHARE:
+            return draw_anatomy(rng, cls.label_maps[rng.integers(len(cls.label_maps))])
+        return draw_scene(seed)
 
 
 def _padded(numbers: list[int]) -> list[int]:

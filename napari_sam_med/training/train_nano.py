@@ -25,6 +25,7 @@ from napari_sam_med.sam.architectures.nano import Nano
 from napari_sam_med.sam.digests import sha256_of
 from napari_sam_med.training.nano_batches import NanoBatch, ScenePool
 from napari_sam_med.training.nano_loss import LossTerms, corrected_prompts, forward, nano_loss
+from napari_sam_med.training.real_slices import read_picture_slices, read_volume_slices
 
 __all__ = ["NanoRecipe", "NanoTrainer", "validate", "write_weights"]
 
@@ -259,14 +260,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=NanoRecipe.learning_rate)
     parser.add_argument("--start-from", type=Path, help="checkpoint whose averaged weights to start from")
     parser.add_argument("--threads", type=int, default=1, help="of each replica")
+    parser.add_argument(
+        "--label-maps", type=Path, nargs="*", default=[], help="files whose slices become scenes"
+    )
+    parser.add_argument(
+        "--real-cases", type=Path, help="CSV of scans whose slices are trained on as they are"
+    )
+    parser.add_argument("--real-pictures", type=Path, help="folder with images/*.png and masks/*.png")
     options = vars(parser.parse_args(arguments))
     output, start_from = options.pop("output"), options.pop("start_from")
+    label_maps, cases, pictures = (options.pop(k) for k in ("label_maps", "real_cases", "real_pictures"))
+    real = [] if cases is None else read_volume_slices(cases)
+    real += [] if pictures is None else read_picture_slices(pictures)
     torch.set_num_threads(options.pop("threads"))
     recipe = NanoRecipe(**options)
     output.mkdir(parents=True, exist_ok=True)
-    trainer = NanoTrainer(
-        recipe, ScenePool(recipe.scenes, recipe.seed, workers=2 if recipe.scenes > 100 else 0)
-    )
+    workers = 2 if recipe.scenes > 100 else 0
+    trainer = NanoTrainer(recipe, ScenePool(recipe.scenes, recipe.seed, workers, label_maps, real))
     if (output / "checkpoint.pt").exists():
         trainer.load(output / "checkpoint.pt")
     elif start_from is not None:

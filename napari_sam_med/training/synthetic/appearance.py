@@ -10,9 +10,9 @@ import math
 
 import torch
 
-from napari_sam_med.training.synthetic.scenes import SIZE
+from napari_sam_med.training.synthetic.scenes import CONTRASTING, SIZE
 
-__all__ = ["colour", "random_fields", "warp_parts"]
+__all__ = ["colour", "degrade", "random_fields", "warp_grid", "warp_images", "warp_parts"]
 
 _CLASSES = torch.tensor([0.02, 0.28, 0.46, 0.5, 0.54, 0.6, 0.72, 0.9])
 """Grey values of windowed CT: gas, fat, fluid, muscle, organs, perfused organs, contrast, bone."""
@@ -47,11 +47,9 @@ def random_fields(batch: int, scale: float, generator: torch.Generator, size: in
     return fine[:, 0, start : start + size, start : start + size]
 
 
-def warp_parts(parts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Label maps (B, S, S) uint8 under random flips, turns, zooms and smooth bending; mirrored beyond their
-    borders.
-    """
-    dice, batch = _Dice(generator), len(parts)
+def warp_grid(batch: int, generator: torch.Generator) -> torch.Tensor:
+    """Sampling grid (batch, S, S, 2) of random flips, turns, zooms and smooth bending."""
+    dice = _Dice(generator)
     turn = dice.uniform(-math.pi, math.pi, batch)
     zoom = dice.log_uniform(0.75, 1.6, batch)
     ratio = dice.log_uniform(0.85, 1.18, batch)
@@ -69,10 +67,23 @@ def warp_parts(parts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     for scale, amplitude in ((64, 6.0), (24, 2.0)):
         bend = random_fields(2 * batch, scale, generator).view(batch, 2, SIZE, SIZE).permute(0, 2, 3, 1)
         grid = grid + bend * (dice.uniform(0, amplitude, batch) * 2 / SIZE)[:, None, None, None]
+    return grid
+
+
+def warp_parts(parts: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Label maps (B, S, S) of whole numbers, at most 2**24, seen through a grid; mirrored beyond borders."""
     sampled = torch.nn.functional.grid_sample(
         parts[:, None].float(), grid, mode="nearest", padding_mode="reflection", align_corners=False
     )
-    return sampled[:, 0].to(torch.uint8)
+    return sampled[:, 0].to(parts.dtype)
+
+
+def warp_images(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Images (B, S, S) seen through a grid; mirrored beyond their borders."""
+    sampled = torch.nn.functional.grid_sample(
+        images[:, None], grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    return sampled[:, 0]
 
 
 def _part_means(group: torch.Tensor, twin: torch.Tensor, dice: _Dice) -> torch.Tensor:
@@ -88,6 +99,7 @@ def _part_means(group: torch.Tensor, twin: torch.Tensor, dice: _Dice) -> torch.T
     # itself
     composite, inner = group % 1000, group >= 1000
     alike = dice.uniform(0, 1, batch, 256).gather(1, composite % 256) < 0.4
+    alike &= group < CONTRASTING
     base = own[0].gather(1, composite % 256)
     nearly = base + torch.where(inner, dice.uniform(0.0, 0.06, batch, 1) * dice.normal(batch, 256), 0.0)
     mean = torch.where(alike, nearly, torch.where(inner, own[1], by_group))
@@ -132,6 +144,16 @@ def colour(
     bias = random_fields(batch, 110, generator)
     image = image * torch.exp(0.5 * strength[:, None, None] * bias)
     image = _noise(image, dice)
+    return _window(image, dice)
+
+
+def degrade(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Real images (B, S, S) in 0..1 as another scanner, sequence and window would show them."""
+    dice, batch = _Dice(generator), len(images)
+    image = _blur(images, dice.uniform(0.05, 1.0, batch))
+    strength = dice.uniform(0.1, 0.5, batch) * dice.chance(0.3, batch)
+    image = image * torch.exp(0.5 * strength[:, None, None] * random_fields(batch, 110, generator))
+    image = torch.where(dice.chance(0.6, batch)[:, None, None], image, _noise(image, dice))
     return _window(image, dice)
 
 

@@ -15,10 +15,22 @@ import numpy.typing as npt
 
 from napari_sam_med.training.synthetic.shapes import OUTLINES, Field, butterfly, smooth_noise
 
-__all__ = ["SIZE", "Scene", "draw_scene"]
+__all__ = [
+    "CONTRASTING",
+    "SIZE",
+    "STRUCTURES",
+    "Scene",
+    "draw_background",
+    "draw_composite",
+    "draw_scene",
+    "warped_coordinates",
+]
 
 SIZE = 256
+CONTRASTING = 3000
+"""Added to the group of an inner part that never looks like its surroundings."""
 _MAX_PARTS = 250
+_HEART_SHARE = 0.3
 _Bool = npt.NDArray[np.bool_]
 
 
@@ -65,23 +77,33 @@ def draw_scene(seed: int) -> Scene:
     """Scene of this seed; the same seed gives the same scene."""
     rng = np.random.default_rng([seed, 20251])
     scene = Scene(np.zeros((SIZE, SIZE), dtype=np.uint8))
-    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-    for amplitude, scale in ((rng.uniform(0, 8), 64), (rng.uniform(0, 2.5), 20)):
-        x = x + amplitude * smooth_noise(rng, SIZE, scale)
-        y = y + amplitude * smooth_noise(rng, SIZE, scale)
-    inside = _draw_background(rng, scene, x, y)
+    x, y = warped_coordinates(rng)
+    inside = draw_background(rng, scene, x, y)
     n = rng.integers(7, 20)
     sizes = np.exp(rng.uniform(np.log(5.0), np.log(66.0), n))
     order = np.argsort(-sizes * np.exp(rng.normal(0, 0.5, n)))
     rows, columns = np.nonzero(inside)
     for size in sizes[order]:
         at = rng.integers(len(rows))
-        _draw_composite(rng, scene, x, y, (columns[at], rows[at]), float(size))
+        draw_composite(rng, scene, x, y, (columns[at], rows[at]), float(size))
+    if rng.random() < _HEART_SHARE:  # whole, as nothing lies in front of it
+        at = rng.integers(len(rows))
+        size = float(np.exp(rng.uniform(np.log(22.0), np.log(80.0))))
+        draw_composite(rng, scene, x, y, (columns[at], rows[at]), size, "heart")
     _pair_up(rng, scene)
     return scene
 
 
-def _draw_background(rng: np.random.Generator, scene: Scene, x: Field, y: Field) -> _Bool:
+def warped_coordinates(rng: np.random.Generator) -> tuple[Field, Field]:
+    """Coordinates x and y (SIZE, SIZE) of the pixels, smoothly bent."""
+    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    for amplitude, scale in ((rng.uniform(0, 8), 64), (rng.uniform(0, 2.5), 20)):
+        x = x + amplitude * smooth_noise(rng, SIZE, scale)
+        y = y + amplitude * smooth_noise(rng, SIZE, scale)
+    return x, y
+
+
+def draw_background(rng: np.random.Generator, scene: Scene, x: Field, y: Field) -> _Bool:
     """Body wall in layers, and a patchwork of tissues inside; returns where composites may lie."""
     inside = np.ones((SIZE, SIZE), dtype=np.bool_)
     if rng.random() < 0.6:
@@ -122,10 +144,16 @@ def _outline(
     return draw(rng, u, v).astype(np.float32), u, v
 
 
-def _draw_composite(
-    rng: np.random.Generator, scene: Scene, x: Field, y: Field, centre: tuple[float, float], size: float
+def draw_composite(
+    rng: np.random.Generator,
+    scene: Scene,
+    x: Field,
+    y: Field,
+    centre: tuple[float, float],
+    size: float,
+    kind: str | None = None,
 ) -> None:
-    """Draw one object with its inner structure and note what may be asked of it."""
+    """Draw one object with its inner structure (of a random kind) and note what may be asked of it."""
     reach = int(2.2 * size) + 6
     left, top = int(max(0, centre[0] - reach)), int(max(0, centre[1] - reach))
     window = (slice(top, int(centre[1] + reach)), slice(left, int(centre[0] + reach)))
@@ -133,10 +161,11 @@ def _draw_composite(
     scene.parts = whole_parts[window]  # a view: painting goes to the whole map
     depth, u, v = _outline(rng, x[window], y[window], centre, size)
     group = len(scene.group)
-    kinds = [kind for kind, (_, _, smallest) in _STRUCTURES.items() if size >= smallest]
-    shares = np.array([_STRUCTURES[kind][1] for kind in kinds])
-    draw = _STRUCTURES[kinds[rng.choice(len(kinds), p=shares / shares.sum())]][0]
-    draw(rng, scene, depth, (u, v), group)
+    if kind is None:
+        kinds = [name for name, (_, _, smallest) in STRUCTURES.items() if size >= smallest]
+        shares = np.array([STRUCTURES[name][1] for name in kinds])
+        kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
+    STRUCTURES[kind][0](rng, scene, depth, (u, v), group)
     scene.parts = whole_parts
 
 
@@ -257,15 +286,20 @@ def _halo(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field,
 
 
 def _heart(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
-    """A thick wall round one chamber, and a second chamber that hugs it; both hold the same blood."""
+    """A thick wall round one chamber, and a second chamber that hugs it; both hold the same blood.
+
+    Blood always differs from muscle, so that a box tells the wall from its cavity.
+    """
     wave = 0.06 * rng.standard_normal() * np.sin(3 * uv[0] + 2 * uv[1])
     left = np.hypot(uv[0] + 0.3, uv[1]) / 0.6 + wave
     right = np.hypot((uv[0] - 0.3) / rng.uniform(0.5, 0.7), uv[1] / rng.uniform(0.65, 0.95)) + wave
     free_wall = scene.add_part((right < 1) & (left > 1), group)
-    chamber = scene.add_part((right < rng.uniform(0.8, 0.95)) & (left > rng.uniform(1.0, 1.08)), group + 1000)
+    chamber = scene.add_part(
+        (right < rng.uniform(0.8, 0.95)) & (left > rng.uniform(1.0, 1.08)), group + CONTRASTING
+    )
     wall = scene.add_part(left < 1, group, twin=free_wall)
-    inner = left < rng.uniform(0.45, 0.8)
-    cavity = scene.add_part(inner, group + 1000, twin=chamber)
+    inner = left < rng.uniform(0.45, 0.85)
+    cavity = scene.add_part(inner, group + CONTRASTING, twin=chamber)
     muscles = []
     for _ in range(rng.integers(0, 4)):
         angle = rng.uniform(0, 2 * np.pi)
@@ -292,7 +326,7 @@ def _cord(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field,
     scene.objects += [((cord, grey), 1.0), ((grey,), 1.2)]
 
 
-_STRUCTURES = {
+STRUCTURES = {
     "plain": (_plain, 0.26, 0.0),
     "ring": (_ring, 0.10, 0.0),
     "cavity": (_cavity, 0.09, 7.0),
