@@ -73,14 +73,6 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
-class Plane(StrEnum):
-    """Planes of slices."""
-
-    axial = "axial"
-    coronal = "coronal"
-    sagittal = "sagittal"
-
-
 class Preprocessing(StrEnum):
     """Preprocessings for checkpoints that are not in the registry."""
 
@@ -248,9 +240,9 @@ def evaluate(
             "--names", metavar="NAMES", help='Organ names: btcv, or JSON {"1": "spleen"}, or its file.'
         ),
     ] = "",
-    plane: Annotated[
-        Plane, typer.Option("--planes", "--plane", metavar="PLANE", help="axial, coronal or sagittal.")
-    ] = Plane.axial,
+    planes: Annotated[
+        str, typer.Option("--planes", metavar="PLANE,...", help="axial, coronal, sagittal.")
+    ] = "axial",
     every: Annotated[int, typer.Option("--every", min=1, metavar="N", help="Take only each N-th slice.")] = 1,
     min_area: Annotated[
         int, typer.Option("--min-area", min=1, metavar="PX", help="Pixels an organ must have on a slice.")
@@ -278,7 +270,7 @@ def evaluate(
         strategies=strategies,
         models=models,
         names=names,
-        plane=plane.value,
+        planes=planes,
         every=every,
         min_area=min_area,
         seed=seed,

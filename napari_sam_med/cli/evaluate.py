@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.cli.console import print_json, progress_bar, say, show_table, warn
 from napari_sam_med.cli.outputs import check_input, check_output
-from napari_sam_med.errors import ExportError, ImageError, PromptError
+from napari_sam_med.errors import ExportError, ImageError, ModelError, PromptError
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.cases import Case
-    from napari_sam_med.evaluation.measuring import SliceScore
-    from napari_sam_med.evaluation.prompt_strategies import Strategy
+    from napari_sam_med.evaluation.measuring import Simulation
+    from napari_sam_med.evaluation.running import Contestant
     from napari_sam_med.sam.predictor import Predictor
-    from napari_sam_med.volume.slice_view import Plane
 
 __all__ = ["EvaluateRequest", "run_evaluate"]
 
@@ -32,7 +31,7 @@ class EvaluateRequest:
     strategies: str = "bound_box"
     models: str = "nano"
     names: str = ""
-    plane: Plane = "axial"
+    planes: str = "axial"
     every: int = 1
     min_area: int = 1
     seed: int = 0
@@ -43,18 +42,13 @@ class EvaluateRequest:
 
 def run_evaluate(request: EvaluateRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
+    simulation = _simulation(request)
     cases = _cases(request)
     files = _output_files(request, cases)
-    from napari_sam_med.evaluation.prompt_strategies import parse_strategies
     from napari_sam_med.evaluation.report import markdown_report, result_tables
     from napari_sam_med.segmentation.report import write_json
 
-    strategies = parse_strategies(_listed(request.strategies))
-    predictors = _load(request)
-    taken = {model: _taken(strategies, model, predictor) for model, predictor in predictors.items()}
-    if not any(taken.values()):
-        raise PromptError("No model given takes the prompts of any strategy given; choose bound_box.")
-    summary = _measure(request, cases, predictors, taken, files)
+    summary = _measure(request, cases, _contestants(request, simulation), files)
     write_json(files["summary"], summary)
     _write_text(files["report"], markdown_report(summary))
     if as_json:
@@ -63,10 +57,21 @@ def run_evaluate(request: EvaluateRequest, *, as_json: bool) -> int:
     for table in result_tables(summary, organs=request.organs):
         sides = ["left"] * table.text_columns + ["right"] * len(table.headings)
         show_table(table.title, dict(zip(table.headings, sides, strict=False)), table.rows)
-    say()
+        say()
     for path in files.values():
         say(f"  {path}")
     return 0
+
+
+def _simulation(request: EvaluateRequest) -> Simulation:
+    from napari_sam_med.evaluation.measuring import Simulation, SliceChoice
+    from napari_sam_med.evaluation.prompt_strategies import parse_strategies
+    from napari_sam_med.volume.slice_view import SliceView
+
+    planes = tuple(dict.fromkeys(SliceView(plane, 0).plane for plane in _listed(request.planes)))  # type: ignore[arg-type]  # SliceView refuses what is no plane
+    strategies = tuple(parse_strategies(_listed(request.strategies)))
+    choice = SliceChoice(planes or ("axial",), request.every, request.min_area)
+    return Simulation(strategies, choice, request.seed)
 
 
 def _cases(request: EvaluateRequest) -> list[Case]:
@@ -88,7 +93,7 @@ def _cases(request: EvaluateRequest) -> list[Case]:
 
 
 def _output_files(request: EvaluateRequest, cases: Sequence[Case]) -> dict[str, Path]:
-    """Paths of what is written; the summary and the report of an earlier run are removed."""
+    """Paths of what is written, in a folder that is made when needed."""
     files = {
         "results": request.output / "results.csv",
         "summary": request.output / "summary.json",
@@ -110,15 +115,35 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _load(request: EvaluateRequest) -> dict[str, Predictor]:
-    """Predictors by the name that results call them: a file's without folder where that is enough."""
-    from napari_sam_med.errors import ModelError
+def _contestants(request: EvaluateRequest, simulation: Simulation) -> list[Contestant]:
+    """The models, each with the strategies whose prompts it takes; the others are named in a warning."""
+    from napari_sam_med.evaluation.running import Contestant
+
+    found = []
+    for name, predictor in _predictors(request).items():
+        taken = []
+        for strategy in simulation.strategies:
+            refused = strategy.dialogue.kinds - predictor.accepts
+            if refused:
+                kinds = " and no ".join(sorted(refused))
+                warn([f"{name} takes no {kinds} prompts; {strategy.name} is left out for it"])
+            else:
+                taken.append(strategy)
+        if taken:
+            found.append(Contestant(name, predictor, replace(simulation, strategies=tuple(taken))))
+    if not found:
+        raise PromptError("No model given takes the prompts of any strategy given; choose bound_box.")
+    return found
+
+
+def _predictors(request: EvaluateRequest) -> dict[str, Predictor]:
+    """Predictors by the name that results give them: of a path the last part where that is enough."""
     from napari_sam_med.sam.predictor import load_predictor
 
     given = list(dict.fromkeys(_listed(request.models)))
     if not given:
         raise ModelError("There is no model; name at least one with --models, such as nano.")
-    short = [Path(model).stem if Path(model).exists() else model for model in given]
+    short = [Path(model).stem if Path(model).is_file() else Path(model).name for model in given]
     return {
         name if short.count(name) == 1 else model: load_predictor(
             model, device=request.device, precision=request.precision
@@ -127,69 +152,42 @@ def _load(request: EvaluateRequest) -> dict[str, Predictor]:
     }
 
 
-def _taken(strategies: Sequence[Strategy], model: str, predictor: Predictor) -> list[Strategy]:
-    """The strategies whose prompts the model takes; the others are named."""
-    refused = [s for s in strategies if not s.dialogue.kinds <= predictor.accepts]
-    for strategy in refused:
-        kinds = " and ".join(sorted(strategy.dialogue.kinds - predictor.accepts))
-        warn([f"{model} takes no {kinds} prompts; {strategy.name} is left out for it"])
-    return [strategy for strategy in strategies if strategy not in refused]
-
-
 def _measure(
-    request: EvaluateRequest,
-    cases: Sequence[Case],
-    predictors: dict[str, Predictor],
-    taken: dict[str, list[Strategy]],
-    files: dict[str, Path],
+    request: EvaluateRequest, cases: Sequence[Case], contestants: Sequence[Contestant], files: dict[str, Path]
 ) -> dict[str, Any]:
-    """Measure all cases, writing the rows as they come; returns the summary."""
-    from napari_sam_med.evaluation.cases import read_case
-    from napari_sam_med.evaluation.measuring import SliceChoice, measure_baselines, measure_model
+    """Measure, writing rows as they come; returns the summary."""
     from napari_sam_med.evaluation.results_file import write_header, write_scores
+    from napari_sam_med.evaluation.running import evaluate
     from napari_sam_med.evaluation.summary import summarised
 
-    choice = SliceChoice(request.plane, request.every, request.min_area)
-    scores: list[SliceScore] = []
-    baselines: list[SliceScore] = []
-    warnings: list[str] = []
-    for stale in ("summary", "report"):  # of an earlier run: they would belong to other results
+    scores, baselines, warnings = [], [], []
+    for stale in ("summary", "report"):  # of an earlier run: they would stand beside other rows
         files[stale].unlink(missing_ok=True)
-    with files["results"].open("w", encoding="utf-8", newline="") as results:
+    with (
+        files["results"].open("w", encoding="utf-8", newline="") as results,
+        progress_bar("Measuring") as on_progress,
+    ):
         write_header(results)
-        for number, case in enumerate(cases, start=1):
-            volume, labels = read_case(case)
-            warnings += warn(f"{case.name}: {text}" for text in (*volume.warnings, *labels.warnings))
-            baselines += measure_baselines(case.name, labels, choice)
-            for model, predictor in predictors.items():
-                if not taken[model]:
-                    continue
-                with progress_bar(f"{model}, volume {number} of {len(cases)}") as show:
-                    for measured in measure_model(
-                        case.name,
-                        volume,
-                        labels,
-                        predictor,
-                        taken[model],
-                        model=model,
-                        choice=choice,
-                        seed=request.seed,
-                    ):
-                        write_scores(results, measured.scores, case.image, request.seed)
-                        scores += measured.scores
-                        show(measured.progress)
+        for step in evaluate(cases, contestants):
+            warnings += warn(step.warnings)
+            write_scores(results, step.scores, step.case.image, request.seed)
+            scores += step.scores
+            baselines += step.baselines
+            on_progress(step.progress)
     if not scores:
         raise ImageError(
-            f"No {request.plane} slice has {request.min_area} pixels of an organ; check the labels, or lower "
-            "--min-area."
+            f"No {request.planes} slice has {request.min_area} or more pixels of an organ; check the labels, "
+            "or lower --min-area or --every."
         )
+    choice = contestants[0].simulation.choice
     run = {
-        "plane": request.plane,
-        "every": request.every,
-        "min_area": request.min_area,
+        "planes": list(choice.planes),
+        "every": choice.every,
+        "min_area": choice.min_area,
         "seed": request.seed,
-        "device": str(next(iter(predictors.values())).device),
-        "model_sha256": {model: predictor.model_hash for model, predictor in predictors.items()},
+        "device": str(contestants[0].predictor.device),
+        "precision": contestants[0].predictor.precision,
+        "model_sha256": {one.name: one.predictor.model_hash for one in contestants},
     }
     return {"version": 1, "run": run, "warnings": warnings, **summarised(scores, baselines)}
 

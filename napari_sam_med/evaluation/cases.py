@@ -103,7 +103,7 @@ def read_case(case: Case) -> tuple[Volume, LabelVolume]:
 
 
 def parse_names(text: str) -> dict[int, str]:
-    """Organ names by number.
+    """Organ names by number, without 0, the background.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def parse_names(text: str) -> dict[int, str]:
         document = json.loads(
             text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8-sig")
         )
-        return {int(number): str(name) for number, name in document.items()}
+        return {int(number): str(name) for number, name in document.items() if int(number) != 0}
     except OSError:
         raise LabelError(f'There is no file of organ names "{text}"; {remedy}') from None
     except (AttributeError, ValueError) as error:

@@ -27,6 +27,7 @@ __all__ = [
     "BASELINES",
     "LabelledSlice",
     "MeasuredSlice",
+    "Simulation",
     "SliceChoice",
     "SliceScore",
     "labelled_slices",
@@ -41,7 +42,7 @@ BASELINES = {"inscribed_ellipse": inscribed_ellipse, "filled_box": filled_box}
 """What the tangent box alone says, by name."""
 
 
-class Embeds(Protocol):
+class _Embeds(Protocol):
     """The part of `Predictor` that is needed here."""
 
     def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = ...) -> ImageEmbedding: ...
@@ -57,16 +58,33 @@ class SliceChoice:
 
     Attributes
     ----------
-    plane : {"axial", "coronal", "sagittal"}
+    planes : tuple of {"axial", "coronal", "sagittal"}
     every : int
         Take only each so many-th slice, from slice 0.
     min_area : int
         Pixels that an organ must have on a slice.
     """
 
-    plane: Plane = "axial"
+    planes: tuple[Plane, ...] = ("axial",)
     every: int = 1
     min_area: int = 1
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is asked of a model.
+
+    Attributes
+    ----------
+    strategies : tuple of Strategy
+        Those that share a dialogue (so many clicks of one series) are scored on one run of it.
+    choice : SliceChoice
+    seed : int
+    """
+
+    strategies: tuple[Strategy, ...]
+    choice: SliceChoice = SliceChoice()
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,15 +155,15 @@ def organ_names(labels: LabelVolume) -> dict[int, str]:
 
 
 def labelled_slices(labels: LabelVolume, choice: SliceChoice) -> list[LabelledSlice]:
-    """The chosen slices that show at least one organ, in ascending order."""
-    axis = SliceView(choice.plane, 0).axis
+    """The chosen slices that show at least one organ, in ascending order, plane by plane."""
     found = []
-    for index in range(0, labels.shape[axis], choice.every):
-        view = SliceView(choice.plane, index)
-        areas = np.bincount(view.extract(labels.data).ravel())
-        ids = tuple(int(i) for i in np.flatnonzero(areas >= max(1, choice.min_area)) if i)
-        if ids:
-            found.append(LabelledSlice(view, ids))
+    for plane in choice.planes:
+        for index in range(0, labels.shape[SliceView(plane, 0).axis], choice.every):
+            view = SliceView(plane, index)
+            areas = np.bincount(view.extract(labels.data).ravel())
+            ids = tuple(int(i) for i in np.flatnonzero(areas >= max(1, choice.min_area)) if i)
+            if ids:
+                found.append(LabelledSlice(view, ids))
     return found
 
 
@@ -185,17 +203,16 @@ def measure_model(
     name: str,
     volume: Volume,
     labels: LabelVolume,
-    predictor: Embeds,
-    strategies: Sequence[Strategy],
+    predictor: _Embeds,
+    simulation: Simulation,
     *,
     model: str = "",
-    choice: SliceChoice = SliceChoice(),
-    seed: int = 0,
 ) -> Iterator[MeasuredSlice]:
     """Scores of a model on every organ of every chosen slice, slice by slice.
 
-    Each slice is embedded once. What is drawn depends on the seed, the volume's name, the slice, the label
-    and the strategy alone: every model gets the same prompts, whatever else is measured.
+    Each slice is embedded once, and all organs and strategies are answered together. What is drawn depends
+    on the seed, the volume's name, the slice, the label and the dialogue alone: every model gets the same
+    prompts, whatever else is measured.
 
     Parameters
     ----------
@@ -204,23 +221,20 @@ def measure_model(
     volume, labels
         On one grid.
     predictor : Predictor
-        That takes the prompts of all `strategies`.
-    strategies : sequence of Strategy
-        Those that share a dialogue (so many clicks of one series) are answered by one run of it.
+        That takes the prompts of all strategies.
+    simulation : Simulation
     model : str
         Name of the model in the scores.
-    choice : SliceChoice, optional
-    seed : int
     """
     names = organ_names(labels)
-    slices = labelled_slices(labels, choice)
+    slices = labelled_slices(labels, simulation.choice)
     for done, labelled in enumerate(slices, start=1):
         view = labelled.view
         embedding = predictor.embed(to_rgb(volume, view), volume.pixel_spacing(view))
         talks = [
-            _Talk(label, mask, scored, _generator(seed, name, view, label, scored[0].dialogue))
+            _Talk(label, mask, scored, _generator(simulation.seed, name, view, label, scored[0].dialogue))
             for label, mask in labelled.masks(labels).items()
-            for scored in _by_dialogue(strategies)
+            for scored in _by_dialogue(simulation.strategies)
         ]
         _hold(talks, predictor, embedding)
         scores = [
@@ -274,7 +288,7 @@ class _Talk:
             yield strategy, answer, seconds
 
 
-def _hold(talks: Sequence[_Talk], predictor: Embeds, embedding: ImageEmbedding) -> None:
+def _hold(talks: Sequence[_Talk], predictor: _Embeds, embedding: ImageEmbedding) -> None:
     """Hold all dialogues of a slice at once, turn by turn."""
     while asking := [(talk, talk.prompts) for talk in talks if talk.prompts is not None]:
         start = time.perf_counter()

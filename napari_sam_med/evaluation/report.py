@@ -31,7 +31,8 @@ def result_tables(summary: Mapping[str, Any], *, organs: bool = False) -> Iterat
     yield _overview(summary)
     for model, strategies in summary["models"].items():
         for strategy, means in strategies.items():
-            yield _volume_table(f"{model}, {strategy}", means, summary["baselines"])
+            if len(means["volumes"]) > 1:
+                yield _volume_table(f"{model}, {strategy}", means, summary["baselines"])
             if organs:
                 yield _organ_table(f"{model}, {strategy}, by organ", means, summary["baselines"])
 
@@ -39,15 +40,13 @@ def result_tables(summary: Mapping[str, Any], *, organs: bool = False) -> Iterat
 def markdown_report(summary: Mapping[str, Any]) -> str:
     """A page of all tables."""
     run = summary["run"]
-    which = (
-        f"every {run['plane']} slice" if run["every"] == 1 else f"each {run['every']}th {run['plane']} slice"
-    )
+    planes = " and ".join(run["planes"])
     lines = [
         "# Evaluation",
         "",
-        f"Prompts were simulated from the labels on {which} with at least {run['min_area']} pixels of the "
-        f"organ; seed {run['seed']}.",
-        "Dice and IoU are averaged over the slices of an organ, then the organs of a volume, then the volumes.",
+        f"Prompts were simulated from the labels on the {planes} slices (1 of {run['every']}) with at least "
+        f"{run['min_area']} pixels of the organ; seed {run['seed']}.",
+        "Dice and IoU are means over the slices of an organ, then the organs of a volume, then the volumes.",
         "The inscribed ellipse and the filled box are what the tangent box says without a model.",
         "Pearson and Spearman: correlation of the predicted with the true IoU. Not for clinical use.",
         "",

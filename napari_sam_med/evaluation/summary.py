@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -90,7 +91,7 @@ def _agreement(rows: Sequence[SliceScore]) -> dict[str, Any]:
     found: dict[str, Any] = {"mean": _mean(predicted), "true_mean": _mean(true)}
     varies = len(set(predicted)) > 1 and len(set(true)) > 1  # without, there is no correlation
     for name, correlation in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr)):
-        found[name] = float(correlation(predicted, true).statistic) if varies else None
+        found[name] = _finite(float(correlation(predicted, true).statistic)) if varies else None
     return found
 
 
@@ -102,4 +103,9 @@ def _grouped(rows: Iterable[SliceScore], key: Callable[[SliceScore], _Key]) -> d
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+    return _finite(float(np.mean(values))) if values else None
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN, which a network that diverged may answer."""
+    return value if math.isfinite(value) else None

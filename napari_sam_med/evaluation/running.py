@@ -1,0 +1,83 @@
+"""A whole evaluation: cases by models by strategies, as a job that yields what it has measured so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from napari_sam_med.evaluation.cases import Case, read_case
+from napari_sam_med.evaluation.measuring import (
+    Simulation,
+    SliceScore,
+    measure_baselines,
+    measure_model,
+)
+from napari_sam_med.progress import Progress
+from napari_sam_med.sam.predictor import Predictor
+
+__all__ = ["Contestant", "Step", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """A model by the name that the results give it, and what is asked of it."""
+
+    name: str
+    predictor: Predictor
+    simulation: Simulation
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an evaluation has just measured.
+
+    Attributes
+    ----------
+    case : Case
+    progress : Progress
+        Slices of the present case and model.
+    scores : list of SliceScore
+        Of a model on one slice.
+    baselines : list of SliceScore
+        Of the whole case, in its first step.
+    warnings : tuple of str
+        What is odd about the files of the case, in its first step.
+    """
+
+    case: Case
+    progress: Progress
+    scores: list[SliceScore]
+    baselines: list[SliceScore]
+    warnings: tuple[str, ...] = ()
+
+
+def evaluate(cases: Sequence[Case], contestants: Sequence[Contestant]) -> Iterator[Step]:
+    """Measure models, slice by slice.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Read one after the other.
+    contestants : sequence of Contestant
+        With one choice of slices; the baselines are measured on that of the first.
+
+    Yields
+    ------
+    Step
+
+    Raises
+    ------
+    ImageError, LabelError
+        When a case cannot be read; what was yielded so far is valid.
+    """
+    for number, case in enumerate(cases, start=1):
+        volume, labels = read_case(case)
+        baselines = list(measure_baselines(case.name, labels, contestants[0].simulation.choice))
+        warnings = tuple(f"{case.name}: {text}" for text in (*volume.warnings, *labels.warnings))
+        yield Step(case, Progress(0, 0, f"volume {number} of {len(cases)}"), [], baselines, warnings)
+        for one in contestants:
+            text = f"{one.name}, volume {number} of {len(cases)}"
+            for measured in measure_model(
+                case.name, volume, labels, one.predictor, one.simulation, model=one.name
+            ):
+                yield Step(case, replace(measured.progress, text=text), measured.scores, [])
