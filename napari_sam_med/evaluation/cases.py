@@ -57,7 +57,7 @@ def read_cases(path: Path, names: str = "") -> list[Case]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, restval=""))
+            rows = list(csv.DictReader(file, restval="", skipinitialspace=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ImageError(f"{path} is no CSV text ({error}); save it as comma-separated UTF-8.") from None
     except FileNotFoundError:
@@ -137,12 +137,10 @@ def _beside(names: str, folder: Path) -> str:
 
 def _distinct(names: list[str], images: list[str]) -> list[str]:
     """A name for each case: its own, else its file's, with the folder's where files are called alike."""
-    short = [Path(image).name for image in images]
-    longer = ["/".join(Path(image).parts[-2:]) for image in images]
-    counts = Counter(short)
+    files = [Path(image).name for image in images]
     titles = [
-        name or (file if counts[file] == 1 else path)
-        for name, file, path in zip(names, short, longer, strict=True)
+        name or (file if files.count(file) == 1 else "/".join(Path(image).parts[-2:]))
+        for name, file, image in zip(names, files, images, strict=True)
     ]
     counts = Counter(titles)
     return [

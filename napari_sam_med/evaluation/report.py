@@ -8,6 +8,8 @@ from typing import Any
 
 __all__ = ["ResultTable", "markdown_report", "result_tables"]
 
+_SHORT = {"inscribed_ellipse": "ellipse", "filled_box": "box"}
+
 
 @dataclass(frozen=True)
 class ResultTable:
@@ -29,12 +31,15 @@ class ResultTable:
 def result_tables(summary: Mapping[str, Any], *, organs: bool = False) -> Iterator[ResultTable]:
     """The tables of a summary: all means, then by volume (and organ) for each model and strategy."""
     yield _overview(summary)
+    baselines = summary["baselines"]
     for model, strategies in summary["models"].items():
         for strategy, means in strategies.items():
+            title = f"{model}, {strategy}"
             if len(means["volumes"]) > 1:
-                yield _volume_table(f"{model}, {strategy}", means, summary["baselines"])
+                yield _volume_table(title, means, baselines)
             if organs:
-                yield _organ_table(f"{model}, {strategy}, by organ", means, summary["baselines"])
+                for volume in means["volumes"]:
+                    yield _organ_table(f"{title}: {volume}", volume, means, baselines)
 
 
 def markdown_report(summary: Mapping[str, Any]) -> str:
@@ -46,9 +51,12 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
         "",
         f"Prompts were simulated from the labels on the {planes} slices (1 of {run['every']}) with at least "
         f"{run['min_area']} pixels of the organ; seed {run['seed']}.",
-        "Dice and IoU are means over the slices of an organ, then the organs of a volume, then the volumes.",
-        "The inscribed ellipse and the filled box are what the tangent box says without a model.",
-        "Pearson and Spearman: correlation of the predicted with the true IoU. Not for clinical use.",
+        "Dice and IoU are means over the slices of an organ, then the organs of a volume, then the volumes; "
+        '"by organ": over the slices of an organ in all volumes, then the organs.',
+        "Ellipse and box are what the tangent box says without a model: the ellipse inscribed in it, and all "
+        "of it.",
+        "r and rho: Pearson and Spearman correlation of the predicted with the true IoU.",
+        "Not for clinical use.",
         "",
     ]
     for table in result_tables(summary, organs=True):
@@ -58,37 +66,21 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
 
 def _overview(summary: Mapping[str, Any]) -> ResultTable:
     rows = []
+    slices = 0
     for model, strategies in summary["models"].items():
         for strategy, means in strategies.items():
+            slices = max(slices, means["slices"])
             agreement = means["iou_prediction"]
-            rows.append(
-                (
-                    model,
-                    strategy,
-                    *_overall(means),
-                    _shown(agreement["pearson"]),
-                    _shown(agreement["spearman"]),
-                )
-            )
+            more = (_shown(agreement["pearson"]), _shown(agreement["spearman"]))
+            rows.append((model, strategy, *_overall(means), *more))
     for name, means in summary["baselines"].items():
-        rows.append((name.replace("_", " "), "bound_box", *_overall(means), "", ""))
-    headings = (
-        "model",
-        "strategy",
-        "slices",
-        "Dice",
-        "IoU",
-        "by organ",
-        "by slice",
-        "Pearson",
-        "Spearman",
-    )
-    return ResultTable("Mean of volumes", headings, rows, text_columns=2)
+        rows.append((_SHORT[name], "bound_box", *_overall(means), "", ""))
+    headings = ("model", "strategy", "Dice", "IoU", "by organ", "r", "rho")
+    return ResultTable(f"Mean of volumes ({slices} slices with an organ)", headings, rows, text_columns=2)
 
 
 def _overall(means: Mapping[str, Any]) -> tuple[str, ...]:
-    keys = ("mdice_volumes", "miou_volumes", "mdice_organs", "mdice_slices")
-    return (str(means["slices"]), *(_shown(means[key]) for key in keys))
+    return tuple(_shown(means[key]) for key in ("mdice_volumes", "miou_volumes", "mdice_organs"))
 
 
 def _volume_table(title: str, means: Mapping[str, Any], baselines: Mapping[str, Any]) -> ResultTable:
@@ -98,43 +90,32 @@ def _volume_table(title: str, means: Mapping[str, Any], baselines: Mapping[str, 
             str(len(volume["organs"])),
             str(volume["slices"]),
             _shown(volume["mdice_organs"]),
-            _shown(volume["miou_organs"]),
             *(_shown(other["volumes"][name]["mdice_organs"]) for other in baselines.values()),
         )
         for name, volume in means["volumes"].items()
     ]
-    last = (
-        "mean of volumes",
-        "",
-        str(means["slices"]),
-        _shown(means["mdice_volumes"]),
-        _shown(means["miou_volumes"]),
-        *(_shown(other["mdice_volumes"]) for other in baselines.values()),
-    )
-    return ResultTable(
-        title, ("volume", "organs", "slices", "Dice", "IoU", *_names(baselines)), [*rows, last]
-    )
+    total = [_shown(one["mdice_volumes"]) for one in (means, *baselines.values())]
+    rows.append(("mean of volumes", "", str(means["slices"]), *total))
+    return ResultTable(title, ("volume", "organs", "slices", "Dice", *_names(baselines)), rows)
 
 
-def _organ_table(title: str, means: Mapping[str, Any], baselines: Mapping[str, Any]) -> ResultTable:
+def _organ_table(
+    title: str, volume: str, means: Mapping[str, Any], baselines: Mapping[str, Any]
+) -> ResultTable:
     rows = [
         (
-            name,
             organ,
             str(own["slices"]),
             _shown(own["dice"]),
-            _shown(own["iou"]),
-            *(_shown(other["volumes"][name]["organs"][organ]["dice"]) for other in baselines.values()),
+            *(_shown(other["volumes"][volume]["organs"][organ]["dice"]) for other in baselines.values()),
         )
-        for name, volume in means["volumes"].items()
-        for organ, own in volume["organs"].items()
+        for organ, own in means["volumes"][volume]["organs"].items()
     ]
-    headings = ("volume", "organ", "slices", "Dice", "IoU", *_names(baselines))
-    return ResultTable(title, headings, rows, text_columns=2)
+    return ResultTable(title, ("organ", "slices", "Dice", *_names(baselines)), rows)
 
 
 def _names(baselines: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(name.replace("_", " ") for name in baselines)
+    return tuple(_SHORT[name] for name in baselines)
 
 
 def _shown(value: float | None) -> str:

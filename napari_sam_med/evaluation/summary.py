@@ -68,13 +68,14 @@ def _means(rows: Sequence[SliceScore]) -> dict[str, Any]:
 
 
 def _by_organ(rows: Sequence[SliceScore]) -> dict[str, dict[str, Any]]:
+    """Means over slices by organ, in the order of their numbers."""
     return {
         organ: {
             "dice": _mean([row.dice for row in own]),
             "iou": _mean([row.iou for row in own]),
             "slices": len(own),
         }
-        for organ, own in _grouped(rows, lambda row: row.organ).items()
+        for organ, own in _grouped(sorted(rows, key=lambda row: row.label), lambda row: row.organ).items()
     }
 
 

@@ -1,0 +1,104 @@
+"""Cases files and organ names, as people write them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_sam_med.errors import ImageError, LabelError
+from napari_sam_med.evaluation.cases import Case, parse_names, read_case, read_cases
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two folders with a scan and labels 1 and 2 each."""
+    labels = np.zeros((5, 6, 3), np.uint8)
+    labels[1:3, 1:3], labels[3:, 4:] = 1, 2
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        nib.save(nib.Nifti1Image(labels.astype(np.int16) * 100, np.eye(4)), tmp_path / name / "image.nii.gz")
+        nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / name / "labels.nii.gz")
+    return tmp_path
+
+
+def _write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "cases.csv"
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+def test_paths_are_relative_to_the_file_or_absolute(folder: Path) -> None:
+    rows = (
+        "image, labels, split\none/image.nii.gz,one/labels.nii.gz,test\n"
+        f"{folder}/two/image.nii.gz, two/labels.nii.gz,\n"
+    )
+    first, second = read_cases(_write(folder, rows, "utf-8-sig"))
+    assert (first.image, first.name) == ("one/image.nii.gz", "one/image.nii.gz")
+    assert second.name == "two/image.nii.gz"
+    for case in (first, second):
+        volume, labels = read_case(case)
+        assert volume.shape == labels.shape == (3, 6, 5)
+
+
+def test_cases_have_distinct_names(folder: Path) -> None:
+    one, two = (f"{name}/image.nii.gz,{name}/labels.nii.gz" for name in ("one", "two"))
+
+    def names(*rows: str) -> list[str]:
+        text = "\n".join(("name,image,labels", *rows))
+        return [case.name for case in read_cases(_write(folder, text))]
+
+    assert names(f"A,{one}", f"A,{two}", f",{one}") == ["A (1)", "A (2)", "one/image.nii.gz"]
+    assert names(f",{one}", f"B,{one}") == ["one/image.nii.gz", "B"]
+    assert names(f",{one}") == ["image.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a,b\nc,d\n", 'header "image,labels"'),
+        ("image,labels\n", "at least one row"),
+        ("", "header"),
+        ("image,labels\none/image.nii.gz,\n", "Row 1 .* has no labels"),
+        ("image,labels\none/image.nii.gz\n", "Row 1 .* has no labels"),
+        ("image,labels\none/image.nii.gz,one/labels.nii.gz\nx.nii,y.nii\n", "Row 2 .* no scan x.nii"),
+        ("image,labels\none/image.nii.gz,y.nii\n", "no label file y.nii"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(folder: Path, text: str, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        read_cases(_write(folder, text))
+
+
+def test_what_is_no_csv_text_is_refused(folder: Path) -> None:
+    with pytest.raises(ImageError, match="There is no cases file"):
+        read_cases(folder / "none.csv")
+    with pytest.raises(ImageError, match="no CSV text"):
+        read_cases(folder / "one" / "image.nii.gz")
+
+
+def test_names_come_from_the_row_else_from_the_call_else_from_the_file(folder: Path) -> None:
+    (folder / "organs.json").write_text(json.dumps({"0": "background", "1": "lung"}))
+    pair = "one/image.nii.gz,one/labels.nii.gz"
+    path = _write(folder, f"image,labels,names\n{pair},organs.json\n{pair},\n{pair},btcv\n")
+
+    def names(case: Case) -> list[str]:
+        _, labels = read_case(case)
+        return [labels.organs.name_of(i) for i in labels.class_ids()]
+
+    by_row, by_call, btcv = (names(case) for case in read_cases(path, '{"2": "heart"}'))
+    assert by_row == ["lung", "label 2"]
+    assert by_call == ["label 1", "heart"]
+    assert btcv == ["spleen", "right kidney"]
+
+
+@pytest.mark.parametrize("text", ["btvc", "{", "[1]", '{"a": "b"}', '{"1": "x"}}'])
+def test_names_that_cannot_be_read_are_refused(tmp_path: Path, text: str) -> None:
+    if text == "[1]":
+        (tmp_path / "list.json").write_text(text)
+        text = str(tmp_path / "list.json")
+    with pytest.raises(LabelError, match="btcv"):
+        parse_names(text)
