@@ -37,7 +37,7 @@ def summarised(scores: Sequence[SliceScore], baselines: Sequence[SliceScore]) ->
     models: dict[str, dict[str, Any]] = {}
     for (model, strategy), rows in _grouped(scores, lambda row: (row.model, row.strategy)).items():
         models.setdefault(model, {})[strategy] = _means(rows) | {
-            "mdice_oracle_slices": _mean([row.dice_oracle for row in rows if row.dice_oracle is not None]),
+            "mdice_oracle_slices": _oracle(rows),
             "seconds": round(_mean([row.seconds for row in rows]) or 0.0, 6),
             "iou_prediction": _agreement(rows),
         }
@@ -84,6 +84,15 @@ def _organ_means(organs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "mdice_organs": _mean([organ["dice"] for organ in organs.values()]),
         "miou_organs": _mean([organ["iou"] for organ in organs.values()]),
     }
+
+
+def _oracle(rows: Sequence[SliceScore]) -> float | None:
+    """Mean of the best of three masks; None unless every answer has three.
+
+    Of a dialogue only those that were right at the first click would count, and be perfect.
+    """
+    best = [row.dice_oracle for row in rows if row.dice_oracle is not None]
+    return _mean(best) if len(best) == len(rows) else None
 
 
 def _agreement(rows: Sequence[SliceScore]) -> dict[str, Any]:

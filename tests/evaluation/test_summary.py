@@ -85,6 +85,16 @@ def test_predicted_iou_is_compared_with_the_true_one() -> None:
     assert agreement["mean"] == pytest.approx(0.375)
 
 
+def test_the_best_of_three_is_averaged_where_all_answers_have_three() -> None:
+    def mean(*oracles: float | None) -> float | None:
+        scores = [_score("v", "liver", 0.5, dice_oracle=oracle) for oracle in oracles]
+        return summarised(scores, [])["models"]["nano"]["bound_box"]["mdice_oracle_slices"]
+
+    assert mean(0.6, 0.8) == pytest.approx(0.7)
+    assert mean(None, None) is None
+    assert mean(None, 1.0) is None, "a dialogue that ended at its first click"
+
+
 def test_what_cannot_be_said_is_null() -> None:
     lone = summarised([_score("v", "liver", 0.5)], [])["models"]["nano"]["bound_box"]
     assert lone["iou_prediction"]["pearson"] is None
