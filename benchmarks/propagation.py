@@ -1,0 +1,304 @@
+"""Measure propagation on labelled volumes, beside the ways that need less.
+
+``python -m benchmarks.propagation --cases CSV [--keys 1,3,5] [--robot] [--quick] -o DIR``
+
+Every organ with at least 3 slices and 100 voxels is boxed (tangent boxes of its labels) and carried by every
+engine with the same model: our propagator (with ``--options``, and once more for each ``--variant``), the box
+copied to all slices, micro-sam's rule at its two published settings, and the interpolation of the same
+model's key masks. Protocols:
+
+- ``largest``: one box on the largest slice, the extent unknown to all;
+- ``N keys``: N boxes in the middles of N equal parts of the organ's extent;
+- ``N keys, ends``: N boxes from the organ's first slice to its last one.
+
+Slices are embedded before the clock starts, so the seconds are those of decoding and of everything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_sam_med.evaluation.baselines import tight_box
+from napari_sam_med.evaluation.cases import Case, read_case, read_cases
+from napari_sam_med.evaluation.measuring import organ_names
+from napari_sam_med.evaluation.propagation_baselines import BoxCopyPropagator, PreviousMaskPropagator
+from napari_sam_med.evaluation.volume_metrics import VolumeScore, score_volume
+from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.sam.predictor import Predictor, load_predictor
+from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.propagation import Propagator, propagate
+from napari_sam_med.segmentation.slicewise import embed_slice
+from napari_sam_med.volume.intensity import resolve_window
+from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
+from napari_sam_med.volume.volume import Volume
+
+LEAST_SLICES, LEAST_VOXELS = 3, 100
+MEMORY_BYTES = 6 * 1024**3
+COLUMNS = (
+    "case", "organ", "label", "protocol", "engine", "keys", "slices_true", "slices_found",
+    "dice", "nsd", "hd95_mm", "over_propagation", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something that carries, under the name it has in the tables."""
+
+    name: str
+    propagator: Propagator | None
+    options: dict[str, Any] = field(default_factory=dict)
+    needs: str = "box"
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One organ of one volume, with the model that has seen all its slices."""
+
+    case: str
+    organ: str
+    label: int
+    volume: Volume
+    truth: np.ndarray
+    plane: Plane
+    predictor: Predictor
+    store: EmbeddingStore
+
+    @property
+    def axis(self) -> int:
+        return PLANES.index(self.plane)
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Pixels of the organ on each slice."""
+        return self.truth.sum(axis=tuple(i for i in range(3) if i != self.axis))
+
+    def box(self, index: int) -> dict[SliceView, Prompts]:
+        view = SliceView(self.plane, int(index))
+        return {view: Prompts.from_box(tight_box(view.extract(self.truth)))}
+
+
+def micro_sam_engines() -> list[Engine]:
+    return [
+        Engine("micro-sam box .8", PreviousMaskPropagator("box", 0.8, 0.0)),
+        Engine("micro-sam point .5", PreviousMaskPropagator("single_point", 0.5, 0.05), needs="point"),
+    ]
+
+
+def interpolation() -> list[Engine]:
+    try:
+        module = import_module("napari_sam_med.segmentation.interpolation")
+    except ModuleNotFoundError:
+        return []
+    return [Engine("interpolation", module.InterpolatingPropagator())]
+
+
+def engines_of(arguments: argparse.Namespace, predictor: Predictor) -> list[Engine]:
+    """Ours and its variants first, then the baselines that the model can serve."""
+    options = json.loads(arguments.options)
+    ours = [Engine("ours", None, options)]
+    for text in arguments.variant:
+        name, _, changes = text.partition("=")
+        ours.append(Engine(name, None, options | json.loads(changes)))
+    others = [Engine("box copied", BoxCopyPropagator()), *micro_sam_engines(), *interpolation()]
+    known = ours + [engine for engine in others if engine.needs in predictor.accepts]
+    if not arguments.engines:
+        return known
+    wanted = [name.strip() for name in arguments.engines.split(",")]
+    if unknown := set(wanted) - {engine.name for engine in known}:
+        raise SystemExit(f"There is no engine {unknown}; use {[engine.name for engine in known]}.")
+    return [engine for engine in known if engine.name in wanted]
+
+
+def protocols_of(arguments: argparse.Namespace) -> dict[str, Callable[[Scene], list[int]]]:
+    """Which slices are boxed, by the name of the protocol."""
+
+    def in_parts(n: int) -> Callable[[Scene], list[int]]:
+        def chosen(scene: Scene) -> list[int]:
+            present = np.flatnonzero(scene.areas)
+            return list(present[np.unique(((np.arange(n) + 0.5) / n * len(present)).astype(int))])
+
+        return chosen
+
+    def from_end_to_end(n: int) -> Callable[[Scene], list[int]]:
+        def chosen(scene: Scene) -> list[int]:
+            present = np.flatnonzero(scene.areas)
+            return list(present[np.unique(np.linspace(0, len(present) - 1, n).round().astype(int))])
+
+        return chosen
+
+    found: dict[str, Callable[[Scene], list[int]]] = {"largest": lambda scene: [int(scene.areas.argmax())]}
+    for n in (int(text) for text in arguments.keys.split(",") if text):
+        found[f"{n} key{'s' * (n > 1)}"] = in_parts(n)
+        if n > 1 and not arguments.quick:
+            found[f"{n} keys, ends"] = from_end_to_end(n)
+    return found
+
+
+def run_engine(engine: Engine, scene: Scene, keys: Sequence[int]) -> tuple[np.ndarray, float]:
+    """The organ's mask (z, y, x), and seconds."""
+    prompts = {view: prompt for index in keys for view, prompt in scene.box(index).items()}
+    found = np.zeros(scene.truth.shape, dtype=bool)
+    start = time.perf_counter()
+    done = list(
+        propagate(
+            scene.volume, {1: (1, prompts)}, scene.predictor,
+            engine=engine.propagator, store=scene.store, **engine.options,
+        )
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    for one in done:
+        one.view.insert(found, one.mask)
+    return found, seconds
+
+
+def scenes_of(case: Case, predictor: Predictor, arguments: argparse.Namespace) -> Iterator[Scene]:
+    """The organs of a case that are large enough. All slices are embedded before the first is yielded."""
+    volume, labels = read_case(case)
+    plane: Plane = arguments.plane
+    store = EmbeddingStore(None, memory_bytes=MEMORY_BYTES)
+    window = resolve_window(volume, "auto")
+    start = time.perf_counter()
+    for index in range(volume.shape[PLANES.index(plane)]):
+        embed_slice(volume, SliceView(plane, index), predictor, window=window, store=store)
+    print(f"{case.name}: {index + 1} slices embedded in {time.perf_counter() - start:.1f} s", flush=True)
+    for label, name in organ_names(labels).items():
+        truth = np.asarray(labels.data == label)
+        scene = Scene(case.name, name, label, volume, truth, plane, predictor, store)
+        if np.count_nonzero(scene.areas) >= LEAST_SLICES and truth.sum() >= LEAST_VOXELS:
+            yield scene
+
+
+def slices_in(mask: np.ndarray, axis: int) -> int:
+    return int(mask.any(axis=tuple(i for i in range(3) if i != axis)).sum())
+
+
+def row_of(scene: Scene, protocol: str, engine: str, keys: Sequence[int], found: np.ndarray,
+           seconds: float) -> dict[str, Any]:  # fmt: skip
+    score: VolumeScore = score_volume(found, scene.truth, scene.volume.spacing, axis=scene.axis)
+    return {
+        "case": scene.case,
+        "organ": scene.organ,
+        "label": scene.label,
+        "protocol": protocol,
+        "engine": engine,
+        "keys": len(keys),
+        "slices_true": slices_in(scene.truth, scene.axis),
+        "slices_found": slices_in(found, scene.axis),
+        "dice": score.dice,
+        "nsd": score.nsd,
+        "hd95_mm": score.hd95_mm,
+        "over_propagation": score.over_propagation,
+        "seconds": seconds,
+    }
+
+
+def macro_mean(rows: Sequence[dict[str, Any]], column: str) -> float:
+    """Mean over volumes of the mean over organs; infinite distances are left out."""
+    cases = dict.fromkeys(row["case"] for row in rows)
+    means = []
+    for case in cases:
+        values = [row[column] for row in rows if row["case"] == case and np.isfinite(row[column])]
+        if values:
+            means.append(float(np.mean(values)))
+    return float(np.mean(means)) if means else float("nan")
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left."""
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
+
+
+def dice_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Dice by organ and engine, of the rows of one protocol."""
+    engines = list(dict.fromkeys(row["engine"] for row in rows))
+    organs = list(dict.fromkeys((row["case"], row["organ"]) for row in rows))
+    by_key = {(row["case"], row["organ"], row["engine"]): row["dice"] for row in rows}
+    lines = [
+        [f"{case} {organ}", *(f"{by_key[case, organ, e]:.3f}" for e in engines)] for case, organ in organs
+    ]
+    means = [macro_mean([row for row in rows if row["engine"] == e], "dice") for e in engines]
+    lines.append(["**mean over volumes**", *(f"**{mean:.3f}**" for mean in means)])
+    return markdown(["Dice", *engines], lines)
+
+
+def summary_table(rows: Sequence[dict[str, Any]]) -> str:
+    """All measures by protocol and engine, mean over volumes."""
+    measures = ("dice", "nsd", "hd95_mm", "over_propagation", "seconds")
+    lines = []
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        for engine in dict.fromkeys(row["engine"] for row in rows):
+            own = [row for row in rows if (row["protocol"], row["engine"]) == (protocol, engine)]
+            if own:
+                lines.append([f"{protocol}: {engine}", *(f"{macro_mean(own, m):.3f}" for m in measures)])
+    return markdown(["mean over volumes", "Dice", "NSD 2 mm", "HD95 mm", "over-propagated", "seconds"], lines)
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(
+            {k: f"{v:.5f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.propagation",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--cases", type=Path, required=True, help="CSV with the columns image,labels")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="folder for the CSV files and tables"
+    )
+    parser.add_argument("--only", default="", help="names of cases, with commas between")
+    parser.add_argument("--keys", default="1,3,5", help="numbers of key slices; empty for none")
+    parser.add_argument("--engines", default="", help="names of engines; all when left out")
+    parser.add_argument("--options", default="{}", help="options of our propagator, JSON")
+    parser.add_argument("--variant", action="append", default=[], metavar="NAME=JSON")
+    parser.add_argument("--quick", action="store_true", help="leave out the protocols with keys at the ends")
+    parser.add_argument("--plane", default="axial", choices=PLANES)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args(arguments)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure, print the tables and write them."""
+    arguments = parse(given)
+    predictor = load_predictor(arguments.model, device=arguments.device)
+    engines, protocols = engines_of(arguments, predictor), protocols_of(arguments)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    only = {name for name in arguments.only.split(",") if name}
+    rows: list[dict[str, Any]] = []
+    for case in read_cases(arguments.cases):
+        if only and case.name not in only:
+            continue
+        for scene in scenes_of(case, predictor, arguments):
+            for protocol, choose in protocols.items():
+                keys = choose(scene)
+                for engine in engines:
+                    found, seconds = run_engine(engine, scene, keys)
+                    rows.append(row_of(scene, protocol, engine.name, keys, found, seconds))
+        write_csv(arguments.output / "propagation.csv", rows, COLUMNS)
+    report = [f"## {p}\n\n{dice_table([row for row in rows if row['protocol'] == p])}" for p in protocols]
+    report.append(f"## All\n\n{summary_table(rows)}")
+    text = "\n".join(report)
+    (arguments.output / "propagation.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
