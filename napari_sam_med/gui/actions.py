@@ -62,6 +62,7 @@ class Actions(QObject):
         self.session.reapplied.connect(self._on_reapplied)
         self.bridge.message.connect(self.tell)
         self.bridge.view_changed.connect(self.model.look_at)
+        self.bridge.view_changed.connect(self.bridge.display.look_at)
         self.bridge.scan_removed.connect(self._on_scan_removed)
         self.model.status.connect(self.status)
         self.model.failed.connect(self.show_error)

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_sam_med.gui.label_colors import organ_colormap, preview_colormap
+from napari_sam_med.gui.label_colors import organ_colormap, preview_colormap, same_colors
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
@@ -20,6 +20,9 @@ __all__ = ["LabelsDisplay", "thin_array"]
 _REFRESH_MS = 20
 _REFRESH_3D_MS = 700
 """A 3-D refresh sends the whole volume to the graphics card, so that it must not come with every slice."""
+
+_REST_MS = 100
+"""Rest on a slice before the layer of the proposal is moved there: whoever scrolls past needs it nowhere."""
 
 
 def thin_array(shape_zyx: tuple[int, ...], view: SliceView) -> np.ndarray:
@@ -56,6 +59,10 @@ class LabelsDisplay(QObject):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.refresh)
+        self._rest_timer = QTimer(self)
+        self._rest_timer.setSingleShot(True)
+        self._rest_timer.setInterval(_REST_MS)
+        self._rest_timer.timeout.connect(self._prepare_preview)
         events = session.events
         events.organs.connect(self._on_organs)
         events.active_class_id.connect(self._on_active_class)
@@ -74,6 +81,7 @@ class LabelsDisplay(QObject):
     def let_go(self) -> None:
         """Leave the labels layer to the user."""
         self._timer.stop()
+        self._rest_timer.stop()
         if self._labels is not None:
             self._labels.changed.disconnect(self._on_labels_changed, missing_ok=True)
         if self.layer is not None:
@@ -100,6 +108,7 @@ class LabelsDisplay(QObject):
         label = self._session.active_class_id
         if self.layer is not None and label <= np.iinfo(self.layer.data.dtype).max:
             self.layer.selected_label = label
+        self._rest_timer.start()
 
     def _on_selected_label(self, event: Any = None) -> None:
         label = int(self.layer.selected_label)
@@ -133,20 +142,43 @@ class LabelsDisplay(QObject):
 
     # the proposal
 
+    def look_at(self, view: SliceView | None) -> None:
+        """The user looks at a slice, or at none in 3-D: prepare for a proposal, which is to show at once."""
+        if view is not None:
+            self._rest_timer.start()
+        elif self.preview_layer is not None and self.preview_layer.visible:
+            self.preview_layer.visible = False
+
     def _on_preview(self, *_: Any) -> None:
         preview, layer = self._session.preview, self.preview_layer
         if layer is None or self._frame is None:
             return
         if preview is None:
-            layer.visible = False
+            if layer.data.any():
+                layer.data[:] = 0
+                layer.refresh(extent=False, highlight=False, thumbnail=False)
             return
-        view = preview.view
+        self._place_preview(preview.view)
+        SliceView(preview.view.plane, 0).insert(layer.data, preview.mask)
+        layer.refresh(extent=False, highlight=False, thumbnail=False)
+
+    def _prepare_preview(self) -> None:
+        """Have everything about the layer of the proposal in place for the slice at hand but the mask."""
+        view = self._current_view()
+        if view is not None and self._session.preview is None and self.preview_layer is not None:
+            self._place_preview(view)
+
+    def _place_preview(self, view: SliceView) -> None:
+        """Put the layer where a slice lies; each of these takes napari milliseconds, so only what differs."""
+        layer = self.preview_layer
         if layer.data.shape[view.axis] != 1:
-            layer.data = thin_array(
-                self._frame.shape_zyx, view
-            )  # another plane; nobody else keeps this array
-        layer.colormap = preview_colormap(self._session.organs, self._session.active_class_id)
-        SliceView(view.plane, 0).insert(layer.data, preview.mask)
-        layer.translate = self._frame.slice_arguments(view)["translate"]
-        layer.visible = True
-        layer.refresh(extent=False)
+            # another plane; nobody else keeps this array
+            layer.data = thin_array(self._frame.shape_zyx, view)
+        colormap = preview_colormap(self._session.organs, self._session.active_class_id)
+        if not same_colors(layer.colormap, colormap):
+            layer.colormap = colormap
+        translate = self._frame.slice_arguments(view)["translate"]
+        if not np.array_equal(layer.translate, translate):
+            layer.translate = translate
+        if not layer.visible:
+            layer.visible = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
@@ -21,6 +21,9 @@ _AHEAD_MS = 250
 """Rest on a slice before its neighbours are embedded: whoever scrolls past needs none of them."""
 _REACH = 6
 """Slices embedded ahead on either side."""
+_PATIENCE_SECONDS = 0.05
+"""A quick answer is waited for before anything is drawn: drawing meanwhile would take the processor from the
+model, and the canvas would be drawn twice."""
 
 
 class LiveModel(QObject):
@@ -41,6 +44,7 @@ class LiveModel(QObject):
     withdrawn = Signal(str)
     failed = Signal(object)
     loaded = Signal()
+    _prompted = Signal()
 
     def __init__(self, session: Session, workers: Workers, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -56,6 +60,8 @@ class LiveModel(QObject):
         self._asked: tuple[Any, ...] | None = None
         self._told: str | None = None
         self._is_held = False
+        # posted events come after what is being handled now, a click, and before Qt draws
+        self._prompted.connect(self._await_answer, Qt.ConnectionType.QueuedConnection)
         self._ahead_timer = QTimer(self)
         self._ahead_timer.setSingleShot(True)
         self._ahead_timer.setInterval(_AHEAD_MS)
@@ -254,7 +260,14 @@ class LiveModel(QObject):
             self._ahead.resume()
 
     def _on_objects(self, *_: Any) -> None:
+        was_serving = self._serving
         self.answer()
+        if self._serving is not was_serving:
+            self._prompted.emit()
+
+    def _await_answer(self) -> None:
+        if self._serving is not None:
+            self._serving.deliver_within(_PATIENCE_SECONDS)
 
     def _on_window(self, *_: Any) -> None:
         """The model sees something else now."""

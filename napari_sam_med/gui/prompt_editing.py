@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Points, Shapes
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_sam_med.gui import prompt_layers
 from napari_sam_med.gui.own_writing import OwnWriting
 from napari_sam_med.gui.planes import Frame
+from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.slice_view import Plane, SliceView
 
@@ -41,6 +42,7 @@ class PromptEditing(OwnWriting, QObject):
     message = Signal(str)
     sign_changed = Signal()
     points_wanted = Signal()
+    _reading_wanted = Signal()
 
     def __init__(
         self, session: Session, current_view: Callable[[], SliceView | None], parent: QObject | None = None
@@ -55,9 +57,10 @@ class PromptEditing(OwnWriting, QObject):
         self.takes_points: Callable[[], bool] = lambda: True
         self._clicked: int | None = None
         self._is_negative_click = False
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._read)
+        self._released_at: npt.NDArray[np.float64] | None = None
+        self._is_outdated = False
+        # posted events come after napari has finished with the layer, and before Qt draws
+        self._reading_wanted.connect(self._read_outdated, Qt.ConnectionType.QueuedConnection)
         session.events.objects.connect(self._on_objects)
         session.events.active_object_id.connect(self._on_objects)
 
@@ -67,7 +70,7 @@ class PromptEditing(OwnWriting, QObject):
 
     def let_go(self) -> None:
         """Leave the layers to the user."""
-        self._timer.stop()
+        self._is_outdated = False
         self.take_points(None)
         self.take_boxes(None)
         self._frame = None
@@ -82,12 +85,14 @@ class PromptEditing(OwnWriting, QObject):
         """Read points from this layer."""
         if self.points is not None:
             self.points.events.data.disconnect(self._on_edited)
+            self.points.events.data.disconnect(self._on_point_coming)
             if self._on_press in self.points.mouse_drag_callbacks:
                 self.points.mouse_drag_callbacks.remove(self._on_press)
         self.points = layer
         if layer is not None:
             prompt_layers.prepare_points(layer, self._plane)
             layer.mouse_drag_callbacks.insert(0, self._on_press)
+            layer.events.data.connect(self._on_point_coming, position="first")
             layer.events.data.connect(self._on_edited)
             self._on_edited()
 
@@ -119,17 +124,36 @@ class PromptEditing(OwnWriting, QObject):
         view = self._current_view()
         return "axial" if view is None else view.plane
 
+    @property
+    def _is_readable(self) -> bool:
+        """Whether there is a scan, and no rectangle half drawn: napari announces it when it is done."""
+        is_half_drawn = getattr(self.boxes, "_is_creating", False)
+        return self._frame is not None and self._session.volume is not None and not is_half_drawn
+
     # from the layers
 
-    def _on_press(self, layer: Points, event: Any) -> None:
+    def _on_press(self, layer: Points, event: Any) -> Iterator[None]:
         """Alt or Ctrl turns the sign of the point that this click sets."""
-        self._prepare_point(layer, self._next_is_negative ^ _turns_sign(event))
+        self._released_at = None
+        prompt_layers.prepare_next(layer, self._next_is_negative ^ _turns_sign(event), self._plane)
+        if str(layer.mode) != "add":
+            return
+        yield
+        while event.type == "mouse_move":
+            yield
+        self._released_at = np.array(event.position, dtype=float)
+        self._read_soon()
 
-    def _prepare_point(self, layer: Points, negative: bool) -> None:
-        layer.feature_defaults = {
-            "label": prompt_layers.NEGATIVE if negative else prompt_layers.POSITIVE,
-            "plane": self._plane,
-        }
+    def _on_point_coming(self, event: Any) -> None:
+        """Ask the model about a click while napari is still adding its point, which takes 10 ms."""
+        position, self._released_at = self._released_at, None
+        if position is None or _action(event) != "adding" or self._is_writing or not self._is_readable:
+            return
+        reading = prompt_layers.read_prompts(
+            self.points, self.boxes, self._frame, self._plane, self._clicked, coming=position
+        )
+        with self._writing():
+            self._give(reading.prompts)
 
     def _on_box_press(self, layer: Shapes, event: Any) -> Iterator[None]:
         """Tell a click from a drag: napari makes a rectangle of either."""
@@ -146,17 +170,22 @@ class PromptEditing(OwnWriting, QObject):
             self._clicked = len(layer.data) - 1
 
     def _on_edited(self, event: Any = None) -> None:
-        action = getattr(event, "action", None)
-        if self._is_writing or str(getattr(action, "value", action)).endswith("ing"):  # adding, then added
-            return
-        # after napari has finished with the layer, and once for several edits
-        self._timer.start(0)
+        if not self._is_writing and not _action(event).endswith("ing"):  # adding, then added
+            self._read_soon()
+
+    def _read_soon(self) -> None:
+        if not self._is_outdated:  # once for several edits
+            self._is_outdated = True
+            self._reading_wanted.emit()
+
+    def _read_outdated(self) -> None:
+        if self._is_outdated:
+            self._read()
 
     def _read(self) -> None:
-        if self._frame is None or self._session.volume is None:
+        self._is_outdated, self._released_at = False, None
+        if not self._is_readable:
             return
-        if getattr(self.boxes, "_is_creating", False):
-            return  # half drawn; napari announces the rectangle when it is done
         clicked, self._clicked = self._clicked, None
         reading = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane, clicked)
         if reading.clicks:
@@ -168,22 +197,24 @@ class PromptEditing(OwnWriting, QObject):
                 self.boxes.remove_selected()
             if self.points is not None:
                 prompt_layers.color_points(self.points)
-            active = self._session.active_object
-            known = {} if active is None else dict(active.key_slices)
-            for view in sorted({*known, *reading.prompts}):
-                if known.get(view) != reading.prompts.get(view):
-                    self._session.prompt(view, reading.prompts.get(view))
+            self._give(reading.prompts)
         if reading.n_outside:
             count = f"{reading.n_outside} prompt{'s' if reading.n_outside > 1 else ''}"
             self.message.emit(f"{count} outside the volume ignored.")
+
+    def _give(self, prompts: Mapping[SliceView, Prompts]) -> None:
+        """Let the session know what differs from what it knows."""
+        active = self._session.active_object
+        known = {} if active is None else dict(active.key_slices)
+        for view in sorted({*known, *prompts}):
+            if known.get(view) != prompts.get(view):
+                self._session.prompt(view, prompts.get(view))
 
     def take_in(self, points: Points | None = None, boxes: Shapes | None = None) -> None:
         """Add what a layer of the user's holds to the prompts of the active object."""
         if self._frame is None or self._session.volume is None:
             return
-        if self._timer.isActive():
-            self._timer.stop()
-            self._read()
+        self._read_outdated()
         reading = prompt_layers.read_prompts(points, boxes, self._frame, self._plane)
         for view, given in sorted(reading.prompts.items()):
             active = self._session.active_object
@@ -206,7 +237,7 @@ class PromptEditing(OwnWriting, QObject):
         if self.points is None:
             self.points_wanted.emit()
         with self._writing():
-            self._prepare_point(self.points, self._is_negative_click)
+            prompt_layers.prepare_next(self.points, self._is_negative_click, self._plane)
             for position in clicks.values():
                 self.points.add(self.points.world_to_data(self._frame.world(position)))
 
@@ -220,12 +251,17 @@ class PromptEditing(OwnWriting, QObject):
         shown = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane).prompts
         if shown == wanted:
             return
-        self._timer.stop()
+        self._is_outdated = False
         with self._writing():
             if self.points is not None:
                 prompt_layers.write_points(self.points, wanted, self._frame)
             if self.boxes is not None:
                 prompt_layers.write_boxes(self.boxes, wanted, self._frame)
+
+
+def _action(event: Any) -> str:
+    action = getattr(event, "action", None)
+    return str(getattr(action, "value", action))
 
 
 def _turns_sign(event: Any) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "Reading",
     "color_points",
     "joined",
+    "prepare_next",
     "prepare_points",
     "read_prompts",
     "write_boxes",
@@ -61,7 +62,13 @@ class Reading:
 
 
 def read_prompts(
-    points: Points | None, boxes: Shapes | None, frame: Frame, plane: Plane, clicked: int | None = None
+    points: Points | None,
+    boxes: Shapes | None,
+    frame: Frame,
+    plane: Plane,
+    clicked: int | None = None,
+    *,
+    coming: npt.NDArray[np.float64] | None = None,
 ) -> Reading:
     """Everything that the two layers ask.
 
@@ -75,11 +82,13 @@ def read_prompts(
         For points of which nothing says in which plane they were set, and boxes flat along several axes.
     clicked : int, optional
         Number of a rectangle that is known to be a click, however large napari made it.
+    coming : ndarray (ndim,), optional
+        World position of a point that `points` is about to get, with its defaults.
     """
     reading = Reading()
     found: dict[SliceView, dict[str, Any]] = {}
-    if points is not None and len(points.data):
-        _read_points(points, frame, plane, reading, found)
+    if points is not None and (len(points.data) or coming is not None):
+        _read_points(points, frame, plane, reading, found, coming)
     if boxes is not None and len(boxes.data):
         newest: dict[SliceView, int] = {}
         for number, vertices in enumerate(boxes.data):
@@ -102,13 +111,23 @@ def read_prompts(
 
 
 def _read_points(
-    layer: Points, frame: Frame, plane: Plane, reading: Reading, found: dict[SliceView, dict[str, Any]]
+    layer: Points,
+    frame: Frame,
+    plane: Plane,
+    reading: Reading,
+    found: dict[SliceView, dict[str, Any]],
+    coming: npt.NDArray[np.float64] | None,
 ) -> None:
-    index = frame.index(_world(layer, np.asarray(layer.data)))
-    inside = frame.contains(index)
-    reading.n_outside += int((~inside).sum())
+    data = np.asarray(layer.data)
     labels = _feature(layer, "label", POSITIVE)
     planes = _feature(layer, "plane", plane)
+    if coming is not None:
+        data = np.append(data, np.atleast_2d(layer.world_to_data(coming)), axis=0)  # the way napari adds it
+        labels.append(_default(layer, "label", POSITIVE))
+        planes.append(_default(layer, "plane", plane))
+    index = frame.index(_world(layer, data))
+    inside = frame.contains(index)
+    reading.n_outside += int((~inside).sum())
     for position, is_inside, label, drawn_in in zip(index, inside, labels, planes, strict=True):
         if not is_inside:
             continue
@@ -150,11 +169,19 @@ def _is_dot(view: SliceView, corners: npt.NDArray[np.float64], frame: Frame) -> 
 
 def prepare_points(layer: Points, plane: Plane) -> None:
     """Give a layer the features that say what its points mean: foreground, in this plane."""
+    layer.current_face_color = _POINT_COLORS[POSITIVE]
     features = {name: np.array(values, dtype=object) for name, values in layer.features.items()}
     for name, value in (("label", POSITIVE), ("plane", plane)):
         if name not in features:
             features[name] = np.full(len(layer.data), value, dtype=object)
     layer.features = features
+
+
+def prepare_next(layer: Points, negative: bool, plane: Plane) -> None:
+    """Let the next point of a layer be foreground or background, in this plane."""
+    label = NEGATIVE if negative else POSITIVE
+    if (_default(layer, "label", ""), _default(layer, "plane", "")) != (label, plane):
+        layer.feature_defaults = {"label": label, "plane": plane}
 
 
 def joined(known: Prompts | None, given: Prompts) -> Prompts:
@@ -208,7 +235,9 @@ def color_points(layer: Points) -> None:
     """Green for foreground, red for background."""
     if len(layer.data):
         labels = _feature(layer, "label", POSITIVE)
-        layer.face_color = np.array([_POINT_COLORS.get(str(label), (1, 1, 1, 1)) for label in labels])
+        colors = np.array([_POINT_COLORS.get(str(label), (1, 1, 1, 1)) for label in labels])
+        if not np.allclose(layer.face_color, colors):  # napari takes a while to set them
+            layer.face_color = colors
 
 
 def _feature(layer: Points, name: str, default: str) -> list[str]:
@@ -216,6 +245,12 @@ def _feature(layer: Points, name: str, default: str) -> list[str]:
     if name not in features:
         return [default] * len(layer.data)
     return [value if isinstance(value, str) and value else default for value in features[name]]
+
+
+def _default(layer: Points, name: str, default: str) -> str:
+    defaults = layer.feature_defaults
+    value = defaults[name].iloc[0] if name in defaults else None
+    return value if isinstance(value, str) and value else default
 
 
 def _containing(plane: Plane, position: npt.NDArray[np.float64], frame: Frame) -> SliceView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -26,7 +27,7 @@ class Job(QObject):
     returned = Signal(object)
     failed = Signal(object)
     finished = Signal()
-    _message = Signal(str, object)
+    _posted = Signal()
 
     def __init__(self, generator: Generator[Any, None, Any], name: str) -> None:
         super().__init__()
@@ -36,11 +37,13 @@ class Job(QObject):
         self._is_discarded = False
         self._is_silent = False
         self._cancel = threading.Event()
+        self._ended = threading.Event()
         self._may_run = threading.Event()
         self._may_run.set()
         self._room = threading.Semaphore(_MOST_UNDELIVERED)
         self._thread = threading.Thread(target=self._run, name=f"sam-med {name}", daemon=True)
-        self._message.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+        self._messages: deque[tuple[str, object]] = deque()
+        self._posted.connect(self._deliver_next, Qt.ConnectionType.QueuedConnection)
 
     def start(self) -> None:
         """Begin."""
@@ -75,6 +78,12 @@ class Job(QObject):
         """Wait for the thread, at most `timeout` seconds."""
         self._thread.join(timeout)
 
+    def deliver_within(self, seconds: float) -> None:
+        """Wait for the end, at most some seconds, and deliver what has come by then; on the main thread."""
+        self._ended.wait(seconds)
+        while self._messages:
+            self._deliver_next()
+
     def _run(self) -> None:
         try:
             while True:
@@ -92,13 +101,15 @@ class Job(QObject):
             self._post("failed", error)
         finally:
             self._post("finished", None)
+            self._ended.set()
 
     def _post(self, kind: str, value: object) -> None:
         while kind == "yielded" and not self._room.acquire(timeout=0.05):
             if self._cancel.is_set():
                 break
+        self._messages.append((kind, value))
         try:
-            self._message.emit(kind, value)
+            self._posted.emit()
         except RuntimeError:  # the Qt object is gone with the application; nobody is left to tell
             self._cancel.set()
 
@@ -107,7 +118,10 @@ class Job(QObject):
         self._is_silent = True
         self.discard()
 
-    def _deliver(self, kind: str, value: object) -> None:
+    def _deliver_next(self) -> None:
+        if not self._messages:
+            return  # `deliver_within` was there before this call came through the event loop
+        kind, value = self._messages.popleft()
         if self._is_silent:
             return
         if kind == "yielded":

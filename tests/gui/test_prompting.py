@@ -43,7 +43,7 @@ def test_a_box_gives_a_proposal_that_enter_accepts_and_undo_takes_back(desk: Des
     assert not desk.labels.any()
     desk.key(Qt.Key.Key_Return)
     assert np.array_equal(desk.slice_labels(VIEW) == LIVER, mask)
-    assert not preview.visible
+    assert not preview.data.any()
     desk.undo()
     assert not desk.labels.any()
     desk.redo()
@@ -76,6 +76,53 @@ def test_clicks_add_and_ctrl_clicks_take_away(desk: Desk) -> None:
     colors = desk.bridge.points_layer.face_color
     assert colors[0, 1] > colors[0, 0]
     assert colors[1, 0] > colors[1, 1]
+
+
+def test_the_model_is_asked_before_napari_has_added_the_point(desk: Desk) -> None:
+    """And the point that is added then is the one that was asked about: one step, one question."""
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("point")
+    points = desk.bridge.points_layer
+    asked: list[int] = []
+    steps: list[str] = []
+    desk.session.events.objects.connect(lambda *_: asked.append(len(points.data)))
+    desk.session.committed.connect(lambda change: steps.append(change.label))
+    desk.click(INSIDE)
+    desk.wait_for_proposal()
+    desk.click((4, 10, 14), Qt.KeyboardModifier.ControlModifier)
+    desk.wait(lambda: desk.session.preview and not desk.session.preview.mask[10, 14])
+    assert asked == [0, 1]
+    assert len(steps) == 2
+    assert len(points.data) == 2
+    assert desk.session.active_object.key_slices[VIEW].point_labels.tolist() == [1, 0]
+    desk.undo()
+    desk.undo()
+    assert not len(points.data)
+    assert desk.session.active_object is None
+
+
+def test_a_drag_in_point_mode_sets_no_point_and_is_forgotten(desk: Desk) -> None:
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("point")
+    desk.drag((4, 4, 6), (4, 13, 18))
+    assert desk.session.active_object is None
+    desk.bridge.points_layer.add(INSIDE)
+    desk.settle()
+    prompts = desk.session.active_object.key_slices[VIEW]
+    assert np.allclose(prompts.points_xy, [(11, 8)])
+
+
+def test_the_layer_of_the_proposal_waits_where_the_user_looks(desk: Desk) -> None:
+    """Moving and showing it would make the first mask on a slice late."""
+    preview = desk.viewer.layers[PREVIEW_NAME]
+    for view in (VIEW, SliceView("coronal", 8)):
+        desk.look_at(view)
+        wanted = desk.bridge.frame.slice_arguments(view)["translate"]
+        desk.wait(lambda wanted=wanted: preview.visible and np.allclose(preview.translate, wanted))
+        assert not preview.data.any()
+    desk.bridge.show_in_3d()
+    desk.settle()
+    assert not preview.visible
 
 
 def test_t_switches_the_sign_of_plain_clicks(desk: Desk) -> None:

@@ -36,6 +36,37 @@ def test_values_arrive_in_order_on_the_main_thread_and_finished_comes_last(worke
     assert threads == {threading.main_thread()}
 
 
+def test_a_quick_result_can_be_waited_for(workers, qtbot) -> None:
+    heard: list[object] = []
+
+    def job():
+        yield 1
+        return 2
+
+    started = workers.start(
+        job(), "quick", yielded=heard.append, returned=heard.append, finished=lambda: heard.append("finished")
+    )
+    started.deliver_within(10)
+    assert heard == [1, 2, "finished"]
+    qtbot.wait(20)  # the calls through the event loop find nothing left
+    assert heard == [1, 2, "finished"]
+
+
+def test_a_late_result_comes_through_the_event_loop(workers, qtbot) -> None:
+    heard: list[object] = []
+    gate = threading.Event()
+
+    def job():
+        gate.wait(10)
+        yield 1
+
+    started = workers.start(job(), "late", yielded=heard.append, finished=lambda: heard.append("finished"))
+    started.deliver_within(0)
+    assert not heard
+    gate.set()
+    qtbot.waitUntil(lambda: heard == [1, "finished"])
+
+
 def test_a_failure_is_delivered_not_raised(workers, qtbot) -> None:
     failures: list[Exception] = []
 
