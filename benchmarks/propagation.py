@@ -9,7 +9,10 @@ model's key masks. Protocols:
 
 - ``largest``: one box on the largest slice, the extent unknown to all;
 - ``N keys``: N boxes in the middles of N equal parts of the organ's extent;
-- ``N keys, ends``: N boxes from the organ's first slice to its last one.
+- ``N keys, ends``: N boxes from the organ's first slice to its last one;
+- with ``--robot``, an annotator who boxes the largest slice and then corrects slice after slice by up to 3
+  clicks (``--correction mask``: draws it), in the order that is suggested, and in the control's: the middle
+  of the widest gap, of the extent found so far (``even-found``) or of the true one (``even-true``).
 
 Slices are embedded before the clock starts, so the seconds are those of decoding and of everything else.
 """
@@ -32,6 +35,7 @@ from napari_sam_med.evaluation.baselines import tight_box
 from napari_sam_med.evaluation.cases import Case, read_case, read_cases
 from napari_sam_med.evaluation.measuring import organ_names
 from napari_sam_med.evaluation.propagation_baselines import BoxCopyPropagator, PreviousMaskPropagator
+from napari_sam_med.evaluation.robot_annotator import RobotAnnotator, RobotSettings
 from napari_sam_med.evaluation.volume_metrics import VolumeScore, score_volume
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.predictor import Predictor, load_predictor
@@ -48,6 +52,11 @@ COLUMNS = (
     "case", "organ", "label", "protocol", "engine", "keys", "slices_true", "slices_found",
     "dice", "nsd", "hd95_mm", "over_propagation", "seconds",
 )  # fmt: skip
+ROBOT_COLUMNS = (
+    "case", "organ", "label", "engine", "order", "slices_prompted", "slice", "why", "interactions",
+    "dice", "nsd", "hd95_mm", "over_propagation", "seconds",
+)  # fmt: skip
+TARGETS = (0.85, 0.9)
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,8 @@ def protocols_of(arguments: argparse.Namespace) -> dict[str, Callable[[Scene], l
 
         return chosen
 
+    if arguments.keys == "none":
+        return {}
     found: dict[str, Callable[[Scene], list[int]]] = {"largest": lambda scene: [int(scene.areas.argmax())]}
     for n in (int(text) for text in arguments.keys.split(",") if text):
         found[f"{n} key{'s' * (n > 1)}"] = in_parts(n)
@@ -202,6 +213,34 @@ def row_of(scene: Scene, protocol: str, engine: str, keys: Sequence[int], found:
     }
 
 
+def robot_rows(engine: Engine, scene: Scene, settings: RobotSettings) -> list[dict[str, Any]]:
+    """One row a prompted slice; surfaces are measured on the last one alone."""
+    robot = RobotAnnotator(settings, engine.propagator, engine.options)
+    turns = list(
+        robot.annotate(scene.volume, scene.truth, scene.predictor, plane=scene.plane, store=scene.store)
+    )
+    last = score_volume(turns[-1].mask, scene.truth, scene.volume.spacing, axis=scene.axis)
+    return [
+        {
+            "case": scene.case,
+            "organ": scene.organ,
+            "label": scene.label,
+            "engine": engine.name,
+            "order": settings.order,
+            "slices_prompted": turn.progress.done,
+            "slice": turn.view.index,
+            "why": turn.why,
+            "interactions": turn.n_interactions,
+            "dice": turn.dice,
+            "nsd": last.nsd if turn is turns[-1] else float("nan"),
+            "hd95_mm": last.hd95_mm if turn is turns[-1] else float("nan"),
+            "over_propagation": turn.over_propagation,
+            "seconds": turn.seconds,
+        }
+        for turn in turns
+    ]
+
+
 def macro_mean(rows: Sequence[dict[str, Any]], column: str) -> float:
     """Mean over volumes of the mean over organs; infinite distances are left out."""
     cases = dict.fromkeys(row["case"] for row in rows)
@@ -244,6 +283,68 @@ def summary_table(rows: Sequence[dict[str, Any]]) -> str:
     return markdown(["mean over volumes", "Dice", "NSD 2 mm", "HD95 mm", "over-propagated", "seconds"], lines)
 
 
+def robot_tables(rows: Sequence[dict[str, Any]], most: int) -> str:
+    """What each engine and order needs, and Dice against prompted slices.
+
+    An organ that never reaches a target counts as the most slices there may be; Dice after an organ's last
+    slice stays what it was.
+    """
+    arms = list(dict.fromkeys((row["engine"], row["order"]) for row in rows))
+    summary, curves = [], []
+    steps = [n for n in (1, 2, 3, 4, 5, 7, 10, 15, 20) if n <= most]
+    for arm in arms:
+        runs = runs_of([row for row in rows if (row["engine"], row["order"]) == arm])
+        finals = [run[-1] for run in runs]
+        line = [" / ".join(arm)]
+        for target in TARGETS:
+            needed = [first_reaching(run, target) for run in runs]
+            counted = [
+                {**run[-1], "n": most if n is None else n} for run, n in zip(runs, needed, strict=True)
+            ]
+            line += [f"{macro_mean(counted, 'n'):.2f}", f"{needed.count(None)} of {len(runs)}"]
+        line += [f"{macro_mean(finals, m):.3f}" for m in ("dice", "nsd", "hd95_mm", "over_propagation")]
+        line += [f"{macro_mean(finals, 'interactions'):.1f}"]
+        line += [f"{np.mean([sum(row['seconds'] for row in run) for run in runs]):.2f}"]
+        summary.append(line)
+        curves.append(
+            [" / ".join(arm)]
+            + [f"{macro_mean([run[min(n, len(run)) - 1] for run in runs], 'dice'):.3f}" for n in steps]
+        )
+    head = ["mean over volumes"] + [t for target in TARGETS for t in (f"slices to {target}", "never")]
+    head += ["last Dice", "NSD 2 mm", "HD95 mm", "over-propagated", "interactions", "seconds"]
+    by_organ = organ_needs(rows, arms, most)
+    return f"{markdown(head, summary)}\nDice after so many prompted slices\n\n" + "\n".join(
+        [markdown(["mean over volumes", *map(str, steps)], curves), "Slices to 0.85\n", by_organ]
+    )
+
+
+def organ_needs(rows: Sequence[dict[str, Any]], arms: Sequence[tuple[str, str]], most: int) -> str:
+    """Slices to the first target by organ."""
+    lines = []
+    for case, organ in dict.fromkeys((row["case"], row["organ"]) for row in rows):
+        own = [row for row in rows if (row["case"], row["organ"]) == (case, organ)]
+        runs = [[row for row in own if (row["engine"], row["order"]) == arm] for arm in arms]
+        needed = [first_reaching(run, TARGETS[0]) for run in runs]
+        cells = (
+            f"{run[-1]['dice']:.3f} at {len(run)}" if n is None else str(n)
+            for run, n in zip(runs, needed, strict=True)
+        )
+        lines.append([f"{case} {organ}", *cells])
+    return markdown([f"at most {most}", *(" / ".join(arm) for arm in arms)], lines)
+
+
+def runs_of(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows of one engine and order, by organ."""
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        runs.setdefault((row["case"], row["label"]), []).append(row)
+    return list(runs.values())
+
+
+def first_reaching(run: Sequence[dict[str, Any]], target: float) -> int | None:
+    return next((row["slices_prompted"] for row in run if row["dice"] >= target), None)
+
+
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -264,11 +365,24 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "-o", "--output", type=Path, required=True, help="folder for the CSV files and tables"
     )
     parser.add_argument("--only", default="", help="names of cases, with commas between")
-    parser.add_argument("--keys", default="1,3,5", help="numbers of key slices; empty for none")
+    parser.add_argument(
+        "--keys",
+        default="1,3,5",
+        help="numbers of key slices; empty for the largest slice alone, none for the robot alone",
+    )
     parser.add_argument("--engines", default="", help="names of engines; all when left out")
     parser.add_argument("--options", default="{}", help="options of our propagator, JSON")
     parser.add_argument("--variant", action="append", default=[], metavar="NAME=JSON")
     parser.add_argument("--quick", action="store_true", help="leave out the protocols with keys at the ends")
+    parser.add_argument("--robot", action="store_true", help="let the robot annotator work, too")
+    parser.add_argument("--robot-engines", default="ours", help="whom it works with, commas between")
+    parser.add_argument("--orders", default="suggested,even-found,even-true")
+    parser.add_argument("--correction", default="clicks", choices=("clicks", "mask"))
+    parser.add_argument("--max-slices", type=int, default=20, help="that the robot may prompt")
+    parser.add_argument(
+        "--jitter", type=float, default=0.0, help="noise of the robot's boxes, share of sides"
+    )
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plane", default="axial", choices=PLANES)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--device", default="auto")
@@ -280,9 +394,11 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments = parse(given)
     predictor = load_predictor(arguments.model, device=arguments.device)
     engines, protocols = engines_of(arguments, predictor), protocols_of(arguments)
+    robots = robots_of(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
     only = {name for name in arguments.only.split(",") if name}
     rows: list[dict[str, Any]] = []
+    robot: list[dict[str, Any]] = []
     for case in read_cases(arguments.cases):
         if only and case.name not in only:
             continue
@@ -292,12 +408,44 @@ def main(given: Sequence[str] | None = None) -> None:
                 for engine in engines:
                     found, seconds = run_engine(engine, scene, keys)
                     rows.append(row_of(scene, protocol, engine.name, keys, found, seconds))
+            for engine in engines if robots else ():
+                if engine.name in arguments.robot_engines.split(","):
+                    for settings in robots:
+                        robot += robot_rows(engine, scene, settings)
         write_csv(arguments.output / "propagation.csv", rows, COLUMNS)
-    report = [f"## {p}\n\n{dice_table([row for row in rows if row['protocol'] == p])}" for p in protocols]
-    report.append(f"## All\n\n{summary_table(rows)}")
-    text = "\n".join(report)
+        write_csv(arguments.output / "robot.csv", robot, ROBOT_COLUMNS)
+    text = report(rows, robot, arguments.max_slices)
     (arguments.output / "propagation.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def robots_of(arguments: argparse.Namespace) -> list[RobotSettings]:
+    """The annotator in each order; none without ``--robot``."""
+    if not arguments.robot:
+        return []
+    return [
+        RobotSettings(
+            order=order,
+            correction=arguments.correction,
+            max_slices=arguments.max_slices,
+            jitter=arguments.jitter,
+            seed=arguments.seed,
+        )
+        for order in arguments.orders.split(",")
+    ]
+
+
+def report(rows: Sequence[dict[str, Any]], robot: Sequence[dict[str, Any]], most: int) -> str:
+    """All tables, in Markdown."""
+    parts = [
+        f"## {protocol}\n\n{dice_table([row for row in rows if row['protocol'] == protocol])}"
+        for protocol in dict.fromkeys(row["protocol"] for row in rows)
+    ]
+    if rows:
+        parts.append(f"## All\n\n{summary_table(rows)}")
+    if robot:
+        parts.append(f"## Robot annotator\n\n{robot_tables(robot, most)}")
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
