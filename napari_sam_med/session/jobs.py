@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_sam_med.sam.embedding_store import EmbeddingStore
     from napari_sam_med.sam.predictor import Predictor
     from napari_sam_med.sam.prompts import Prompts
-    from napari_sam_med.segmentation.propagation import PromptedObjects, PropagatedSlice
+    from napari_sam_med.segmentation.propagation import PromptedObjects, PropagatedSlice, Propagator
     from napari_sam_med.volume.slice_view import SliceView
     from napari_sam_med.volume.volume import Volume
 
@@ -40,11 +40,13 @@ __all__ = [
     "embed_ahead",
     "export_labels",
     "fetch_model",
+    "interpolate",
     "load_model",
     "open_labels",
     "predict_preview",
     "prepare_scan",
     "read_scan",
+    "snap",
 ]
 
 _POLL_SECONDS = 0.1
@@ -205,8 +207,9 @@ def carry(
     directions: Collection[str] = ("forward", "backward"),
     first_index: int | None = None,
     last_index: int | None = None,
+    engine: Propagator | None = None,
 ) -> Generator[PropagatedSlice, None, None]:
-    """Carry objects from their key slices through the volume, a slice at a time."""
+    """Carry objects from their key slices through the volume, a slice at a time, with any engine."""
     from napari_sam_med.segmentation.propagation import propagate
 
     yield from propagate(
@@ -219,6 +222,39 @@ def carry(
         directions=directions,
         first_index=first_index,
         last_index=last_index,
+        engine=engine,
+    )
+
+
+def interpolate(
+    volume: Volume,
+    objects: PromptedObjects,
+    masks: Mapping[int, Mapping[SliceView, npt.NDArray[np.bool_]]],
+    *,
+    first_index: int | None = None,
+    last_index: int | None = None,
+) -> Generator[PropagatedSlice, None, None]:
+    """Fill between the objects' key slices by shape, a slice at a time; no model is needed."""
+    from napari_sam_med.segmentation.interpolation import InterpolatingPropagator
+
+    yield from InterpolatingPropagator().propagate(
+        volume, objects, masks=masks, first_index=first_index, last_index=last_index
+    )
+
+
+def snap(
+    sight: ModelView,
+    objects: PromptedObjects,
+    masks: Mapping[int, Mapping[SliceView, npt.NDArray[np.bool_]]],
+    *,
+    first_index: int | None = None,
+    last_index: int | None = None,
+) -> Generator[PropagatedSlice, None, None]:
+    """Fill between the objects' key slices by shape and let the model refine, a slice at a time."""
+    from napari_sam_med.segmentation.snapping import SnappingPropagator
+
+    yield from carry(
+        sight, objects, masks, first_index=first_index, last_index=last_index, engine=SnappingPropagator()
     )
 
 

@@ -107,6 +107,11 @@ class AnnotatedObject:
             answered = _with(answered, view, self.key_slices.get(view))
         return replace(self, masks=_with(self.masks, view, mask), answered=answered)
 
+    def with_shape(self, view: SliceView, mask: SliceMask | None) -> AnnotatedObject:
+        """Copy with another mask (None: none) on one slice, that is no answer to its prompts."""
+        answered = self.answered if mask is not None else _with(self.answered, view, None)
+        return replace(self, masks=_with(self.masks, view, mask), answered=answered)
+
     def with_stop_reason(self, direction: str, reason: str | None) -> AnnotatedObject:
         """Copy that remembers why propagation ended in a direction (None: forget it)."""
         return replace(self, stop_reasons=_with(self.stop_reasons, direction, reason))
@@ -115,6 +120,14 @@ class AnnotatedObject:
         """This object's mask (H, W) on a slice, or None where it has none."""
         packed = self.masks.get(view)
         return None if packed is None else packed.unpack()
+
+    def voxels(self, shape_zyx: tuple[int, int, int], *, keys_only: bool = False) -> npt.NDArray[np.bool_]:
+        """Its slice masks together (or those of key slices alone), in a new array (z, y, x) of bool."""
+        together = np.zeros(shape_zyx, dtype=bool)
+        for view, packed in self.masks.items():
+            if packed.is_key or not keys_only:
+                view.window_on(together)[...] |= packed.unpack()
+        return together
 
     def mask_to_correct(self, view: SliceView) -> npt.NDArray[np.bool_] | None:
         """The mask (H, W) that the clicks on a slice put right, or None where the prompts start anew.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenChange"]
 
+_Voxels = npt.NDArray[np.bool_]
+
 
 class OpenChange:
     """Applies voxel changes at once and gathers them into one `Change`, committed by `close`.
@@ -56,7 +58,7 @@ class OpenChange:
         What was carried there takes no voxel from another organ; what the user asked for does.
         """
         item = self._session.objects[object_id]
-        self._assign(item, view, mask, keep_others=source == "propagated")
+        self._assign(item, view, mask, keep_others=source in ("propagated", "interpolated"))
         owned = mask & (view.extract(self._labels_data()) == item.class_id)
         packed = SliceMask.from_mask(owned, source, quality) if owned.any() else None
         self._set_object(item.with_mask(view, packed))
@@ -128,6 +130,50 @@ class OpenChange:
             return
         self._assign(item, view, np.zeros(packed.shape, dtype=bool))
         self._set_object(item.with_mask(view, None))
+
+    def reshape(self, class_id: int, object_id: int | None, was: _Voxels, now: _Voxels) -> None:
+        """Give an object other voxels, or a whole organ (None), and let the slice masks follow.
+
+        Where its masks come from and their quality stay. Voxels gained must be background on slices that the
+        object lies on; those of a whole organ join no object. Voxels lost stay in the labels where another
+        object of the organ has them too.
+
+        Parameters
+        ----------
+        class_id : int
+        object_id : int or None
+        was, now : ndarray (z, y, x) of bool
+        """
+        labels, items = self._session.labels, self._session.objects
+        assert labels is not None  # only a session with labels opens changes
+        own = [i for i, item in items.items() if item.class_id == class_id and object_id in (None, i)]
+        lost, gained = was & ~now, now & ~was
+        cleared = lost.copy()
+        for i, item in items.items():
+            if item.class_id == class_id and i not in own:
+                cleared &= ~item.voxels(lost.shape)
+        for index in np.flatnonzero((cleared | gained).any(axis=(1, 2))).tolist():
+            self._record(
+                labels.assign(
+                    SliceView("axial", index),
+                    gained[index],
+                    class_id,
+                    replaces=cleared[index],
+                    keep_others=True,
+                )
+            )
+        if object_id is None:
+            gained = np.zeros_like(gained)
+        for i in own:
+            reshaped = _reshaped(items[i], lost, gained)
+            if reshaped is not items[i]:
+                self._set_object(reshaped)
+
+    def erase_prompts(self, object_id: int, view: SliceView) -> None:
+        """Take an object's prompts off one slice."""
+        item = self._session.objects.get(object_id)
+        if item is not None and view in item.key_slices:
+            self._set_object(item.with_prompts(view, None))
 
     def erase_class(self, class_id: int) -> None:
         """Clear every voxel of a class."""
@@ -249,6 +295,17 @@ class OpenChange:
         labels = self._session.labels
         assert labels is not None
         return labels.data
+
+
+def _reshaped(item: AnnotatedObject, lost: _Voxels, gained: _Voxels) -> AnnotatedObject:
+    """An object whose slice masks lost and gained voxels (z, y, x)."""
+    for view, packed in item.masks.items():
+        takes, gives = view.window_on(gained), view.window_on(lost)
+        if takes.any() or gives.any():
+            mask = (packed.unpack() & ~gives) | takes
+            left = SliceMask.from_mask(mask, packed.source, packed.quality) if mask.any() else None
+            item = item.with_shape(view, left)
+    return item
 
 
 def _line_of(other: SliceView, view: SliceView, n_axial: int) -> tuple[int | slice, int | slice]:

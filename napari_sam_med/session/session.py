@@ -263,7 +263,7 @@ class Session:
         LockedError
             If the organ is locked.
         """
-        self._check_unlocked(class_id)
+        self.check_unlocked(class_id)
         with self.begin(f"Remove {self.organs.name_of(class_id)}") as change:
             change.erase_class(class_id)
             kept = {i: o for i, o in self.objects.items() if o.class_id != class_id}
@@ -326,7 +326,7 @@ class Session:
             If its organ is locked.
         """
         removed = self.objects[object_id]
-        self._check_unlocked(removed.class_id)
+        self.check_unlocked(removed.class_id)
         with self.begin(f"Remove {removed.name}") as change:
             for view in removed.masks:
                 change.clear_slice(object_id, view)
@@ -375,7 +375,7 @@ class Session:
         preview, active = self.preview, self.active_object
         if preview is None or active is None or self.labels is None:
             return None
-        self._check_unlocked(active.class_id)
+        self.check_unlocked(active.class_id)
         if not preview.mask.any():
             raise PromptError("The proposed mask is empty; nothing was changed. Add a box or a click.")
         with self.begin(f"Accept {active.name} on slice {preview.view.index}") as change:
@@ -430,7 +430,7 @@ class Session:
         masks: dict[int, dict[SliceView, npt.NDArray[np.bool_]]] = {}
         for object_id in object_ids:
             item = self.objects[object_id]
-            self._check_unlocked(item.class_id)
+            self.check_unlocked(item.class_id)
             for view in item.key_slices:
                 if item.has_newer_prompts(view):
                     raise PromptError(
@@ -448,7 +448,8 @@ class Session:
             objects[object_id] = (item.class_id, prompted)
         return objects, masks
 
-    def _check_unlocked(self, class_id: int) -> None:
+    def check_unlocked(self, class_id: int) -> None:
+        """Raise `LockedError` if an organ is locked."""
         organ = self.organs.get(class_id)
         if organ is not None and organ.locked:
             raise LockedError(f"{organ.name} is locked, so it is not changed; unlock it in the organ list.")
