@@ -35,11 +35,14 @@ from napari_sam_med.sam.square import (
     checked_image,
     checked_spacing,
     normalised_square,
+    upsample_logits,
 )
 
 __all__ = ["ImageEmbedding", "MaskPrediction", "Predictor", "load_predictor"]
 
 # On two CPU cores 16 prompts at once take 1.6 times as long each as 4 (cache); a GPU wants many.
+_OUTSIDE_CROP = 32.0
+"""Logits where a crop says nothing are minus this."""
 _PROMPTS_AT_ONCE_ON_CPU = 4
 _PROMPTS_AT_ONCE_ON_GPU = 64
 _IMAGES_AT_ONCE_ON_GPU = 4
@@ -272,6 +275,22 @@ class Predictor:
             with self._autocast():
                 decoded = self.network.decode(features, batch, structure.multimask)
             return masks_in_image(decoded, embedding, fit, direct=direct)
+
+    def upsample(
+        self, embedding: ImageEmbedding, low_res_logits: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Low-resolution logits (N, h, w) as logits (N, H, W) in pixels of the whole image, in one step.
+
+        Outside a crop they are strongly negative.
+        """
+        fit = self._fit(embedding.crop_size, embedding.pixel_spacing)
+        logits = upsample_logits(torch.from_numpy(low_res_logits)[None], fit, direct=True)[0].numpy()
+        if embedding.crop_xyxy is None:
+            return logits
+        x_min, y_min, x_max, y_max = embedding.crop_xyxy
+        whole = np.full((len(logits), *embedding.original_size), -_OUTSIDE_CROP, dtype=np.float32)
+        whole[:, y_min:y_max, x_min:x_max] = logits
+        return whole
 
     def embedding_key(
         self,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_sam_med.segmentation.propagation import PropagatedSlice
+from napari_sam_med.segmentation.propagation import Direction, PropagatedSlice, Source
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -24,24 +25,28 @@ class FoundSlice:
     bits: npt.NDArray[np.uint8]
     quality: float
     iou_prediction: float | None
-    source: str
-    direction: str
+    source: Source
+    direction: Direction
     reason: str | None
 
     @classmethod
     def of(cls, done: PropagatedSlice) -> FoundSlice:
         """Pack one slice."""
-        height, width = done.mask.shape
-        return cls(
+        return cls.pack(
+            done.mask,
             view=done.view,
-            shape=(height, width),
-            bits=np.packbits(done.mask),
             quality=done.quality,
             iou_prediction=done.iou_prediction,
             source=done.source,
             direction=done.direction,
             reason=done.reason,
         )
+
+    @classmethod
+    def pack(cls, mask: npt.NDArray[np.bool_], **facts: Any) -> FoundSlice:
+        """Pack a mask (H, W) with the other attributes."""
+        height, width = mask.shape
+        return cls(shape=(height, width), bits=np.packbits(mask), **facts)
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:

@@ -22,6 +22,8 @@ __all__ = [
     "box_of_mask",
     "corrected_prompts",
     "embed_slice",
+    "grid_per_pixel",
+    "logits_of_distance",
     "logits_of_mask",
     "predict_slice",
     "prompts_for_model",
@@ -120,6 +122,36 @@ def logits_of_mask(
     return np.clip(2.0 * distance, -_LOGIT_LIMIT, _LOGIT_LIMIT).astype(np.float32)
 
 
+def logits_of_distance(
+    distance_px: npt.NDArray[np.float32], embedding: ImageEmbedding, predictor: Predictor
+) -> npt.NDArray[np.float32]:
+    """Mask prompt (h, w) that stands for a signed distance (H, W) in pixels, negative inside; sampled at the
+    centres of the low-resolution grid.
+    """
+    side = predictor.network.mask_input_size
+    scale = side / predictor.network.input_size
+    left, top, right, bottom = embedding.crop_xyxy or (0, 0, distance_px.shape[1], distance_px.shape[0])
+    crop = distance_px[int(top) : int(bottom), int(left) : int(right)]
+    height = max(1, round(embedding.input_size[0] * scale))
+    width = max(1, round(embedding.input_size[1] * scale))
+    rows = np.minimum(((np.arange(height) + 0.5) * crop.shape[0] / height).astype(int), crop.shape[0] - 1)
+    columns = np.minimum(((np.arange(width) + 0.5) * crop.shape[1] / width).astype(int), crop.shape[1] - 1)
+    logits = np.full((side, side), -_LOGIT_LIMIT, dtype=np.float32)
+    small = crop[np.ix_(rows, columns)] * np.float32(-2.0 * height / crop.shape[0])
+    logits[:height, :width] = np.clip(small, -_LOGIT_LIMIT, _LOGIT_LIMIT)
+    return logits
+
+
+def grid_per_pixel(
+    shape: tuple[int, ...], embedding: ImageEmbedding, predictor: Predictor
+) -> npt.NDArray[np.float64]:
+    """Pixels (x, y) of the mask prompt's grid for one of the slice."""
+    scale = predictor.network.mask_input_size / predictor.network.input_size
+    left, top, right, bottom = embedding.crop_xyxy or (0, 0, shape[1], shape[0])
+    height, width = embedding.input_size
+    return np.array([width * scale / (right - left), height * scale / (bottom - top)])
+
+
 def prompts_for_model(prompts: Prompts, predictor: Predictor) -> Prompts:
     """The part of a box-and-mask prompt that the model takes (MedSAM: the box alone)."""
     unused = prompts.kinds - predictor.accepts
@@ -155,10 +187,10 @@ def corrected_prompts(
     # A mask that is sure of itself at a click outweighs the click. Its say fades towards the clicks, over the
     # size of the object: on the sample scan that honoured every click and lost none of the rest.
     left, top, _, _ = embedding.crop_xyxy or (0, 0, mask.shape[1], mask.shape[0])
-    grid_per_pixel = _grid_per_pixel(mask.shape, embedding, predictor)
-    reach = max(1.0, float(np.sqrt(np.prod((box[2:] - box[:2] + 1) * grid_per_pixel))))
+    per_pixel = grid_per_pixel(mask.shape, embedding, predictor)
+    reach = max(1.0, float(np.sqrt(np.prod((box[2:] - box[:2] + 1) * per_pixel))))
     rows, columns = np.indices(logits.shape)
-    for x, y in (prompts.points_xy - (left, top)) * grid_per_pixel:
+    for x, y in (prompts.points_xy - (left, top)) * per_pixel:
         logits *= np.minimum(np.hypot(columns - x, rows - y) / reach, 1.0)
     return prompts_for_model(prompts.replace(box_xyxy=box, mask_input=logits), predictor)
 
@@ -168,13 +200,3 @@ def _joined_box(mask: npt.NDArray[np.bool_], prompts: Prompts) -> tuple[float, f
     left, top, right, bottom = box_of_mask(mask)
     x, y = prompts.points_xy[prompts.point_labels == 1].T.tolist()
     return min([left, *x]), min([top, *y]), max([right, *x]), max([bottom, *y])
-
-
-def _grid_per_pixel(
-    shape: tuple[int, ...], embedding: ImageEmbedding, predictor: Predictor
-) -> npt.NDArray[np.float64]:
-    """Pixels (x, y) of the mask prompt's grid for one of the slice."""
-    scale = predictor.network.mask_input_size / predictor.network.input_size
-    left, top, right, bottom = embedding.crop_xyxy or (0, 0, shape[1], shape[0])
-    height, width = embedding.input_size
-    return np.array([width * scale / (right - left), height * scale / (bottom - top)])

@@ -1,11 +1,10 @@
-"""Slice-wise propagation: the previous slice's box and logits are the next slice's prompt."""
+"""Slice-wise propagation: each slice is prompted by what its neighbours show, and its answer is judged."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +13,14 @@ from napari_sam_med.errors import PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.gaps import Front, Gap, Key, gaps_between
+from napari_sam_med.segmentation.interpolation import ShapePrior
+from napari_sam_med.segmentation.object_masks import FoundSlice
 from napari_sam_med.segmentation.propagation import Direction, PromptedObjects, PropagatedSlice, Source
-from napari_sam_med.segmentation.slicewise import (
-    Window,
-    box_of_mask,
-    embed_slice,
-    logits_of_mask,
-    prompts_for_model,
-)
+from napari_sam_med.segmentation.propagation_cache import PropagationCache, gap_key
+from napari_sam_med.segmentation.slice_evidence import Appearance, Findings, StopLimits, iou
+from napari_sam_med.segmentation.slice_hypotheses import Hypotheses
+from napari_sam_med.segmentation.slicewise import Window, embed_slice, logits_of_mask
 from napari_sam_med.volume.intensity import resolve_window
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -33,81 +32,62 @@ __all__ = ["SlicewisePropagator"]
 
 _SHARED_MEMORY_BYTES = 512 * 1024**2
 """Bound of the embeddings kept for the objects of one call when no store is given."""
-_WINDOW_PER_LEAST_DEVIATION = 60
-"""An even object may still differ by 3 such deviations, a twentieth of the window, from slice to slice."""
+_LEAST_PIXELS = 4
+_LEAST_SHARE = 0.02
+"""An object of less than this share of its largest area has vanished."""
+_MIXED_QUALITY = 0.2
+"""Quality of a slice that stands on its neighbours alone."""
 
 
 @dataclass(frozen=True)
-class _Step:
-    """What was found on one slice, and why propagation ends there, if it does."""
-
-    view: SliceView
-    mask: npt.NDArray[np.bool_]
-    logits: npt.NDArray[np.float32] | None
-    quality: float
-    iou_prediction: float | None
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class _Key(_Step):
-    """A key slice, from which walkers start."""
-
-    brightness: _Brightness
-
-
-@dataclass
-class _Walker:
-    """One direction from one key slice. It carries the last good mask and stops with a reason."""
-
-    direction: Literal["forward", "backward"]
-    index: int
-    mask: npt.NDArray[np.bool_]
-    logits: npt.NDArray[np.float32] | None
-    brightness: _Brightness
-    active: bool = True
-
-    @property
-    def step(self) -> int:
-        return 1 if self.direction == "forward" else -1
-
-
-@dataclass
-class _Gap:
-    """Slices between two key slices, or between one and the end of the range; walked from its key ends."""
-
-    indices: range
-    walkers: list[_Walker]
-    end_reason: str | None
-    done: set[int] = field(default_factory=set)
-
-    @property
-    def remaining(self) -> int:
-        return len(self.indices) - len(self.done) if any(w.active for w in self.walkers) else 0
-
-
-@dataclass
-class _Track:
-    """One object on its way through the volume."""
-
-    object_id: int
-    class_id: int
-    keys: list[_Key]
-    gaps: list[_Gap]
-
-
 class SlicewisePropagator:
     """Propagation with any promptable 2-D model.
 
-    From every key slice a walker goes forward and one backward, a slice a turn, so that slices near the keys
-    come first and between two keys the nearer one wins. A walker prompts the next slice with the box of its
-    last mask and that mask's logits, and stops when the mask vanishes, overlaps the last one too little, is
-    one that the model itself does not trust, or lies on tissue of another brightness. Key slices are never
-    computed again. The limits were chosen on volumes that no reported figure comes from.
+    From every key slice a front goes forward and one backward, a slice a turn, so that slices near the keys
+    come first. All objects of a slice are decoded in one batch; where two overlap the higher logit wins.
+
+    Beyond the outermost key slices the last mask, moved on as it moved before, gives box and logits of the
+    next prompt. When the answer is not believed (see `StopLimits`), other prompts are tried; when none is,
+    one slice may be stepped over, and then the direction ends with a reason.
+
+    Between two key slices the masks of both, interpolated by signed distance, are a second prompt and a
+    prior; the answers to both prompts are fused in logits. Nothing stops there: a slice that finds no
+    credible answer shows the interpolation.
 
     An object whose key slices lie in several planes is carried along the plane that has most of them (the
-    first of axial, coronal, sagittal when equal); the other key slices are answered as they are.
+    first of axial, coronal, sagittal when equal); key slices of other planes hold where they cross a slice.
+
+    Parameters
+    ----------
+    min_overlap, min_iou_prediction, min_stability, max_brightness_shift, max_divergence, max_growth
+        See `StopLimits`.
+    box_margin : float
+        Share of its sides by which the box of a prompt is widened.
+    follow_motion : bool
+        Expect the mask where its motion leads.
+    use_hypotheses : bool
+        Try other prompts where the first answer is not believed.
+    most_bridged : int
+        Slices that may be stepped over.
+    use_prior : bool
+        Use the interpolated key masks between key slices.
+    fuse : bool
+        Ask twice between key slices, with the neighbour's mask and with the prior, and fuse the answers.
     """
+
+    min_overlap: float = 0.5
+    min_iou_prediction: float = 0.55
+    min_stability: float = 0.0
+    max_brightness_shift: float = 3.0
+    max_divergence: float = 1.0
+    max_growth: float = 2.5
+    box_margin: float = 0.0
+    follow_motion: bool = True
+    use_hypotheses: bool = True
+    most_bridged: int = 1
+    use_prior: bool = True
+    fuse: bool = True
+    prompt: str = "mask"
 
     def propagate(
         self,
@@ -121,10 +101,9 @@ class SlicewisePropagator:
         first_index: int | None = None,
         last_index: int | None = None,
         directions: Collection[str] = ("forward", "backward"),
-        min_overlap: float = 0.5,
-        min_iou_prediction: float = 0.55,
-        max_brightness_shift: float = 3.0,
-        box_margin: float = 0.0,
+        cache: PropagationCache | None = None,
+        locked: npt.NDArray[np.bool_] | None = None,
+        **changes: Any,
     ) -> Iterator[PropagatedSlice]:
         """Carry the objects; see `napari_sam_med.propagate` for what is yielded.
 
@@ -142,16 +121,12 @@ class SlicewisePropagator:
             Canonical indices, both inside the range that may be filled; the whole volume when left out.
         directions : collection of {"forward", "backward"}
             Which way to leave the outermost key slices; between key slices both are always walked.
-        min_overlap : float
-            Least IoU (0..1) of neighbouring slices' masks; below it a direction ends.
-        min_iou_prediction : float
-            Least IoU (0..1) that the model predicts for its own mask; below it a direction ends.
-        max_brightness_shift : float
-            Most that a mask's mean value, limited to the window, may differ from that of the key slice it
-            came from, in standard deviations of the key slice's values (at least a twentieth of the window).
-        box_margin : float
-            Share of its sides by which the last mask's box is widened to prompt the next slice. None by
-            default: models answer beyond a tight box, and a wide one makes masks grow from slice to slice.
+        cache : PropagationCache, optional
+            Gaps whose key slices did not change since they were filled come from here.
+        locked : ndarray (z, y, x) of bool, optional
+            Voxels that no object may take.
+        **changes
+            Parameters of this engine to be other than its own.
 
         Raises
         ------
@@ -159,162 +134,371 @@ class SlicewisePropagator:
             If the range neither holds a key slice nor lies beside one.
         """
         _check_range(objects, masks or {}, first_index, last_index)
-        stop = _StopRule(min_overlap, min_iou_prediction, max_brightness_shift)
         shared = store if store is not None else EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES)
-        sight = _Sight(volume, predictor, resolve_window(volume, window), shared, box_margin)
-        tracks: list[_Track] = []
+        run = _Run(
+            replace(self, **changes), volume, predictor, resolve_window(volume, window), shared, locked, cache
+        )
+        limits = (first_index, last_index)
         n_done = 0
-        n_ahead = sum(_span(volume, keys, first_index, last_index) for _, keys in objects.values())
+        n_ahead = sum(_span(volume, keys, *limits) for _, keys in objects.values())
+        tracks: list[_Track] = []
         for object_id, (class_id, prompted) in objects.items():
             track = _Track(object_id, class_id, [], [])
             for view, prompts, drawn in _key_slices(prompted, (masks or {}).get(object_id, {})):
-                key = sight.key(view, prompts, drawn)
+                key = run.key(view, prompts, drawn)
                 track.keys.append(key)
                 n_done += 1
-                progress = Progress(n_done, max(n_ahead, n_done), "key slices")
-                yield _as_slice(track, key, progress, "prompt", "key")
-            track.gaps = _gaps(track.keys, volume, (first_index, last_index), directions)
+                yield _as_slice(track, _of_key(key), Progress(n_done, max(n_ahead, n_done), "key slices"))
+            run.plan(track, prompted, limits, directions)
             tracks.append(track)
-        while turns := [
-            (t, g, w) for t in tracks for g in t.gaps for w in g.walkers if w.active and g.remaining
-        ]:
-            for track, gap, walker in turns:
-                if not walker.active or not gap.remaining:
-                    continue
-                done = sight.walk(track, gap, walker, stop)
-                if done is None:
-                    continue
-                n_done += 1
-                ahead = sum(g.remaining for t in tracks for g in t.gaps)
-                progress = Progress(n_done, n_done + ahead, "propagating")
-                yield _as_slice(track, done, progress, "propagated", walker.direction)
+        for track, found in run.fill(tracks):
+            n_done += 1
+            n_left = sum(gap.n_remaining for one in tracks for gap in one.gaps)
+            yield _as_slice(track, found, Progress(n_done, n_done + n_left, "propagating"))
 
 
-@dataclass(frozen=True)
-class _Brightness:
-    """Mean and standard deviation of an object's values on its key slice, limited to the window."""
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What is known of one slice, and why propagation ends there, if it does."""
 
-    mean: float
-    deviation: float
-
-
-@dataclass(frozen=True)
-class _Findings:
-    """What is known of a carried mask when it is decided whether to go on."""
-
+    view: SliceView
     mask: npt.NDArray[np.bool_]
-    overlap: float
-    iou_prediction: float
-    brightness: _Brightness
+    logits: npt.NDArray[np.float32] | None
+    quality: float
+    iou_prediction: float | None
+    source: Source
+    direction: Direction
+    reason: str | None = None
 
 
-@dataclass(frozen=True)
-class _StopRule:
-    """When a direction ends, and how that is said."""
+@dataclass(eq=False)
+class _Track:
+    """One object on its way through the volume."""
 
-    min_overlap: float
-    min_iou_prediction: float
-    max_brightness_shift: float
-
-    def reason(self, found: _Findings, of_key: _Brightness) -> str | None:
-        if not found.mask.any():
-            return "the mask vanished"
-        if found.overlap < self.min_overlap:
-            return (
-                f"overlap with the previous slice fell to {found.overlap:.2f} (limit {self.min_overlap:.2f})"
-            )
-        if found.iou_prediction < self.min_iou_prediction:
-            limit = self.min_iou_prediction
-            return f"the model's predicted IoU fell to {found.iou_prediction:.2f} (limit {limit:.2f})"
-        if abs(found.brightness.mean - of_key.mean) > self.max_brightness_shift * of_key.deviation:
-            changed = f"from {of_key.mean:.4g} on the key slice to {found.brightness.mean:.4g}"
-            return (
-                f"the mean value changed {changed} (limit {self.max_brightness_shift:g} standard deviations)"
-            )
-        return None
+    object_id: int
+    class_id: int
+    keys: list[Key]
+    gaps: list[Gap]
+    hypotheses: Hypotheses | None = None
 
 
-@dataclass(frozen=True)
-class _Sight:
-    """What the propagator looks at: a volume, through a window, with a model."""
+@dataclass(eq=False)
+class _Turn:
+    """A front about to take its next slice, with the answer that is believed so far."""
 
-    volume: Volume
-    predictor: Predictor
-    window: tuple[float, float]
-    store: EmbeddingStore
-    box_margin: float
+    track: _Track
+    gap: Gap
+    front: Front
+    view: SliceView
+    prompts: list[Prompts]
+    prior_px: npt.NDArray[np.float32] | None = None
+    mask: npt.NDArray[np.bool_] | None = None
+    logits: npt.NDArray[np.float32] | None = None
+    findings: Findings | None = None
+    doubt: str | None = None
+    agreement: float = 1.0
 
-    def embedding(self, view: SliceView) -> ImageEmbedding:
-        return embed_slice(self.volume, view, self.predictor, window=self.window, store=self.store)
+    @property
+    def hypotheses(self) -> Hypotheses:
+        assert self.track.hypotheses is not None  # set by _Run.plan
+        return self.track.hypotheses
 
-    def key(self, view: SliceView, prompts: Prompts | None, drawn: npt.ArrayLike | None) -> _Key:
-        embedding = self.embedding(view)
+    @property
+    def expected(self) -> npt.NDArray[np.bool_]:
+        """The mask that the answer should resemble."""
+        return self.front.mask if self.prior_px is None else self.prior_px < 0
+
+
+class _Run:
+    """One call: what is looked at, with what, and by which rules."""
+
+    def __init__(
+        self,
+        settings: SlicewisePropagator,
+        volume: Volume,
+        predictor: Predictor,
+        window: tuple[float, float],
+        store: EmbeddingStore,
+        locked: npt.NDArray[np.bool_] | None,
+        cache: PropagationCache | None,
+    ) -> None:
+        self._settings = settings
+        self._volume = volume
+        self._predictor = predictor
+        self._window = window
+        self._store = store
+        self._locked = locked
+        self._cache = cache
+        self._stop = StopLimits(
+            settings.min_overlap,
+            settings.min_iou_prediction,
+            settings.min_stability,
+            settings.max_brightness_shift,
+            settings.max_divergence,
+            settings.max_growth,
+        )
+
+    # key slices
+
+    def key(self, view: SliceView, prompts: Prompts | None, drawn: npt.ArrayLike | None) -> Key:
+        """Answer a key slice, or take its drawn mask."""
+        embedding = self._embedding(view)
         if drawn is not None:
             mask = np.asarray(drawn, dtype=bool)
-            logits = logits_of_mask(mask, embedding, self.predictor) if mask.any() else None
-            return _Key(view, mask, logits, 1.0, None, _why_empty(mask), self.brightness(view, mask))
+            logits = logits_of_mask(mask, embedding, self._predictor) if mask.any() else None
+            return Key(view, mask, logits, 1.0, None, _why_empty(mask), self._appearance(view, mask))
         assert prompts is not None  # every key slice has a mask or prompts, see _key_slices
-        prediction = self.predictor.predict(embedding, prompts)
+        prediction = self._predictor.predict(embedding, prompts)
         mask, iou_prediction = prediction.best_mask, _iou_prediction(prediction)
-        return _Key(
-            view,
-            mask,
-            prediction.best_low_res_logits,
-            float(np.sqrt(_unit(iou_prediction) * _stability(prediction))),
-            iou_prediction,
-            _why_empty(mask),
-            self.brightness(view, mask),
+        quality = float(np.sqrt(_unit(iou_prediction) * _stability(prediction)))
+        logits = prediction.best_low_res_logits
+        appearance = self._appearance(view, mask)
+        return Key(view, mask, logits, quality, iou_prediction, _why_empty(mask), appearance)
+
+    def plan(
+        self,
+        track: _Track,
+        prompted: Mapping[SliceView, Prompts],
+        limits: tuple[int | None, int | None],
+        directions: Collection[str],
+    ) -> None:
+        """Cut the track into gaps; what the cache knows of them is not done again."""
+        plane = track.keys[0].view.plane
+        along = [key for key in track.keys if key.view.plane == plane]
+        across = [key for key in track.keys if key.view.plane != plane]
+        track.hypotheses = Hypotheses(
+            self._volume, self._predictor, prompted, across, self._settings.box_margin, self._settings.prompt
+        )
+        track.gaps = gaps_between(along, self._volume, limits, directions)
+        for gap in track.gaps:
+            if gap.is_closed and self._settings.use_prior:
+                assert gap.low is not None
+                assert gap.high is not None
+                spacing = self._volume.pixel_spacing(gap.low.view)
+                gap.prior = ShapePrior(gap.low.mask, gap.high.mask, spacing)
+            if self._cache is not None:
+                gap.replay = self._cache.replay(self._key_of(gap, track))
+
+    def _key_of(self, gap: Gap, track: _Track) -> str:
+        across = [key for key in track.keys if key.view.plane != gap.plane]
+        facts = (self._settings, self._window, self._predictor.model_hash, track.class_id)
+        return gap_key(gap, across, facts, self._locked)
+
+    # slices
+
+    def fill(self, tracks: list[_Track]) -> Iterator[tuple[_Track, _Found]]:
+        """Turn by turn, nearest slices first, all objects of a slice together."""
+        kept: dict[int, list[FoundSlice]] = {}
+        gaps = [(track, gap) for track in tracks for gap in track.gaps]
+        while any(gap.n_remaining for _, gap in gaps):
+            for track, gap in gaps:
+                for _ in range(len(gap.fronts) if gap.replay else 0):
+                    if gap.replay:
+                        yield track, _from_cache(gap.replay.popleft())
+            turns: dict[SliceView, list[_Turn]] = {}
+            for track, gap in gaps:
+                if gap.replay is None:
+                    for front, view in gap.next_steps():
+                        turns.setdefault(view, []).append(_Turn(track, gap, front, view, []))
+            for view, together in turns.items():
+                for turn in self._answer(view, together):
+                    for found in self._conclude(turn):
+                        kept.setdefault(id(turn.gap), []).append(_packed(found))
+                        yield turn.track, found
+        if self._cache is not None:
+            for track, gap in gaps:
+                if gap.replay is None:
+                    self._cache.keep(self._key_of(gap, track), kept.get(id(gap), []))
+
+    def _answer(self, view: SliceView, turns: list[_Turn]) -> list[_Turn]:
+        """Decode the first prompts of all objects, then other prompts of those that are not believed."""
+        embedding = self._embedding(view)
+        for turn in turns:
+            self._ask(turn, embedding)
+        self._decode(embedding, turns)
+        if self._settings.use_hypotheses:
+            doubtful = [turn for turn in turns if turn.doubt is not None and turn.mask is not None]
+            for turn in doubtful:
+                turn.prompts = turn.hypotheses.others(turn.view, turn.expected, turn.front.logits)
+            self._decode(embedding, [turn for turn in doubtful if turn.prompts])
+        self._settle(embedding, turns)
+        return turns
+
+    def _ask(self, turn: _Turn, embedding: ImageEmbedding) -> None:
+        front, gap = turn.front, turn.gap
+        if gap.prior is not None:
+            spacing = self._volume.pixel_spacing(turn.view)
+            turn.prior_px = gap.prior.at(gap.fraction(turn.view.index)) / np.float32(
+                np.sqrt(np.prod(spacing))
+            )
+            if not (turn.prior_px < 0).any():
+                turn.prior_px = None
+        motion = front.velocity_xy if self._settings.follow_motion and turn.prior_px is None else np.zeros(2)
+        first = turn.hypotheses.first(turn.view, front.mask, front.logits, motion, turn.prior_px, embedding)
+        turn.prompts = first if self._settings.fuse or turn.prior_px is None else first[:1]
+
+    def _decode(self, embedding: ImageEmbedding, turns: list[_Turn]) -> None:
+        """One batch for all prompts of all turns; each turn keeps its best answer."""
+        prompts = [prompt for turn in turns for prompt in turn.prompts]
+        if not prompts:
+            return
+        answers = iter(
+            self._predictor.predict_batch(embedding, prompts, multimask=False, direct_upsampling=True)
+        )
+        for turn in turns:
+            given = [next(answers) for _ in turn.prompts]
+            if turn.prior_px is not None and turn.mask is None:
+                self._fuse(turn, given, embedding)
+                continue
+            for answer in given:
+                mask, logits = answer.best_mask, answer.best_low_res_logits
+                self._judge(turn, mask, logits, _iou_prediction(answer), _stability(answer))
+
+    def _fuse(self, turn: _Turn, given: list[MaskPrediction], embedding: ImageEmbedding) -> None:
+        """Mix the answers with the prior in logits, each by what it is worth."""
+        assert turn.prior_px is not None
+        prior = turn.hypotheses.prior_logits(turn.prior_px, embedding)
+        masks = [answer.best_mask for answer in given]
+        turn.agreement = _dice(masks[0], masks[-1])
+        weights = [max(_unit(_iou_prediction(answer)), 0.05) for answer in given]
+        parts = [answer.best_low_res_logits for answer in given]
+        prior_weight = 0.35 if turn.agreement >= 0.7 else 0.7
+        mixed = sum(w * logits for w, logits in zip(weights, parts, strict=True)) + prior_weight * prior
+        mixed = (mixed / (sum(weights) + prior_weight)).astype(np.float32)
+        mask = self._predictor.upsample(embedding, mixed[None])[0] > 0
+        iou_prediction = float(np.mean([_iou_prediction(answer) for answer in given]))
+        stability = float(np.mean([_stability(answer) for answer in given]))
+        self._judge(turn, mask, mixed, iou_prediction, stability)
+
+    def _judge(
+        self,
+        turn: _Turn,
+        mask: npt.NDArray[np.bool_],
+        logits: npt.NDArray[np.float32],
+        iou_prediction: float,
+        stability: float,
+    ) -> None:
+        """Keep an answer when it is the first one, or better than the one before."""
+        mask = turn.hypotheses.held_by_other_planes(turn.view, self._unlocked(turn.view, mask))
+        found = self._findings(turn, mask, iou_prediction, stability)
+        doubt = self._stop.reason(found, self._step_mm(turn.view))
+        if doubt is None and found.area_px < max(_LEAST_PIXELS, _LEAST_SHARE * turn.front.largest_px):
+            doubt = "the mask vanished"
+        if turn.findings is not None:
+            better = (doubt is None, found.quality) > (turn.doubt is None, turn.findings.quality)
+            if not better or (doubt is not None and turn.doubt is not None):
+                return
+        turn.mask, turn.logits, turn.findings, turn.doubt = mask, logits, found, doubt
+
+    def _findings(
+        self, turn: _Turn, mask: npt.NDArray[np.bool_], iou_prediction: float, stability: float
+    ) -> Findings:
+        expected, key = turn.expected, turn.front.key.appearance
+        here = self._appearance(turn.view, mask)
+        return Findings(
+            area_px=int(np.count_nonzero(mask)),
+            expected_px=int(np.count_nonzero(expected)),
+            overlap=iou(expected, mask),
+            iou_prediction=_unit(iou_prediction),
+            stability=stability,
+            brightness=here.mean,
+            key_brightness=key.mean,
+            brightness_shift=here.shift_from(key),
+            divergence=here.divergence_from(key),
         )
 
-    def brightness(self, view: SliceView, mask: npt.NDArray[np.bool_]) -> _Brightness:
+    def _settle(self, embedding: ImageEmbedding, turns: list[_Turn]) -> None:
+        """Where believed masks of several objects overlap, the pixel goes to the higher logit."""
+        believed = [turn for turn in turns if turn.doubt is None and turn.mask is not None]
+        for number, one in enumerate(believed):
+            for other in believed[number + 1 :]:
+                assert one.mask is not None
+                assert one.logits is not None
+                assert other.mask is not None
+                assert other.logits is not None
+                contested = one.mask & other.mask
+                if one.track.class_id == other.track.class_id or not contested.any():
+                    continue
+                logits = np.stack([one.logits, other.logits])
+                high = self._predictor.upsample(embedding, logits)
+                first_wins = high[0] >= high[1]
+                one.mask = one.mask & ~(contested & ~first_wins)
+                other.mask = other.mask & ~(contested & first_wins)
+
+    def _conclude(self, turn: _Turn) -> Iterator[_Found]:
+        """Move the front on, or end it; what is said of the slice."""
+        front, gap, view = turn.front, turn.gap, turn.view
+        assert turn.mask is not None
+        assert turn.findings is not None
+        iou_prediction = turn.findings.iou_prediction
+        if turn.doubt is not None:
+            if gap.prior is not None:
+                gap.done.add(view.index)
+                mask = self._unlocked(view, turn.expected)
+                front.index, front.mask, front.logits = view.index, mask, turn.logits
+                yield _Found(
+                    view, mask, None, _MIXED_QUALITY, iou_prediction, "interpolated", front.direction
+                )
+                return
+            yield from self._doubt(turn)
+            return
+        bridged = [doubted for doubted, _ in front.doubts]
+        at_end = view.index + front.step not in gap.indices
+        for step, doubted in enumerate(bridged, start=1):
+            spacing = self._volume.pixel_spacing(view)
+            shape = ShapePrior(front.mask, turn.mask, spacing).at(step / (len(bridged) + 1))
+            gap.done.add(doubted.index)
+            mask = self._unlocked(doubted, shape < 0)
+            yield _Found(doubted, mask, None, _MIXED_QUALITY, None, "interpolated", front.direction)
+        self._advance(turn)
+        gap.done.add(view.index)
+        front.active = not at_end
+        quality = turn.findings.quality * (0.5 + 0.5 * turn.agreement)
+        reason = gap.end_reason if at_end else None
+        direction = front.direction
+        yield _Found(view, turn.mask, turn.logits, quality, iou_prediction, "propagated", direction, reason)
+
+    def _doubt(self, turn: _Turn) -> Iterator[_Found]:
+        """Step over the slice if that is allowed; else the direction ends where the doubts began."""
+        front, gap, view = turn.front, turn.gap, turn.view
+        assert turn.doubt is not None
+        assert turn.mask is not None
+        front.doubts.append((view, turn.doubt))
+        may_go_on = turn.doubt != "the mask vanished" and view.index + front.step in gap.indices
+        if may_go_on and len(front.doubts) <= self._settings.most_bridged:
+            return
+        front.active = False
+        if any(other.active for other in gap.fronts):
+            return  # the front from the other side may still reach this slice
+        first, reason = front.doubts[0]
+        nothing = np.zeros_like(turn.mask)
+        yield _Found(first, nothing, None, 0.0, None, "propagated", front.direction, reason)
+
+    def _advance(self, turn: _Turn) -> None:
+        front = turn.front
+        assert turn.mask is not None
+        n_steps = abs(turn.view.index - front.index)
+        motion = (_centroid_xy(turn.mask) - _centroid_xy(front.mask)) / n_steps
+        front.velocity_xy = 0.5 * front.velocity_xy + 0.5 * motion
+        front.index, front.mask, front.logits = turn.view.index, turn.mask, turn.logits
+        front.largest_px = max(front.largest_px, int(np.count_nonzero(turn.mask)))
+        front.doubts.clear()
+
+    # what is looked at
+
+    def _embedding(self, view: SliceView) -> ImageEmbedding:
+        return embed_slice(self._volume, view, self._predictor, window=self._window, store=self._store)
+
+    def _appearance(self, view: SliceView, mask: npt.NDArray[np.bool_]) -> Appearance:
         """Of the voxels in a mask; of the whole slice when it is empty."""
-        low, high = self.window
-        values = np.asarray(view.extract(self.volume.data))
-        inside = np.clip(values[mask if mask.any() else ...].astype(np.float64), low, high)
-        inside = inside[np.isfinite(inside)]
-        if not len(inside):
-            return _Brightness(low, high - low)
-        least = (high - low) / _WINDOW_PER_LEAST_DEVIATION
-        return _Brightness(float(inside.mean()), max(float(inside.std()), least))
+        values = np.asarray(view.window_on(self._volume.data))
+        return Appearance.of(values[mask] if mask.any() else values, self._window)
 
-    def walk(self, track: _Track, gap: _Gap, walker: _Walker, stop: _StopRule) -> _Step | None:
-        """Take one step; None when the slice ahead is already done from the other side."""
-        index = walker.index + walker.step
-        if index not in gap.indices or index in gap.done:
-            walker.active = False
-            return None
-        view = SliceView(track.keys[0].view.plane, index)
-        prediction = self._carry(view, walker)
-        mask = prediction.best_mask
-        overlap = _iou(walker.mask, mask)
-        iou_prediction = _iou_prediction(prediction)
-        found = _Findings(mask, overlap, iou_prediction, self.brightness(view, mask))
-        reason = stop.reason(found, walker.brightness)
-        gap.done.add(index)
-        if reason is not None:
-            walker.active = False
-            gap.done.discard(index)  # the walker from the other side may still reach this slice
-            if any(w.active for w in gap.walkers):
-                return None
-            return _Step(view, np.zeros_like(mask), None, 0.0, iou_prediction, reason)
-        walker.index, walker.mask, walker.logits = index, mask, prediction.best_low_res_logits
-        quality = float(np.cbrt(_unit(iou_prediction) * _stability(prediction) * overlap))
-        at_end = index + walker.step not in gap.indices
-        walker.active = not at_end
-        return _Step(
-            view,
-            mask,
-            prediction.best_low_res_logits,
-            quality,
-            iou_prediction,
-            gap.end_reason if at_end else None,
-        )
+    def _unlocked(self, view: SliceView, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        return mask if self._locked is None else mask & ~view.window_on(self._locked)
 
-    def _carry(self, view: SliceView, walker: _Walker) -> MaskPrediction:
-        embedding = self.embedding(view)
-        prompts = Prompts(box_xyxy=box_of_mask(walker.mask, self.box_margin), mask_input=walker.logits)
-        prompts = prompts_for_model(prompts, self.predictor)
-        return self.predictor.predict(embedding, prompts, multimask=False, direct_upsampling=True)
+    def _step_mm(self, view: SliceView) -> float:
+        return float(self._volume.spacing[view.axis])
 
 
 def _key_slices(
@@ -349,45 +533,6 @@ def _check_range(
         )
 
 
-def _gaps(
-    keys: list[_Key],
-    volume: Volume,
-    limits: tuple[int | None, int | None],
-    directions: Collection[str],
-) -> list[_Gap]:
-    """Runs of slices to fill, each with the walkers that enter it from its key slices."""
-    plane = keys[0].view.plane
-    keys = [key for key in keys if key.view.plane == plane]
-    n_slices = volume.shape[keys[0].view.axis]
-    first = max(0, limits[0] if limits[0] is not None else 0)
-    last = min(n_slices - 1, limits[1] if limits[1] is not None else n_slices - 1)
-
-    def walker(key: _Key, direction: Literal["forward", "backward"]) -> list[_Walker]:
-        if not key.mask.any():
-            return []
-        return [_Walker(direction, key.view.index, key.mask, key.logits, key.brightness)]
-
-    def between(before: int, after: int) -> range:
-        return range(max(first, before + 1), min(last + 1, after))
-
-    gaps = []
-    if "backward" in directions:
-        reason = "start of the volume" if first == 0 else "start of the chosen range"
-        gaps.append(_Gap(between(-1, keys[0].view.index), walker(keys[0], "backward"), reason))
-    for before, after in pairwise(keys):
-        gaps.append(
-            _Gap(
-                between(before.view.index, after.view.index),
-                walker(before, "forward") + walker(after, "backward"),
-                None,
-            )
-        )
-    if "forward" in directions:
-        reason = "end of the volume" if last == n_slices - 1 else "end of the chosen range"
-        gaps.append(_Gap(between(keys[-1].view.index, n_slices), walker(keys[-1], "forward"), reason))
-    return gaps
-
-
 def _span(volume: Volume, keys: Mapping[SliceView, Prompts], first: int | None, last: int | None) -> int:
     """Slices that an object may fill at most (an estimate before its key slices are known)."""
     if not keys:
@@ -400,27 +545,62 @@ def _why_empty(mask: npt.NDArray[np.bool_]) -> str | None:
     return None if mask.any() else "the prompts gave an empty mask"
 
 
-def _as_slice(
-    track: _Track, done: _Step, progress: Progress, source: Source, direction: Direction
-) -> PropagatedSlice:
+def _of_key(key: Key) -> _Found:
+    return _Found(
+        key.view, key.mask, key.logits, key.quality, key.iou_prediction, "prompt", "key", key.reason
+    )
+
+
+def _as_slice(track: _Track, found: _Found, progress: Progress) -> PropagatedSlice:
     return PropagatedSlice(
         progress=progress,
         object_id=track.object_id,
         class_id=track.class_id,
-        view=done.view,
-        mask=done.mask,
-        logits=done.logits,
-        quality=done.quality,
-        source=source,
-        reason=done.reason,
-        direction=direction,
-        iou_prediction=done.iou_prediction,
+        view=found.view,
+        mask=found.mask,
+        logits=found.logits,
+        quality=found.quality,
+        source=found.source,
+        reason=found.reason,
+        direction=found.direction,
+        iou_prediction=found.iou_prediction,
     )
 
 
-def _iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 0.0
+def _packed(found: _Found) -> FoundSlice:
+    return FoundSlice.pack(
+        found.mask,
+        view=found.view,
+        quality=found.quality,
+        iou_prediction=found.iou_prediction,
+        source=found.source,
+        direction=found.direction,
+        reason=found.reason,
+    )
+
+
+def _from_cache(known: FoundSlice) -> _Found:
+    return _Found(
+        known.view,
+        known.mask,
+        None,
+        known.quality,
+        known.iou_prediction,
+        known.source,
+        known.direction,
+        known.reason,
+    )
+
+
+def _centroid_xy(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    rows, columns = mask.sum(1), mask.sum(0)
+    total = max(1, int(rows.sum()))
+    return np.array([columns @ np.arange(len(columns)), rows @ np.arange(len(rows))]) / total
+
+
+def _dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(a & b)) / total if total else 1.0
 
 
 def _iou_prediction(prediction: MaskPrediction) -> float:

@@ -142,6 +142,25 @@ class SliceView:
         index[self.row_axis] = float(y if self.plane == "axial" else shape_zyx[0] - 1 - y)
         return index[0], index[1], index[2]
 
+    def line_of(
+        self, other: SliceView, shape_zyx: Sequence[int]
+    ) -> tuple[int | slice[None, None, None], int | slice[None, None, None]]:
+        """Row and column index of the line of this slice image on which a slice of another plane crosses it.
+
+        One of them is a number, the other everything; both images run along the line the same way, so
+        ``a_image[a.line_of(b, shape)]`` and ``b_image[b.line_of(a, shape)]`` are the same voxels.
+
+        Raises
+        ------
+        ImageError
+            If both slices lie in one plane.
+        """
+        if other.plane == self.plane:
+            raise ImageError(f"Two {self.plane} slices do not cross; give a slice of another plane.")
+        if other.axis == self.column_axis:
+            return slice(None), other.index
+        return (other.index if self.plane == "axial" else shape_zyx[0] - 1 - other.index), slice(None)
+
     @classmethod
     def containing(cls, plane: Plane, index_zyx: Sequence[float]) -> SliceView:
         """The slice of `plane` that holds a canonical index (z, y, x), rounded to the nearest voxel."""

@@ -9,6 +9,7 @@ import pytest
 
 from napari_sam_med import Prompts, SliceView, Volume, propagate
 from napari_sam_med.errors import PromptError
+from napari_sam_med.segmentation.propagation_cache import PropagationCache
 from napari_sam_med.volume.grid import Grid
 
 WINDOW = (0.0, 255.0)
@@ -19,10 +20,12 @@ class ThresholdPredictor:
     """Answers with the bright pixels inside the box, so that the right mask is known."""
 
     accepts = frozenset({"point", "box", "mask"})
+    model_hash = "threshold"
     network = SimpleNamespace(input_size=64, mask_input_size=32)
 
     def __init__(self, iou_prediction=0.9):
         self.prompts = []
+        self.batches = []
         self.iou_prediction = iou_prediction
 
     def embedding_key(self, image, pixel_spacing=(1.0, 1.0), crop_xyxy=None):
@@ -41,6 +44,16 @@ class ThresholdPredictor:
             stability_scores=np.array([0.8]),
             best_low_res_logits=logits[:32, :32],
         )
+
+    def predict_batch(self, embedding, prompts, multimask=None, *, direct_upsampling=False):
+        self.batches.append(len(prompts))
+        return [self.predict(embedding, prompt) for prompt in prompts]
+
+    def upsample(self, embedding, low_res_logits):
+        height, width = embedding.image.shape[:2]
+        whole = np.full((len(low_res_logits), height, width), -4.0, dtype=np.float32)
+        whole[:, :32, :32] = low_res_logits[:, :height, :width]
+        return whole
 
 
 class ImageStore:
@@ -68,7 +81,9 @@ def run(volume, keys, **options):
     predictor = ThresholdPredictor()
     objects = {1: (6, {SliceView("axial", z): Prompts.from_box(box) for z, box in keys.items()})}
     return list(
-        propagate(volume, objects, predictor, window=WINDOW, store=ImageStore(), box_margin=DRIFT, **options)
+        propagate(
+            volume, objects, predictor, window=WINDOW, store=ImageStore(), **{"box_margin": DRIFT, **options}
+        )
     ), predictor
 
 
@@ -169,12 +184,16 @@ def test_key_slices_are_answered_once_and_the_nearer_key_wins(rod):
     assert all(by_index[z].reason is None for z in range(4, 13))
 
 
-def test_the_other_key_goes_on_where_one_walker_stops():
+def test_between_keys_the_interpolation_stands_in_where_nothing_is_found():
     data = np.zeros((12, 32, 32), dtype=np.uint8)
     data[1, 4:20, 4:20] = 200
-    data[3:11, 4:20, 4:20] = 200  # slice 2 is dark: the walk from key 1 ends at once
+    data[3:11, 4:20, 4:20] = 200  # slice 2 is dark
     done, _ = run(volume_of(data), {1: (2, 2, 22, 22), 9: (2, 2, 22, 22)})
-    assert sorted(d.view.index for d in done if d.mask.any()) == [1, 3, 4, 5, 6, 7, 8, 9, 10]
+    by_index = {d.view.index: d for d in done if d.mask.any()}
+    assert sorted(by_index) == list(range(1, 11))
+    assert by_index[2].source == "interpolated"
+    assert np.array_equal(by_index[2].mask, data[1] > 100)
+    assert by_index[2].quality < 0.3 < min(by_index[z].quality for z in (3, 4, 5))
 
 
 def test_next_prompt_is_the_previous_box_and_logits(rod):
@@ -345,3 +364,119 @@ def test_drawn_masks_of_another_shape_are_refused(rod):
     masks = {1: {SliceView("axial", 10): np.ones((32, 31), dtype=bool)}}
     with pytest.raises(PromptError, match="axial slices are"):
         propagate(rod, {1: (6, {})}, ThresholdPredictor(), masks=masks)
+
+
+def test_a_slice_without_an_answer_is_stepped_over_and_filled():
+    data = np.zeros((12, 32, 32), dtype=np.uint8)
+    data[2:10, 4:20, 4:20] = 200
+    data[6] = 0
+    data[6, 4:20, 4:9] = 200  # a third of it, as a metal streak leaves
+    done, _ = run(volume_of(data), {4: (2, 2, 22, 22)})
+    by_index = {d.view.index: d for d in done if d.mask.any()}
+    assert sorted(by_index) == list(range(2, 10))
+    assert by_index[6].source == "interpolated"
+    assert np.array_equal(by_index[6].mask, data[5] > 100)
+    alone, _ = run(volume_of(data), {4: (2, 2, 22, 22)}, most_bridged=0)
+    assert max(d.view.index for d in alone if d.mask.any()) == 5
+
+
+def test_a_leak_ends_the_direction():
+    data = np.zeros((10, 64, 64), dtype=np.uint8)
+    data[:, 24:40, 24:40] = 200
+    data[6:, 8:56, 8:56] = 200
+    done, _ = run(volume_of(data), {2: (20, 20, 44, 44)}, box_margin=2.0, min_overlap=0.05, max_growth=1.5)
+    assert max(d.view.index for d in done if d.mask.any()) == 5
+    assert "leak" in next(d.reason for d in done if d.reason and d.direction == "forward")
+
+
+def test_a_changed_key_slice_redoes_only_the_gaps_beside_it(rod):
+    cache = PropagationCache()
+    keys = {5: BOX, 8: BOX, 11: BOX, 14: BOX}
+    whole, predictor = run(rod, keys, cache=cache)
+    n_decodes = len(predictor.prompts)
+    again, predictor = run(rod, keys, cache=cache)
+    assert len(predictor.prompts) == len(keys)  # the key slices alone
+    assert {(d.view, d.mask.tobytes(), d.source, d.reason) for d in again} == {
+        (d.view, d.mask.tobytes(), d.source, d.reason) for d in whole
+    }
+    changed, predictor = run(rod, {**keys, 8: (4, 6, 14, 20)}, cache=cache)
+    redone = {z for z in (6, 7, 9, 10)}
+    assert len(predictor.prompts) - len(keys) <= 1.1 * n_decodes * len(redone) / (16 - 4)
+    unchanged = {d.view.index: d.mask.tobytes() for d in whole if d.view.index not in redone | {8}}
+    assert unchanged == {d.view.index: d.mask.tobytes() for d in changed if d.view.index not in redone | {8}}
+
+
+def test_a_run_that_was_cancelled_is_not_remembered(rod):
+    cache = PropagationCache()
+    predictor = ThresholdPredictor()
+    objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
+    job = propagate(rod, objects, predictor, window=WINDOW, store=ImageStore(), cache=cache)
+    next(job), next(job)
+    job.close()
+    assert len(cache) == 0
+
+
+def test_locked_voxels_are_never_taken(rod):
+    locked = np.zeros(rod.shape, dtype=bool)
+    locked[:, 8:12] = True
+    done, _ = run(rod, {10: BOX}, locked=locked)
+    carried = [d for d in done if d.direction != "key" and d.mask.any()]
+    assert carried
+    assert not any((d.mask & locked[d.view.index]).any() for d in carried)
+
+
+def test_objects_of_a_slice_are_decoded_together_and_do_not_overlap():
+    data = np.zeros((6, 32, 64), dtype=np.uint8)
+    data[:, 8:24, 4:50] = 200
+    views = {SliceView("axial", 2): Prompts.from_box((2, 6, 30, 26))}
+    other = {SliceView("axial", 2): Prompts.from_box((25, 6, 52, 26))}
+    predictor = ThresholdPredictor()
+    done = list(
+        propagate(
+            volume_of(data), {1: (6, views), 2: (3, other)}, predictor, window=WINDOW, store=ImageStore()
+        )
+    )
+    assert set(predictor.batches) == {2}
+    for z in (0, 1, 3, 4, 5):
+        first, second = (d.mask for d in done if d.view.index == z)
+        assert first.any()
+        assert second.any()
+        assert not (first & second).any()
+
+
+def test_a_background_click_holds_on_the_slices_nearby(rod):
+    predictor = ThresholdPredictor()
+    prompts = Prompts([(30.0, 30.0)], [0], BOX)
+    objects = {1: (6, {SliceView("axial", 10): prompts})}
+    list(propagate(rod, objects, predictor, window=WINDOW, store=ImageStore(), box_margin=DRIFT))
+    with_click = [p for p in predictor.prompts[1:] if 0 in p.point_labels]
+    assert len(with_click) == 6  # three slices on either side
+    assert all(p.points_xy.tolist() == [[30.0, 30.0]] for p in with_click)
+
+
+@pytest.mark.parametrize("plane", ["coronal", "sagittal"])
+def test_a_key_slice_of_another_plane_holds_where_it_crosses(rod, plane):
+    crossing = SliceView(plane, 12)
+    drawn = np.zeros(crossing.slice_shape(rod.shape), dtype=bool)
+    crossing_truth = crossing.extract(rod.data) > 100
+    drawn[crossing_truth] = True
+    drawn[:, -3:] = True  # the user says that the object reaches there
+    view = SliceView("axial", 10)
+    predictor = ThresholdPredictor()
+    done = list(
+        propagate(
+            rod,
+            {1: (6, {view: Prompts.from_box(BOX), SliceView("axial", 9): Prompts.from_box(BOX)})},
+            predictor,
+            masks={1: {crossing: drawn}},
+            window=WINDOW,
+            store=ImageStore(),
+            box_margin=DRIFT,
+            min_overlap=0.1,
+        )
+    )
+    carried = [d for d in done if d.direction != "key" and d.mask.any()]
+    assert carried
+    for one in carried:
+        line = one.mask[one.view.line_of(crossing, rod.shape)]
+        assert np.array_equal(line, drawn[crossing.line_of(one.view, rod.shape)])

@@ -1,0 +1,60 @@
+"""Gaps that were filled before: a corrected key slice changes the two gaps beside it, and no other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from napari_sam_med.segmentation.gaps import Gap, Key
+    from napari_sam_med.segmentation.object_masks import FoundSlice
+
+__all__ = ["PropagationCache", "gap_key"]
+
+_MOST_GAPS = 512
+
+
+class PropagationCache:
+    """Slices of filled gaps, packed to a bit a pixel, of one volume; the oldest gaps are forgotten first."""
+
+    def __init__(self, most_gaps: int = _MOST_GAPS) -> None:
+        self._most_gaps = most_gaps
+        self._gaps: OrderedDict[str, tuple[FoundSlice, ...]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._gaps)
+
+    def replay(self, key: str) -> deque[FoundSlice] | None:
+        """The slices of a gap in the order in which they were found; None for a gap that is not known."""
+        found = self._gaps.get(key)
+        if found is None:
+            return None
+        self._gaps.move_to_end(key)
+        return deque(found)
+
+    def keep(self, key: str, slices: Iterable[FoundSlice]) -> None:
+        """Remember a gap that was filled to its end."""
+        self._gaps[key] = tuple(slices)
+        self._gaps.move_to_end(key)
+        while len(self._gaps) > self._most_gaps:
+            self._gaps.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything, for another volume."""
+        self._gaps.clear()
+
+
+def gap_key(gap: Gap, across: Sequence[Key], facts: Any, locked: npt.NDArray[np.bool_] | None) -> str:
+    """Digest of everything that the slices of a gap depend on."""
+    digest = hashlib.blake2b(repr((gap.plane, gap.indices, gap.end_reason, facts)).encode(), digest_size=20)
+    for key in (gap.low, gap.high, *across):
+        digest.update(b"|" if key is None else repr(key.view).encode() + np.packbits(key.mask).tobytes())
+    digest.update(repr([(front.direction, front.key.view) for front in gap.fronts]).encode())
+    if locked is not None:
+        digest.update(np.packbits(locked).tobytes())
+    return digest.hexdigest()

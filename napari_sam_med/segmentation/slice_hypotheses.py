@@ -1,0 +1,221 @@
+"""Prompts for a slice from what is known around it: neighbours, crossing key slices, the user's clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.slicewise import (
+    box_of_mask,
+    grid_per_pixel,
+    logits_of_distance,
+    prompts_for_model,
+)
+
+if TYPE_CHECKING:
+    from napari_sam_med.sam.predictor import ImageEmbedding, Predictor
+    from napari_sam_med.segmentation.gaps import Key
+    from napari_sam_med.volume.slice_view import SliceView
+    from napari_sam_med.volume.volume import Volume
+
+__all__ = ["Hypotheses"]
+
+_LOGIT_LIMIT = 8.0
+_MOST_MOTION = 0.05
+"""Of the box's sides, a slice: what moves faster is rather another object."""
+_NEAR_SLICES = 3
+"""A click on background holds on as many neighbouring slices."""
+
+
+class Hypotheses:
+    """What may be asked about an object on a slice.
+
+    Parameters
+    ----------
+    volume : Volume
+    predictor : Predictor
+    prompted : mapping
+        ``{view: prompts}`` that the user gave; their background points hold on neighbouring slices too.
+    across : sequence of Key
+        Key slices of other planes.
+    box_margin : float
+        Share of its sides by which a box is widened.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        predictor: Predictor,
+        prompted: Mapping[SliceView, Prompts],
+        across: Sequence[Key],
+        box_margin: float,
+        mode: str = "mask",
+    ) -> None:
+        self.mode = mode
+        self._shape = volume.shape
+        self._predictor = predictor
+        self._across = across
+        self._box_margin = box_margin
+        self._background = [
+            (view, point)
+            for view, prompts in prompted.items()
+            for point in prompts.points_xy[prompts.point_labels == 0]
+        ]
+
+    def first(
+        self,
+        view: SliceView,
+        mask: npt.NDArray[np.bool_],
+        logits: npt.NDArray[np.float32] | None,
+        motion_xy: npt.NDArray[np.float64],
+        prior_px: npt.NDArray[np.float32] | None,
+        embedding: ImageEmbedding,
+    ) -> list[Prompts]:
+        """The prompt from the neighbour's mask; with a prior, also one from the prior alone.
+
+        Parameters
+        ----------
+        view : SliceView
+        mask, logits
+            Of the neighbouring slice: (H, W) bool, and (h, w) float32 or None.
+        motion_xy : ndarray (2,)
+            Pixels by which the mask is expected to have moved.
+        prior_px : ndarray (H, W) float32 or None
+            Signed distance in pixels, negative inside.
+        embedding : ImageEmbedding
+            Of the slice.
+        """
+        if prior_px is None:
+            mask, logits = self._moved(mask, logits, motion_xy, embedding)
+            points = self._points(view, mask)
+            asked = {"mask": [logits], "box": [None], "both": [logits, None]}[self.mode]
+            return [self._prompts(view, mask, given, points) for given in asked]
+        prior, expected = self.prior_logits(prior_px, embedding), prior_px < 0
+        mixed = prior
+        if logits is not None:
+            mixed = ((np.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT) + prior) / 2).astype(np.float32)
+        points = self._points(view, expected)
+        if self.mode == "box":
+            return [self._prompts(view, expected, None, points)]
+        last = None if self.mode == "both" else prior
+        return [
+            self._prompts(view, mask | expected, mixed, points),
+            self._prompts(view, expected, last, points),
+        ]
+
+    def others(
+        self, view: SliceView, expected: npt.NDArray[np.bool_], logits: npt.NDArray[np.float32] | None
+    ) -> list[Prompts]:
+        """Prompts to try when the first answer is not believed: the box alone, and with a click in it."""
+        if not expected.any():
+            return []
+        known = self._points(view, expected)
+        tried = [self._prompts(view, expected, None, known)]
+        if "point" in self._predictor.accepts:
+            xy, labels = known or ([], [])
+            tried.append(self._prompts(view, expected, logits, ([*xy, _deepest(expected)], [*labels, 1])))
+        return tried
+
+    def prior_logits(
+        self, prior_px: npt.NDArray[np.float32], embedding: ImageEmbedding
+    ) -> npt.NDArray[np.float32]:
+        """A signed distance (H, W) in pixels as logits (h, w)."""
+        return logits_of_distance(prior_px, embedding, self._predictor)
+
+    def held_by_other_planes(self, view: SliceView, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """The mask (H, W) with the lines on which key slices of other planes cross it as they say."""
+        if not self._across:
+            return mask
+        held = mask.copy()
+        for key in self._across:
+            held[view.line_of(key.view, self._shape)] = key.mask[key.view.line_of(view, self._shape)]
+        return held
+
+    def _prompts(
+        self,
+        view: SliceView,
+        mask: npt.NDArray[np.bool_],
+        logits: npt.NDArray[np.float32] | None,
+        points: tuple[list[Any], list[int]] | None,
+    ) -> Prompts:
+        box = box_of_mask(self.held_by_other_planes(view, mask) if self._across else mask, self._box_margin)
+        xy, labels = points if points is not None else (None, None)
+        prompts = Prompts(xy or None, labels or None, box, logits)
+        return prompts_for_model(prompts, self._predictor)
+
+    def _points(self, view: SliceView, expected: npt.NDArray[np.bool_]) -> tuple[list[Any], list[int]] | None:
+        """Clicks that hold on this slice: the user's on background nearby, and what crossing planes know."""
+        if "point" not in self._predictor.accepts:
+            return None
+        xy: list[Any] = []
+        labels: list[int] = []
+        for other, (x, y) in self._background:
+            if other.plane != view.plane or abs(other.index - view.index) > _NEAR_SLICES:
+                continue
+            if not expected[round(float(y)), round(float(x))]:
+                xy.append((float(x), float(y)))
+                labels.append(0)
+        for key in self._across:
+            point = _middle_of_line(view, key, self._shape)
+            if point is not None:
+                xy.append(point)
+                labels.append(1)
+        return (xy, labels) if xy else None
+
+    def _moved(
+        self,
+        mask: npt.NDArray[np.bool_],
+        logits: npt.NDArray[np.float32] | None,
+        motion_xy: npt.NDArray[np.float64],
+        embedding: ImageEmbedding,
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32] | None]:
+        left, top, right, bottom = box_of_mask(mask)
+        most = _MOST_MOTION * np.array([right - left + 1, bottom - top + 1])
+        motion = np.clip(motion_xy, -most, most)
+        pixels = np.round(motion).astype(int)
+        if pixels.any():
+            moved = _shifted(mask, pixels, False)
+            mask = moved if moved.any() else mask
+        cells = np.round(motion * grid_per_pixel(mask.shape, embedding, self._predictor)).astype(int)
+        if logits is not None and cells.any():
+            logits = _shifted(logits, cells, -_LOGIT_LIMIT)
+        return mask, logits
+
+
+def _shifted(image: npt.NDArray[Any], by_xy: npt.NDArray[np.int_], outside: float | bool) -> npt.NDArray[Any]:
+    """Image (H, W) moved by whole pixels (x, y)."""
+    moved = np.full_like(image, outside)
+    x, y = int(by_xy[0]), int(by_xy[1])
+    height, width = image.shape
+    moved[max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)] = image[
+        max(0, -y) : height - max(0, y), max(0, -x) : width - max(0, x)
+    ]
+    return moved
+
+
+def _deepest(mask: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """The pixel (x, y) at the largest distance to the background."""
+    left, top, right, bottom = (int(v) for v in box_of_mask(mask))
+    depth = ndimage.distance_transform_edt(np.pad(mask[top : bottom + 1, left : right + 1], 1))
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(left + column - 1), float(top + row - 1)
+
+
+def _middle_of_line(view: SliceView, key: Key, shape_zyx: Sequence[int]) -> tuple[float, float] | None:
+    """Pixel (x, y) in the middle of the longest stretch where a crossing key slice shows the object."""
+    inside = key.mask[key.view.line_of(view, shape_zyx)]
+    runs, count = ndimage.label(inside)
+    if not count:
+        return None
+    longest = np.flatnonzero(runs == np.bincount(runs)[1:].argmax() + 1)
+    middle = int(longest[len(longest) // 2])
+    row, column = view.line_of(key.view, shape_zyx)
+    if isinstance(row, int):
+        return float(middle), float(row)
+    assert isinstance(column, int)  # one of the two is a number
+    return float(column), float(middle)
