@@ -282,8 +282,8 @@ def prior_logits(prompts: RegionPrompts, region: Region, cells: int = CELLS) -> 
 def _relative_intensity(
     intensity: torch.Tensor, core: torch.Tensor, ring: torch.Tensor, rim: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Z-scores against core, ring and rim; log-likelihood ratios of core to ring (Gaussian, histogram) and, by
-    histogram, of rim to ring and of rim to core; all (P, G, G).
+    """Z-scores against core, ring and rim; log-likelihood ratios of core to ring (Gaussian, histogram) and,
+    by histogram, of rim to ring and of rim to core; all (P, G, G).
     """
     z, log_sigma = [], []
     for weight in (core, ring, rim):

@@ -30,7 +30,7 @@ SIZE = 256
 CONTRASTING = 3000
 """Added to the group of an inner part that never looks like its surroundings."""
 _MAX_PARTS = 250
-_HEART_SHARE = 0.3
+_HEART_SHARE = 0.4
 _Bool = npt.NDArray[np.bool_]
 
 
@@ -187,7 +187,7 @@ def _hole(rng: np.random.Generator, depth: Field, uv: tuple[Field, Field], low: 
 def _ring(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field, Field], group: int) -> None:
     ring = scene.add_part(depth > 0, group)
     hole = scene.add_part(_hole(rng, depth, uv, 0.2, 0.6), group + 1000)
-    scene.objects += [((ring,), 1.8), ((hole,), 0.6), ((ring, hole), 0.8)]
+    scene.objects += [((ring,), 2.2), ((hole,), 0.6), ((ring, hole), 0.8)]
 
 
 def _cavity(
@@ -307,7 +307,7 @@ def _heart(rng: np.random.Generator, scene: Scene, depth: Field, uv: tuple[Field
         spot = np.hypot(uv[0] - x, uv[1] - y) < rng.uniform(0.05, 0.12)
         muscles.append(scene.add_part(spot & inner, group, twin=free_wall))
     scene.objects += [
-        ((wall,), 2.4),
+        ((wall,), 3.5),
         ((cavity, *muscles), 1.3),
         ((chamber,), 1.3),
         ((wall, cavity, *muscles), 0.4),
