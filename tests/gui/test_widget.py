@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QInputDialog, QLabel
 import napari_sam_med
 from napari_sam_med.gui import contributions
 from napari_sam_med.gui.keybindings import SHORTCUTS
-from napari_sam_med.gui.layer_bridge import BOXES_NAME, POINTS_NAME
+from napari_sam_med.gui.layer_bridge import BOXES_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.sam import model_registry
 from napari_sam_med.volume.labels import LabelVolume
@@ -65,7 +65,8 @@ def test_layers_share_one_transform_and_boxes_are_ready_to_be_drawn(desk: Desk) 
     assert BOXES_NAME in names
     for layer in desk.viewer.layers:
         assert np.allclose(layer.scale, (4.0, 1.5, 1.0))
-        assert np.allclose(layer.translate, desk.bridge.image_layer.translate)
+        if layer.name != PREVIEW_NAME:  # one slice alone, which lies where the user looks
+            assert np.allclose(layer.translate, desk.bridge.image_layer.translate)
         assert layer.axis_labels == ("S", "P", "L")
     assert desk.bridge.tool == "box"
 
