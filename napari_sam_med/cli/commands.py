@@ -184,6 +184,15 @@ def segment(
             "--preprocessing", metavar="P", help="sam or medsam, for a checkpoint not in the registry."
         ),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            "-e",
+            metavar="E",
+            help="slicewise (with the model), or the path of a SAM 2 video model: its .pt file or folder.",
+        ),
+    ] = "slicewise",
     report: Annotated[
         Path | None, typer.Option("--report", "-r", metavar="R.json", help="Report to write (JSON).")
     ] = None,
@@ -206,6 +215,7 @@ def segment(
             device=device,
             precision=precision.value,
             preprocessing=None if preprocessing is None else preprocessing.value,
+            engine=engine,
         ),
         as_json=as_json,
     )

@@ -18,9 +18,14 @@ from napari_sam_med.volume.formats.sidecar import path_beside
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import Predictor
     from napari_sam_med.segmentation.from_prompts import Segmentation
+    from napari_sam_med.segmentation.video_propagation import VideoPropagator
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["Outcome", "SegmentRequest", "run_segment", "segment_file", "show_objects"]
+__all__ = ["SLICEWISE", "Outcome", "SegmentRequest", "run_segment", "segment_file", "show_objects"]
+
+
+SLICEWISE = "slicewise"
+"""The engine that carries masks with the 2-D model; any other is the path of a video model."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class SegmentRequest:
     device: str = "auto"
     precision: str = "auto"
     preprocessing: str | None = None
+    engine: str = SLICEWISE
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +98,15 @@ def segment_file(request: SegmentRequest) -> Outcome:
         objects = read_prompts(request.prompts, volume)
         window = resolve_window(volume, request.window)
     with clock.stage("load_model"):
-        predictor = _load(request)
+        model = _load(request)
     from napari_sam_med.sam.embedding_store import default_store
     from napari_sam_med.segmentation.from_prompts import segment_from_prompts
 
-    with clock.stage("segment"), progress_bar(f"Segmenting with {predictor.record.name}") as on_progress:
+    with clock.stage("segment"), progress_bar(f"Segmenting with {model.record.name}") as on_progress:
         segmentation = segment_from_prompts(
             volume,
             objects,
-            predictor,
+            **_model_or_engine(request, model),
             propagated=request.propagate,
             window=window,
             store=default_store(),
@@ -108,8 +114,8 @@ def segment_file(request: SegmentRequest) -> Outcome:
         )
     warnings += warn(segmentation.warnings) + segmentation.remarks
     with clock.stage("write"):
-        write_labels(request.output, segmentation.labels, source=volume, model=_described(predictor))
-    report = _report(request, predictor, segmentation, clock.seconds, warnings)
+        write_labels(request.output, segmentation.labels, source=volume, model=_described(model))
+    report = _report(request, model, segmentation, clock.seconds, warnings)
     report["warnings"] += warn(doubtful_objects(report, volume.shape))
     return Outcome(volume, segmentation, report | {"window": list(window)})
 
@@ -125,7 +131,11 @@ def _check(request: SegmentRequest) -> None:
             raise ExportError(f"{request.report} is written for the labels; give the report another name.")
 
 
-def _load(request: SegmentRequest) -> Predictor:
+def _load(request: SegmentRequest) -> Predictor | VideoPropagator:
+    if request.engine != SLICEWISE:
+        from napari_sam_med.segmentation.video_propagation import load_video_propagator
+
+        return load_video_propagator(request.engine, device=request.device, precision=request.precision)
     from napari_sam_med.sam.predictor import load_predictor
 
     return load_predictor(
@@ -136,19 +146,26 @@ def _load(request: SegmentRequest) -> Predictor:
     )
 
 
-def _described(predictor: Predictor) -> dict[str, str]:
+def _model_or_engine(request: SegmentRequest, model: Predictor | VideoPropagator) -> dict[str, Any]:
+    """What the segmentation is given: a video model answers the prompted slices itself."""
+    if request.engine == SLICEWISE:
+        return {"predictor": model}
+    return {"predictor": None, "engine": model}
+
+
+def _described(model: Predictor | VideoPropagator) -> dict[str, str]:
     """The model, for the sidecar."""
     return {
-        "name": predictor.record.name,
-        "sha256": predictor.model_hash,
-        "device": str(predictor.device),
-        "precision": predictor.precision,
+        "name": model.record.name,
+        "sha256": model.model_hash,
+        "device": str(model.device),
+        "precision": model.precision,
     }
 
 
 def _report(
     request: SegmentRequest,
-    predictor: Predictor,
+    model: Predictor | VideoPropagator,
     segmentation: Segmentation,
     seconds: dict[str, float],
     warnings: list[str],
@@ -156,14 +173,14 @@ def _report(
     from napari_sam_med.segmentation.report import RunFacts, report_of
 
     facts = RunFacts(
-        model=predictor.record.name,
-        device=str(predictor.device),
-        precision=predictor.precision,
+        model=model.record.name,
+        device=str(model.device),
+        precision=model.precision,
         seconds=seconds | {"total": sum(seconds.values())},
         warnings=warnings,
         propagated=request.propagate,
         extra={
-            "model_sha256": predictor.model_hash,
+            "model_sha256": model.model_hash,
             "volume": str(request.volume),
             "labels": str(request.output),
         },

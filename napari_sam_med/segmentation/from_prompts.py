@@ -12,7 +12,7 @@ import numpy as np
 from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.object_masks import ObjectMasks
 from napari_sam_med.segmentation.prompts_file import PromptObject
-from napari_sam_med.segmentation.propagation import propagate
+from napari_sam_med.segmentation.propagation import Propagator, propagate
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
 
@@ -59,8 +59,9 @@ class Segmentation:
 def segment_from_prompts(
     volume: Volume,
     objects: Sequence[PromptObject],
-    predictor: Predictor,
+    predictor: Predictor | None,
     *,
+    engine: Propagator | None = None,
     propagated: bool = True,
     window: Window = "auto",
     store: EmbeddingStore | None = None,
@@ -73,7 +74,10 @@ def segment_from_prompts(
     volume : Volume
     objects : sequence of PromptObject
         See `read_prompts`.
-    predictor : Predictor
+    predictor : Predictor or None
+        None where the engine brings its own model.
+    engine : Propagator, optional
+        What carries the masks, such as a video model; the slice-wise engine when left out.
     propagated : bool
         Carry masks through the volume; else only prompted slices are answered.
     window : str or (low, high)
@@ -97,7 +101,7 @@ def segment_from_prompts(
     asked = {object_id: (one.label, one.prompts) for object_id, one in numbered.items()}
     n_prompted = sum(len(one.prompts) for one in objects)
     found = ObjectMasks()
-    job = propagate(volume, asked, predictor, window=window, store=store)
+    job = propagate(volume, asked, predictor, engine=engine, window=window, store=store)
     # key slices come first, one for each prompted slice
     for done in job if propagated else islice(job, n_prompted):
         found.add(done)

@@ -1,7 +1,8 @@
 """Carrying masks from prompted key slices through a volume.
 
 `propagate` is the one entry; engines behind the `Propagator` protocol do the work. The slice-wise engine uses
-any promptable 2-D model: the previous slice's box and logits are the next slice's prompt.
+any promptable 2-D model: the previous slice's box and logits are the next slice's prompt. The video engine,
+`load_video_propagator`, uses SAM 2.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_sam_med.errors import PromptError
+from napari_sam_med.errors import ModelError, PromptError
 from napari_sam_med.progress import Progress
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Propagator(Protocol):
 def propagate(
     volume: Volume,
     objects: PromptedObjects,
-    predictor: Predictor,
+    predictor: Predictor | None = None,
     *,
     engine: Propagator | None = None,
     **options: Any,
@@ -96,7 +97,8 @@ def propagate(
     volume : Volume
     objects : mapping
         ``object_id -> (class_id, {view: prompts})``; one or several key slices an object.
-    predictor : Predictor
+    predictor : Predictor, optional
+        What the slice-wise engine segments slices with; a video engine needs none.
     engine : Propagator, optional
         The slice-wise engine when left out.
     **options
@@ -115,18 +117,25 @@ def propagate(
     ------
     PromptError
         When no object has a key slice, a key slice lies outside the volume, or a class id is below 1.
+    ModelError
+        When there is neither a predictor nor an engine.
 
     Examples
     --------
     >>> for done in propagate(volume, {1: (6, {view: prompts})}, predictor):    # doctest: +SKIP
     ...     labels.assign(done.view, done.mask, done.class_id)
     """
-    if engine is None:
-        from napari_sam_med.segmentation.slicewise_propagation import SlicewisePropagator
-
-        engine = SlicewisePropagator()
+    chosen = _slicewise(predictor) if engine is None else engine
     _check(volume, objects, options.get("masks") or {})
-    return engine.propagate(volume, objects, predictor, **options)
+    return chosen.propagate(volume, objects, predictor, **options)
+
+
+def _slicewise(predictor: Predictor | None) -> Propagator:
+    if predictor is None:
+        raise ModelError("There is no model to carry masks with: give a predictor, or a video engine.")
+    from napari_sam_med.segmentation.slicewise_propagation import SlicewisePropagator
+
+    return SlicewisePropagator()
 
 
 def _check(volume: Volume, objects: PromptedObjects, masks: Mapping[int, Mapping[SliceView, Any]]) -> None:

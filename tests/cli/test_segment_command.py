@@ -181,3 +181,37 @@ def test_formats_by_extension(run: Runner, scan: Scan, tmp_path: Path, name: str
     labels = read_labels(tmp_path / name, reference=read_volume(scan.volume))
     assert labels.class_ids() == (6,)
     assert labels.organs.name_of(6) == "liver"
+
+
+def test_a_video_model_carries_instead_of_the_slice_wise_engine(
+    run: Runner, scan: Scan, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    from tests.segmentation.tiny_sam2 import tiny_video_model, write_folder
+
+    write_folder(tmp_path / "tiny", tiny_video_model())
+    out = tmp_path / "out.nii.gz"
+    answer = run(
+        "segment", scan.volume, "-p", scan.prompts, "-o", out, "--engine", tmp_path / "tiny", "--json"
+    )
+    assert answer.status == 0, answer.err
+    report = json.loads(answer.out)
+    assert report["model"] == "tiny"
+    assert len(report["model_sha256"]) == 64
+    assert report["objects"][0]["stop_reasons"] == {
+        "forward": "end of the volume",
+        "backward": "start of the volume",
+    }
+    sidecar = json.loads((tmp_path / "out.sam-med.json").read_text())
+    assert sidecar["model"]["sha256"] == report["model_sha256"]
+
+
+def test_without_the_extra_the_engine_is_refused_in_one_line(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_sam_med.segmentation import video_weights
+
+    monkeypatch.setattr(video_weights, "is_available", lambda: False)
+    answer = run("segment", scan.volume, "-p", scan.prompts, "-o", tmp_path / "o.nii.gz", "--engine", "m.pt")
+    assert answer.error.endswith("install it with pip install 'napari-sam-med[video]'.")
+    assert not (tmp_path / "o.nii.gz").exists()
