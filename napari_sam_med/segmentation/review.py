@@ -1,8 +1,8 @@
 """Where to look next: which slice of a carried object most likely holds the largest error.
 
 A slice's expected number of wrong pixels is its area times its doubt. What is proposed is the centre of a run
-of doubtful slices and not the single worst one, because correcting it there helps the whole run; a slice
-beside a key slice is left alone, as is one that the key slice's correction already reaches.
+of slices between key slices and not the single worst one, because a correction there helps the whole run;
+slices beside a key slice are left alone, because that key slice already helps them.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Proposal:
     index : int
         Canonical index.
     kind : {"run", "end"}
-        The centre of a run of doubtful slices, or a place where propagation ended although the object may go
-        on.
+        The slice that halves the expected error of a run between key slices, or a place where propagation
+        ended although the object may go on.
     expected_error : float
         Of the run, or of what may be missing beyond the end; in the unit of the areas.
     first_index, last_index : int
@@ -180,14 +180,10 @@ def proposals(
 
 
 def _runs(by_index: dict[int, SliceDoubt], keys: set[int], distance: int) -> Iterator[Proposal]:
-    """Runs of neighbouring slices whose expected error is not below the mean, at their centres of error."""
+    """Runs of neighbouring slices between key slices, at the slice that halves their expected error."""
     errors = {i: one.expected_error for i, one in by_index.items() if i not in keys}
-    positive = {i: error for i, error in errors.items() if error > 0}
-    if not positive:
-        return
-    limit = float(np.mean(list(positive.values())))
-    for run in _contiguous(sorted(i for i, error in positive.items() if error >= limit * (1 - 1e-9))):
-        own = np.array([positive[i] for i in run])
+    for run in _contiguous(sorted(i for i, error in errors.items() if error > 0)):
+        own = np.array([errors[i] for i in run])
         centre = run[int(np.searchsorted(np.cumsum(own), own.sum() / 2))]
         free = [i for i in run if _is_free(i, keys, distance)]
         if free:
@@ -205,21 +201,17 @@ def _ends(
             continue
         last = min(filled, key=lambda i: abs(i - one.index))
         step = 1 if one.index >= last else -1
+        ahead = min(((key - one.index) * step for key in keys if (key - one.index) * step > 0), default=None)
         index = one.index
-        while not _is_free(index, keys, distance):  # away from the key slice that it ended beside
-            index += step
-        ahead = [key for key in keys if (key - index) * step > 0]
-        beyond = min(abs(key - index) for key in ahead) if ahead else None
-        if index < 0 or (n_slices is not None and index >= n_slices) or _is_known(index, one, by_index):
+        while not _is_free(index, keys, distance) and index not in keys:
+            index += step  # away from the key slice that it ended beside
+        if index in keys or index < 0 or (n_slices is not None and index >= n_slices):
+            continue
+        if index != one.index and index in filled:  # carried there from another key slice
             continue
         missing = max(_LEAST_MISSING, _END_SPAN_SHARE * (filled[-1] - filled[0] + 1))
-        missing = missing if beyond is None else min(missing, beyond)
+        missing = missing if ahead is None else min(missing, ahead)
         yield Proposal(index, "end", _END_DOUBT * by_index[last].area * missing, index, index)
-
-
-def _is_known(index: int, stop: SliceDoubt, by_index: dict[int, SliceDoubt]) -> bool:
-    """Whether a slice that an end was moved to has a mask, carried there from another key slice."""
-    return index != stop.index and index in by_index and by_index[index].area > 0
 
 
 def _is_free(index: int, keys: set[int], distance: int) -> bool:
