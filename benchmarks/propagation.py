@@ -41,6 +41,7 @@ from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.segmentation.propagation import Propagator, propagate
+from napari_sam_med.segmentation.propagation_cache import PropagationCache
 from napari_sam_med.segmentation.slicewise import embed_slice
 from napari_sam_med.volume.intensity import resolve_window
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
@@ -215,7 +216,9 @@ def row_of(scene: Scene, protocol: str, engine: str, keys: Sequence[int], found:
 
 def robot_rows(engine: Engine, scene: Scene, settings: RobotSettings) -> list[dict[str, Any]]:
     """One row a prompted slice; surfaces are measured on the last one alone."""
-    robot = RobotAnnotator(settings, engine.propagator, engine.options)
+    # as in the application: only the gaps beside a new key slice are carried again
+    options = engine.options | ({"cache": PropagationCache()} if engine.propagator is None else {})
+    robot = RobotAnnotator(settings, engine.propagator, options)
     turns = list(
         robot.annotate(scene.volume, scene.truth, scene.predictor, plane=scene.plane, store=scene.store)
     )
