@@ -12,7 +12,7 @@ from napari_sam_med.volume.volume import Volume
 
 
 @pytest.mark.slow
-def test_clicks_are_timed_from_the_press_to_the_drawing(
+def test_clicks_are_timed_from_the_release_to_the_drawing(
     make_napari_viewer: Callable, make_volume: Callable[..., Volume]
 ) -> None:
     clicks = measure(make_napari_viewer(show=True), make_volume((12, 48, 48)), 2)
