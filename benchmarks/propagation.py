@@ -20,8 +20,8 @@ Slices are embedded before the clock starts, so the seconds are those of decodin
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.propagation_tables import report, write_csv
 from napari_sam_med.evaluation.baselines import tight_box
 from napari_sam_med.evaluation.cases import Case, read_case, read_cases
 from napari_sam_med.evaluation.measuring import organ_names
@@ -57,7 +58,6 @@ ROBOT_COLUMNS = (
     "case", "organ", "label", "engine", "order", "slices_prompted", "slice", "why", "interactions",
     "dice", "nsd", "hd95_mm", "over_propagation", "seconds",
 )  # fmt: skip
-TARGETS = (0.85, 0.9)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,8 @@ def scenes_of(case: Case, predictor: Predictor, arguments: argparse.Namespace) -
     start = time.perf_counter()
     for index in range(volume.shape[PLANES.index(plane)]):
         embed_slice(volume, SliceView(plane, index), predictor, window=window, store=store)
-    print(f"{case.name}: {index + 1} slices embedded in {time.perf_counter() - start:.1f} s", flush=True)
+    seconds = time.perf_counter() - start
+    print(f"{case.name}: {index + 1} slices embedded in {seconds:.1f} s", file=sys.stderr, flush=True)
     for label, name in organ_names(labels).items():
         truth = np.asarray(labels.data == label)
         scene = Scene(case.name, name, label, volume, truth, plane, predictor, store)
@@ -244,119 +245,6 @@ def robot_rows(engine: Engine, scene: Scene, settings: RobotSettings) -> list[di
     ]
 
 
-def macro_mean(rows: Sequence[dict[str, Any]], column: str) -> float:
-    """Mean over volumes of the mean over organs; infinite distances are left out."""
-    cases = dict.fromkeys(row["case"] for row in rows)
-    means = []
-    for case in cases:
-        values = [row[column] for row in rows if row["case"] == case and np.isfinite(row[column])]
-        if values:
-            means.append(float(np.mean(values)))
-    return float(np.mean(means)) if means else float("nan")
-
-
-def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its first column to the left."""
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
-
-
-def dice_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Dice by organ and engine, of the rows of one protocol."""
-    engines = list(dict.fromkeys(row["engine"] for row in rows))
-    organs = list(dict.fromkeys((row["case"], row["organ"]) for row in rows))
-    by_key = {(row["case"], row["organ"], row["engine"]): row["dice"] for row in rows}
-    lines = [
-        [f"{case} {organ}", *(f"{by_key[case, organ, e]:.3f}" for e in engines)] for case, organ in organs
-    ]
-    means = [macro_mean([row for row in rows if row["engine"] == e], "dice") for e in engines]
-    lines.append(["**mean over volumes**", *(f"**{mean:.3f}**" for mean in means)])
-    return markdown(["Dice", *engines], lines)
-
-
-def summary_table(rows: Sequence[dict[str, Any]]) -> str:
-    """All measures by protocol and engine, mean over volumes."""
-    measures = ("dice", "nsd", "hd95_mm", "over_propagation", "seconds")
-    lines = []
-    for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        for engine in dict.fromkeys(row["engine"] for row in rows):
-            own = [row for row in rows if (row["protocol"], row["engine"]) == (protocol, engine)]
-            if own:
-                lines.append([f"{protocol}: {engine}", *(f"{macro_mean(own, m):.3f}" for m in measures)])
-    return markdown(["mean over volumes", "Dice", "NSD 2 mm", "HD95 mm", "over-propagated", "seconds"], lines)
-
-
-def robot_tables(rows: Sequence[dict[str, Any]], most: int) -> str:
-    """What each engine and order needs, and Dice against prompted slices.
-
-    An organ that never reaches a target counts as the most slices there may be; Dice after an organ's last
-    slice stays what it was.
-    """
-    arms = list(dict.fromkeys((row["engine"], row["order"]) for row in rows))
-    summary, curves = [], []
-    steps = [n for n in (1, 2, 3, 4, 5, 7, 10, 15, 20) if n <= most]
-    for arm in arms:
-        runs = runs_of([row for row in rows if (row["engine"], row["order"]) == arm])
-        finals = [run[-1] for run in runs]
-        line = [" / ".join(arm)]
-        for target in TARGETS:
-            needed = [first_reaching(run, target) for run in runs]
-            counted = [
-                {**run[-1], "n": most if n is None else n} for run, n in zip(runs, needed, strict=True)
-            ]
-            line += [f"{macro_mean(counted, 'n'):.2f}", f"{needed.count(None)} of {len(runs)}"]
-        line += [f"{macro_mean(finals, m):.3f}" for m in ("dice", "nsd", "hd95_mm", "over_propagation")]
-        line += [f"{macro_mean(finals, 'interactions'):.1f}"]
-        line += [f"{np.mean([sum(row['seconds'] for row in run) for run in runs]):.2f}"]
-        summary.append(line)
-        curves.append(
-            [" / ".join(arm)]
-            + [f"{macro_mean([run[min(n, len(run)) - 1] for run in runs], 'dice'):.3f}" for n in steps]
-        )
-    head = ["mean over volumes"] + [t for target in TARGETS for t in (f"slices to {target}", "never")]
-    head += ["last Dice", "NSD 2 mm", "HD95 mm", "over-propagated", "interactions", "seconds"]
-    by_organ = organ_needs(rows, arms, most)
-    return f"{markdown(head, summary)}\nDice after so many prompted slices\n\n" + "\n".join(
-        [markdown(["mean over volumes", *map(str, steps)], curves), "Slices to 0.85\n", by_organ]
-    )
-
-
-def organ_needs(rows: Sequence[dict[str, Any]], arms: Sequence[tuple[str, str]], most: int) -> str:
-    """Slices to the first target by organ."""
-    lines = []
-    for case, organ in dict.fromkeys((row["case"], row["organ"]) for row in rows):
-        own = [row for row in rows if (row["case"], row["organ"]) == (case, organ)]
-        runs = [[row for row in own if (row["engine"], row["order"]) == arm] for arm in arms]
-        needed = [first_reaching(run, TARGETS[0]) for run in runs]
-        cells = (
-            f"{run[-1]['dice']:.3f} at {len(run)}" if n is None else str(n)
-            for run, n in zip(runs, needed, strict=True)
-        )
-        lines.append([f"{case} {organ}", *cells])
-    return markdown([f"at most {most}", *(" / ".join(arm) for arm in arms)], lines)
-
-
-def runs_of(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The rows of one engine and order, by organ."""
-    runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for row in rows:
-        runs.setdefault((row["case"], row["label"]), []).append(row)
-    return list(runs.values())
-
-
-def first_reaching(run: Sequence[dict[str, Any]], target: float) -> int | None:
-    return next((row["slices_prompted"] for row in run if row["dice"] >= target), None)
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(
-            {k: f"{v:.5f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.propagation",
@@ -406,6 +294,7 @@ def main(given: Sequence[str] | None = None) -> None:
         if only and case.name not in only:
             continue
         for scene in scenes_of(case, predictor, arguments):
+            start = time.perf_counter()
             for protocol, choose in protocols.items():
                 keys = choose(scene)
                 for engine in engines:
@@ -415,6 +304,8 @@ def main(given: Sequence[str] | None = None) -> None:
                 if engine.name in arguments.robot_engines.split(","):
                     for settings in robots:
                         robot += robot_rows(engine, scene, settings)
+            seconds = time.perf_counter() - start
+            print(f"{scene.case}: {scene.organ} in {seconds:.0f} s", file=sys.stderr, flush=True)
         write_csv(arguments.output / "propagation.csv", rows, COLUMNS)
         write_csv(arguments.output / "robot.csv", robot, ROBOT_COLUMNS)
     text = report(rows, robot, arguments.max_slices)
@@ -436,19 +327,6 @@ def robots_of(arguments: argparse.Namespace) -> list[RobotSettings]:
         )
         for order in arguments.orders.split(",")
     ]
-
-
-def report(rows: Sequence[dict[str, Any]], robot: Sequence[dict[str, Any]], most: int) -> str:
-    """All tables, in Markdown."""
-    parts = [
-        f"## {protocol}\n\n{dice_table([row for row in rows if row['protocol'] == protocol])}"
-        for protocol in dict.fromkeys(row["protocol"] for row in rows)
-    ]
-    if rows:
-        parts.append(f"## All\n\n{summary_table(rows)}")
-    if robot:
-        parts.append(f"## Robot annotator\n\n{robot_tables(robot, most)}")
-    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from benchmarks.propagation import first_reaching, macro_mean, main, markdown
+from benchmarks.propagation import main
+from benchmarks.propagation_tables import first_reaching, macro_mean, markdown
 
 
 @pytest.fixture
