@@ -93,7 +93,7 @@ class Hypotheses:
         if prior_px is None:
             mask, logits = self._moved(mask, logits, motion_xy, embedding)
             points = self._points(view, mask)
-            asked = {"mask": [logits], "box": [None], "both": [logits, None]}[self.mode]
+            asked = {"mask": (logits,), "box": (None,), "both": (logits, None)}[self.mode]
             return [self._prompts(view, mask, given, points) for given in asked]
         prior, expected = self.prior_logits(prior_px, embedding), prior_px < 0
         mixed = prior

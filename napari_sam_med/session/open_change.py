@@ -258,8 +258,8 @@ class OpenChange:
         had = item.mask(view)
         mask = mask.copy()
         for key in crossing:
-            line = _line_of(key, view, data.shape[0])
-            own = item.masks[key].unpack()[_line_of(view, key, data.shape[0])]
+            line = view.line_of(key, data.shape)
+            own = item.masks[key].unpack()[key.line_of(view, data.shape)]
             mask[line] = here[line] & (own if had is None else own | had[line])
         return mask
 
@@ -306,10 +306,3 @@ def _reshaped(item: AnnotatedObject, lost: _Voxels, gained: _Voxels) -> Annotate
             left = SliceMask.from_mask(mask, packed.source, packed.quality) if mask.any() else None
             item = item.with_shape(view, left)
     return item
-
-
-def _line_of(other: SliceView, view: SliceView, n_axial: int) -> tuple[int | slice, int | slice]:
-    """Index of the line of a slice image where a slice of another plane crosses it."""
-    if other.axis == view.column_axis:
-        return slice(None), other.index
-    return (other.index if view.plane == "axial" else n_axial - 1 - other.index), slice(None)

@@ -55,16 +55,29 @@ class FakePredictor:
         if not prompts.kinds <= self.accepts:
             raise PromptError("This model takes boxes only; draw a box.")
         mask = _answer(embedding.features.image[..., 0] > 127, prompts)
+        logits = np.where(_resized(mask, (GRID, GRID)), 8.0, -8.0).astype(np.float32)
         return SimpleNamespace(
             masks=mask[None],
             iou_predictions=np.array([0.9], dtype=np.float32),
-            low_res_logits=np.zeros((1, GRID, GRID), dtype=np.float32),
+            low_res_logits=logits[None],
             stability_scores=np.array([0.95], dtype=np.float32),
             tokens=np.zeros((1, 4), dtype=np.float32),
             best_index=0,
             best_mask=mask,
-            best_low_res_logits=np.zeros((GRID, GRID), dtype=np.float32),
+            best_low_res_logits=logits,
         )
+
+    def predict_batch(self, embedding: Any, prompts: Any, multimask=None, *, direct_upsampling=False) -> Any:
+        return [self.predict(embedding, prompt) for prompt in prompts]
+
+    def upsample(self, embedding: Any, low_res_logits: np.ndarray) -> np.ndarray:
+        return np.stack([_resized(logits, embedding.original_size) for logits in low_res_logits])
+
+
+def _resized(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Image (H, W) by nearest neighbours."""
+    rows, columns = (np.arange(n) * old // n for n, old in zip(shape, image.shape, strict=True))
+    return image[np.ix_(rows, columns)]
 
 
 def _answer(bright: np.ndarray, prompts: Prompts) -> np.ndarray:
