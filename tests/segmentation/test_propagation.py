@@ -400,7 +400,7 @@ def test_a_changed_key_slice_redoes_only_the_gaps_beside_it(rod):
         (d.view, d.mask.tobytes(), d.source, d.reason) for d in whole
     }
     changed, predictor = run(rod, {**keys, 8: (4, 6, 14, 20)}, cache=cache)
-    redone = {z for z in (6, 7, 9, 10)}
+    redone = {6, 7, 9, 10}
     assert len(predictor.prompts) - len(keys) <= 1.1 * n_decodes * len(redone) / (16 - 4)
     unchanged = {d.view.index: d.mask.tobytes() for d in whole if d.view.index not in redone | {8}}
     assert unchanged == {d.view.index: d.mask.tobytes() for d in changed if d.view.index not in redone | {8}}
@@ -411,7 +411,8 @@ def test_a_run_that_was_cancelled_is_not_remembered(rod):
     predictor = ThresholdPredictor()
     objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
     job = propagate(rod, objects, predictor, window=WINDOW, store=ImageStore(), cache=cache)
-    next(job), next(job)
+    next(job)
+    next(job)
     job.close()
     assert len(cache) == 0
 

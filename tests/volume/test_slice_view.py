@@ -68,3 +68,18 @@ def test_a_slice_beyond_the_volume_is_refused_with_the_range() -> None:
         SliceView("axial", 3).extract(np.zeros((3, 4, 5)))
     with pytest.raises(ImageError, match="H, W"):
         SliceView("axial", 0).insert(np.zeros((3, 4, 5)), np.zeros((5, 4)))
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("other", PLANES)
+def test_crossing_slices_show_the_same_voxels_on_their_line(plane, other):
+    data = np.random.default_rng(0).integers(0, 1000, (5, 6, 7))
+    a, b = SliceView(plane, 3), SliceView(other, 2)
+    if plane == other:
+        with pytest.raises(ImageError, match="do not cross"):
+            a.line_of(b, data.shape)
+        return
+    line = a.extract(data)[a.line_of(b, data.shape)]
+    assert np.array_equal(line, b.extract(data)[b.line_of(a, data.shape)])
+    axis = 3 - a.axis - b.axis
+    assert line.shape == (data.shape[axis],)
