@@ -132,7 +132,7 @@ def test_agreement_is_of_the_shapes_and_not_of_their_places() -> None:
 
 @pytest.mark.parametrize("other", [np.zeros((64, 64), dtype=bool), np.ones((64, 65), dtype=bool)])
 def test_masks_that_cannot_be_interpolated_are_refused(other: np.ndarray) -> None:
-    with pytest.raises(PromptError, match="[Kk]ey mask"):
+    with pytest.raises(PromptError, match=r"[Kk]ey mask"):
         ShapePrior(disc(20, 20, 5), other, SPACING)
 
 
