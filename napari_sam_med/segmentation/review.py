@@ -33,8 +33,8 @@ _LEAST_DISTANCE = 2
 _END_SPAN_SHARE = 0.25
 """Of the slices found so far: so many may be missing beyond a doubtful end."""
 _LEAST_MISSING = 2
-_END_DOUBT = 0.25
-"""Chance of one half that the object goes on, times one half because it tapers off towards its end."""
+_END_DOUBT = 0.1
+"""Chance of one fifth that the object goes on, times one half because it tapers off towards its end."""
 
 
 class CarriedSlice(Protocol):
@@ -154,7 +154,7 @@ def proposals(
 ) -> list[Proposal]:
     """Slices worth a look, the one with the largest expected error first.
 
-    Nothing within 2 slices of a key slice is proposed, as long as anything else can be.
+    Nothing within 2 slices of a key slice is proposed, unless a run is too short for anything else.
 
     Parameters
     ----------
@@ -172,28 +172,23 @@ def proposals(
     """
     by_index = {one.index: one for one in slices}
     fixed = {*keys, *(one.index for one in slices if one.is_key)}
-    for distance in range(_LEAST_DISTANCE, -1, -1):
-        found = [*_runs(by_index, fixed, distance), *_ends(by_index, fixed, distance, n_slices)]
-        if found:
-            return sorted(found, key=lambda one: (-one.expected_error, one.index))
-    return []
+    found = [*_runs(by_index, fixed), *_ends(by_index, fixed, n_slices)]
+    return sorted(found, key=lambda one: (-one.expected_error, one.index))
 
 
-def _runs(by_index: dict[int, SliceDoubt], keys: set[int], distance: int) -> Iterator[Proposal]:
+def _runs(by_index: dict[int, SliceDoubt], keys: set[int]) -> Iterator[Proposal]:
     """Runs of neighbouring slices between key slices, at the slice that halves their expected error."""
     errors = {i: one.expected_error for i, one in by_index.items() if i not in keys}
     for run in _contiguous(sorted(i for i, error in errors.items() if error > 0)):
         own = np.array([errors[i] for i in run])
         centre = run[int(np.searchsorted(np.cumsum(own), own.sum() / 2))]
-        free = [i for i in run if _is_free(i, keys, distance)]
-        if free:
-            index = min(free, key=lambda i: (abs(i - centre), i))
-            yield Proposal(index, "run", float(own.sum()), run[0], run[-1])
+        distance = min(_LEAST_DISTANCE, max(_from_key(i, keys) for i in run) - 1)
+        free = [i for i in run if _from_key(i, keys) > distance]
+        index = min(free, key=lambda i: (abs(i - centre), i))
+        yield Proposal(index, "run", float(own.sum()), run[0], run[-1])
 
 
-def _ends(
-    by_index: dict[int, SliceDoubt], keys: set[int], distance: int, n_slices: int | None
-) -> Iterator[Proposal]:
+def _ends(by_index: dict[int, SliceDoubt], keys: set[int], n_slices: int | None) -> Iterator[Proposal]:
     """Where propagation ended for a reason that does not say that the object has ended."""
     filled = sorted(i for i, one in by_index.items() if one.area > 0)
     for one in by_index.values():
@@ -202,20 +197,23 @@ def _ends(
         last = min(filled, key=lambda i: abs(i - one.index))
         step = 1 if one.index >= last else -1
         ahead = min(((key - one.index) * step for key in keys if (key - one.index) * step > 0), default=None)
+        outside = _least_outside(step, n_slices) if ahead is None else one.index + ahead * step
         index = one.index
-        while not _is_free(index, keys, distance) and index not in keys:
+        while _from_key(index, keys) <= _LEAST_DISTANCE and index + step not in (outside, *filled):
             index += step  # away from the key slice that it ended beside
-        if index in keys or index < 0 or (n_slices is not None and index >= n_slices):
-            continue
-        if index != one.index and index in filled:  # carried there from another key slice
-            continue
         missing = max(_LEAST_MISSING, _END_SPAN_SHARE * (filled[-1] - filled[0] + 1))
         missing = missing if ahead is None else min(missing, ahead)
         yield Proposal(index, "end", _END_DOUBT * by_index[last].area * missing, index, index)
 
 
-def _is_free(index: int, keys: set[int], distance: int) -> bool:
-    return all(abs(index - key) > distance for key in keys)
+def _least_outside(step: int, n_slices: int | None) -> int | None:
+    """The first index beyond the volume."""
+    return -1 if step < 0 else n_slices
+
+
+def _from_key(index: int, keys: set[int]) -> float:
+    """Slices to the nearest key slice."""
+    return min((abs(index - key) for key in keys), default=np.inf)
 
 
 def _contiguous(indices: Sequence[int]) -> Iterator[list[int]]:

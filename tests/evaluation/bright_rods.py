@@ -39,7 +39,7 @@ class BrightPixels:
             if parts[y, x]:
                 mask[parts == parts[y, x]] = bool(label)
         logits = np.zeros((1, 32, 32), dtype=np.float32)
-        sure = np.array([0.9], dtype=np.float32)
+        sure = np.array([0.98], dtype=np.float32)
         return MaskPrediction(mask[None], sure, logits, sure, np.zeros((1, 0), dtype=np.float32))
 
 

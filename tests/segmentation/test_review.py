@@ -89,8 +89,8 @@ def test_a_doubtful_end_is_proposed_where_propagation_stopped():
     found = next_doubtful(slices, n_slices=40)
     assert found is not None
     assert (found.kind, found.index) == ("end", 22)
-    # a quarter of 12 slices may be missing, each with a quarter of the last area
-    assert found.expected_error == pytest.approx(0.25 * 100 * 3)
+    # a quarter of 12 slices may be missing, each with a tenth of the last area
+    assert found.expected_error == pytest.approx(0.1 * 100 * 3)
 
 
 @pytest.mark.parametrize(("stop", "expected"), [(11, 13), (9, 7)])
@@ -107,7 +107,7 @@ def test_an_end_is_not_looked_for_beyond_a_slice_that_the_user_has_cleared():
         SliceDoubt(11, 0.0, 0.0, stop_reason=LEAK),
         SliceDoubt(13, 0.0, 1.0, is_key=True, stop_reason="the prompts gave an empty mask"),
     ]
-    assert [one.index for one in proposals(slices, n_slices=20)] == [11]
+    assert [one.index for one in proposals(slices, n_slices=20)] == [12]
 
 
 def test_an_end_outside_the_volume_is_not_proposed():
@@ -142,8 +142,11 @@ def test_proposals_lie_in_the_volume_and_never_on_a_key(case):
     assert all(0 <= one.index < len(slices) and one.index not in fixed for one in found)
     errors = [one.expected_error for one in found]
     assert errors == sorted(errors, reverse=True)
-    distances = {min(abs(one.index - key) for key in fixed) for one in found if fixed}
-    assert all(distance > 2 for distance in distances) or len(distances) == 1
+    for one in found:
+        if one.kind == "run" and fixed:
+            run = range(one.first_index, one.last_index + 1)
+            farthest = max(min(abs(i - key) for key in fixed) for i in run)
+            assert min(abs(one.index - key) for key in fixed) >= min(3, farthest)
 
 
 @given(reviews())
