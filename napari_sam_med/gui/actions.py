@@ -11,18 +11,16 @@ from napari.layers import Image, Labels
 from napari.utils.notifications import notification_manager, show_warning
 from qtpy.QtCore import QObject, Signal
 
-from napari_sam_med.errors import CancelledError, PromptError, SamMedError
+from napari_sam_med.errors import CancelledError, SamMedError
+from napari_sam_med.gui.carrying import Carrying
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.live_model import LiveModel
+from napari_sam_med.gui.reviewing import Reviewing
 from napari_sam_med.gui.scan_loading import ScanLoading
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
-from napari_sam_med.segmentation.propagation import PropagatedSlice
 from napari_sam_med.session import jobs
-from napari_sam_med.session.changes import Change
-from napari_sam_med.session.jobs import ModelView
-from napari_sam_med.session.open_change import OpenChange
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
 
@@ -38,13 +36,10 @@ class Actions(QObject):
         One line for the user.
     progress : Progress or None
         Of the long job that can be cancelled; None when there is none.
-    carried : str
-        Report of a propagation that ended; empty when it no longer holds.
     """
 
     status = Signal(str)
     progress = Signal(object)
-    carried = Signal(str)
 
     def __init__(self, viewer: ViewerModel, settings: Settings, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -55,19 +50,17 @@ class Actions(QObject):
         self.model = LiveModel(self.session, self.workers, self)
         self.scans = ScanLoading(self.session, self.bridge, self.workers, settings, self)
         self.bridge.prompts.takes_points = lambda: "point" in self.model.accepts
-        self._job: Job | None = None
+        self.carrying = Carrying(self.session, self.workers, self.model, self._is_free, self)
+        self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end, self)
         self._download: Job | None = None
-        self._report: tuple[Change, str] | None = None
-        self.session.reverted.connect(self._on_reverted)
-        self.session.reapplied.connect(self._on_reapplied)
         self.bridge.message.connect(self.tell)
         self.bridge.view_changed.connect(self.model.look_at)
         self.bridge.view_changed.connect(self.bridge.display.look_at)
         self.bridge.scan_removed.connect(self._on_scan_removed)
-        self.model.status.connect(self.status)
-        self.model.failed.connect(self.show_error)
-        self.scans.status.connect(self.status)
-        self.scans.failed.connect(self.show_error)
+        for part in (self.model, self.scans, self.carrying, self.reviewing):
+            part.status.connect(self.status)
+            part.failed.connect(self.show_error)
+        self.carrying.progress.connect(self.progress)
         self.scans.opened.connect(self._on_opened)
 
     # saying things
@@ -125,13 +118,13 @@ class Actions(QObject):
 
     def undo(self) -> None:
         """Take the newest step back; a propagation under way ends first."""
-        self._end_carrying()
+        self.carrying.end()
         label = self.session.undo()
         self.status.emit("Nothing to undo" if label is None else f"Undone: {label}")
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        self._end_carrying()
+        self.carrying.end()
         label = self.session.redo()
         self.status.emit("Nothing to redo" if label is None else f"Done again: {label}")
 
@@ -139,136 +132,23 @@ class Actions(QObject):
         """Switch between foreground and background points."""
         self.bridge.prompts.next_is_negative = not self.bridge.prompts.next_is_negative
 
-    def go_to_doubtful_slice(self) -> None:
-        """Show the slice of the active object whose mask is least sure."""
-        active = self.session.active_object
-        lowest = None if active is None else active.lowest
-        if lowest is None:
-            self.status.emit("Nothing was carried yet, so no slice is in doubt: G carries the object.")
-            return
-        self.bridge.go_to(lowest[0])
-        self.status.emit(f"{active.name}: lowest quality {lowest[1]:.2f} at slice {lowest[0].index}")
-
-    # propagation
+    # what takes long
 
     @property
     def is_busy(self) -> bool:
         """Whether a long job runs that can be cancelled."""
-        return self._job is not None
+        return self._download is not None or self.carrying.is_busy
 
     def cancel(self) -> None:
         """End the long job; what is done stays."""
-        if self._job is not None:
-            self._job.cancel()
+        self.carrying.end()
+        if self._download is not None:
+            self._download.cancel()
 
-    def _end_carrying(self) -> None:
-        """Work on the scan makes way for a change of it; a download has nothing to do with that."""
-        if self._job is not None and self._job is not self._download:
-            self._job.cancel()
-
-    def carry(
-        self,
-        directions: tuple[str, ...] = ("forward", "backward"),
-        *,
-        all_objects: bool = False,
-        first_index: int | None = None,
-        last_index: int | None = None,
-    ) -> None:
-        """Carry the active object (or all) from its key slices through the volume."""
-        if self._job is not None:
+    def _is_free(self) -> bool:
+        if self.is_busy:
             self.status.emit("Something is under way already; wait for it or cancel it.")
-            return
-        if self.session.preview is not None and self.attempt(self.session.accept) is None:
-            return
-        ids = self.attempt(lambda: self._ids_to_carry(all_objects))
-        if ids is None or self.attempt(lambda: self.session.propagation_input(ids)) is None:
-            return
-        volume = self.session.volume
-        limits = {"first_index": first_index, "last_index": last_index}
-
-        def start(sight: ModelView) -> None:
-            if self._job is not None or sight.volume is not volume:
-                return
-            left = [i for i in ids if i in self.session.objects]  # undone while the model was loading
-            task = self.attempt(lambda: self.session.propagation_input(left)) if left else None
-            if task is not None:
-                objects, masks = task
-                generator = jobs.carry(sight, objects, masks, directions=directions, **limits)
-                self._start_carrying(generator, tuple(objects), directions, first_index, last_index)
-
-        self.model.with_model(start)
-
-    def _ids_to_carry(self, all_objects: bool) -> list[int]:
-        session = self.session
-        if session.volume is None:
-            raise PromptError("There is no scan: open one first.")
-        if all_objects:
-            return [i for i, o in session.objects.items() if not session.organs[o.class_id].locked]
-        return [] if session.active_object_id is None else [session.active_object_id]
-
-    def _start_carrying(
-        self,
-        generator: Any,
-        object_ids: tuple[int, ...],
-        directions: tuple[str, ...],
-        first: int | None,
-        last: int | None,
-    ) -> None:
-        names = ", ".join(self.session.objects[i].name for i in object_ids)
-        change = self.session.begin(f"Carry {names} through slices")
-        self.model.hold(True)
-        self.carried.emit("")
-        job = self.workers.start(
-            generator,
-            "carry",
-            yielded=lambda done: self._on_carried(change, done),
-            returned=lambda _: self._on_all_carried(change, directions, first, last),
-            failed=self.show_error,
-            finished=lambda: self._on_carry_ended(job, change, object_ids),
-        )
-        self._job = job
-        self.progress.emit(Progress(0, 0, f"carrying {names}"))
-
-    def _on_carried(self, change: OpenChange, done: PropagatedSlice) -> None:
-        if change.is_open:
-            change.put(done)
-            self.progress.emit(done.progress)
-            self.status.emit(f"Carrying: {done.view.plane} slice {done.view.index}")
-
-    def _on_all_carried(
-        self, change: OpenChange, directions: tuple[str, ...], first: int | None, last: int | None
-    ) -> None:
-        if change.is_open:
-            first_index, last_index = 0 if first is None else first, 1 << 30 if last is None else last
-            change.drop_outdated(first_index, last_index, directions)
-
-    def _on_carry_ended(self, job: Job, change: OpenChange, object_ids: tuple[int, ...]) -> None:
-        was_open = change.is_open
-        committed = change.close()
-        if job is self._job:
-            self._job = None
-            self.progress.emit(None)
-        self.model.hold(False)
-        if was_open:
-            report = self._carry_report(object_ids)
-            self._report = None if committed is None else (committed, report)
-            self.carried.emit(report)
-            self.status.emit("Cancelled; what was done is kept." if job.was_cancelled else "Ready")
-
-    def _on_reverted(self, change: Change) -> None:
-        if self._report is not None and change is self._report[0]:
-            self.carried.emit("")
-
-    def _on_reapplied(self, change: Change) -> None:
-        if self._report is not None and change is self._report[0]:
-            self.carried.emit(self._report[1])
-
-    def _carry_report(self, object_ids: tuple[int, ...]) -> str:
-        lines = []
-        for item in (self.session.objects[i] for i in object_ids if i in self.session.objects):
-            lines.append(f"{item.name}: {item.quality_text}")
-            lines += [f"  {way}: {reason}" for way, reason in sorted(item.stop_reasons.items())]
-        return "\n".join(lines)
+        return not self.is_busy
 
     # files
 
@@ -306,16 +186,15 @@ class Actions(QObject):
 
     def fetch_model(self, name: str, done: Callable[[], None]) -> None:
         """Download a model; it can be cancelled."""
-        if self._job is not None:
-            self.status.emit("Something is under way already; wait for it or cancel it.")
+        if not self._is_free():
             return
 
         def finished() -> None:
-            self._job = self._download = None
+            self._download = None
             self.progress.emit(None)
             done()
 
-        self._job = self._download = self.workers.start(
+        self._download = self.workers.start(
             jobs.fetch_model(name),
             "fetch",
             yielded=self.progress.emit,
@@ -329,7 +208,7 @@ class Actions(QObject):
 
     def open_scan(self, source: Path | Image, labels: Labels | None = None) -> None:
         """Work on a file or on a layer that is open already."""
-        self._end_carrying()
+        self.carrying.end()
         self.attempt(lambda: self.scans.open(source, labels))
 
     def _on_opened(self) -> None:
@@ -337,7 +216,7 @@ class Actions(QObject):
         self.model.ensure_loaded()
 
     def _on_scan_removed(self) -> None:
-        self._end_carrying()
+        self.carrying.end()
         self.session.close()
         self.bridge.close_scan()
         self.status.emit("The scan was removed from the viewer. Open or choose another one.")

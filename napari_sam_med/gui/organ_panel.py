@@ -45,7 +45,7 @@ class OrganPanel(Section):
         self._menu.aboutToShow.connect(self._fill_menu)
         self.add_button.setMenu(self._menu)
         self.new_object = button(
-            "New object", "The next prompt starts another object of this organ (N).", actions.new_object
+            "New object", "The next prompt starts another object of this organ (K).", actions.new_object
         )
         self.remove = button(
             "Remove",
@@ -76,7 +76,7 @@ class OrganPanel(Section):
         tree.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         tree.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         tree.setToolTip(
-            "Click: go on with this organ or object (N: a new object). Double click: rename. "
+            "Click: go on with this organ or object (K: a new object). Double click: rename. "
             "Right click: colour and more. "
             "Eye: show or hide. Padlock: keep from any change."
         )
@@ -167,7 +167,7 @@ class OrganPanel(Section):
             item.setToolTip(
                 _NAME,
                 "\n".join(
-                    [text, *reasons, "Numbers are quality, 0 to 1; J shows the slice of lowest quality."]
+                    [text, *reasons, "Numbers are quality, 0 to 1; N goes to the next doubtful slice."]
                 ),
             )
 

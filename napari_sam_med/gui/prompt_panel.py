@@ -20,7 +20,12 @@ class PromptPanel(Section):
         bridge = actions.bridge
         layout, self.tools = tool_buttons(
             [
-                ("box", "Box", "Drag a box around the organ (Q); a click sets a point"),
+                (
+                    "box",
+                    "Box",
+                    "Drag a box around the organ (Q); a click sets a point.\n"
+                    "A box in a second plane joins the same object and bounds it in 3-D.",
+                ),
                 (
                     "plus",
                     "+ Point",
@@ -40,9 +45,14 @@ class PromptPanel(Section):
             "Clear  Esc", "Take the prompts of this slice away (Escape)", actions.clear_prompts
         )
         self.add(row(self.accept, self.clear))
+        self.as_key = button(
+            "Use mask as key",
+            "Make the organ's mask on this slice (painted, imported or carried) a key slice as it stands.",
+            actions.reviewing.use_labels_as_key,
+        )
         self.undo = button("Undo", "Nothing to undo", actions.undo)
         self.redo = button("Redo", "Nothing to do again", actions.redo)
-        self.add(row(self.undo, self.redo))
+        self.add(row(self.undo, self.redo, self.as_key))
         self.answer = note()
         self.add(self.answer)
         self.boxes = LayerCombo(
@@ -86,6 +96,7 @@ class PromptPanel(Section):
         for key, made in self.tools.items():
             made.setEnabled(has_scan and (takes_points or key not in ("plus", "minus")))
             made.setChecked(has_scan and key == tool)
+        self.as_key.setEnabled(has_scan)
         self.points.setEnabled(takes_points)
 
     def refresh_answer(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Section 5, Carry through slices: from the key slices through the volume."""
+"""Section 5, Carry through slices: from the key slices through the volume, and what mends the result."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from qtpy.QtWidgets import QCheckBox, QSpinBox
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import Section, button, combo, labelled, note, row
+from napari_sam_med.gui.carrying import Extent
+from napari_sam_med.gui.clean_up_menu import CleanUpMenu
 from napari_sam_med.progress import Progress
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -40,27 +42,49 @@ class PropagationPanel(Section):
         self.add(row(self.limited, self.first, self.last))
         self.start = button("Carry through slices  G", "Carry the mask from slice to slice (G)", self.carry)
         self.add(self.start)
+        self.fill = button(
+            "Fill between",
+            "Fill the slices between two key slices by their shapes alone; no model is asked.",
+            lambda: actions.carrying.fill(self.extent),
+        )
+        self.snap = button(
+            "Snap",
+            "Fill the slices between two key slices by their shapes, and let the model pull them to the "
+            "borders in the image.",
+            lambda: actions.carrying.snap(self.extent),
+        )
+        self.clean_up = button(
+            "Clean up", "Put the shape in order, or erase; each is one undo step.", lambda: None
+        )
+        self.clean_up_menu = CleanUpMenu(actions, self.clean_up)
+        self.clean_up.setMenu(self.clean_up_menu)
+        self.add(row(self.fill, self.snap, self.clean_up))
         self.report = note()
         self.add(self.report)
         actions.progress.connect(self._on_progress)
-        actions.carried.connect(self._on_carried)
+        actions.carrying.carried.connect(self._on_carried)
         actions.bridge.view_changed.connect(self._on_view)
         actions.scans.opened.connect(lambda: self._on_carried(""))
         actions.session.events.volume.connect(lambda *_: self._on_progress(None))
         self._on_limited(False)
         self._on_progress(None)
 
-    def carry(self) -> None:
-        """Start with the choices made here."""
+    @property
+    def extent(self) -> Extent:
+        """The choices made here."""
         _, directions = _DIRECTIONS[self.directions.currentData()]
-        is_limited = self.limited.isChecked()
         first, last = sorted((self.first.value(), self.last.value()))
-        self._actions.carry(
+        is_limited = self.limited.isChecked()
+        return Extent(
             directions,
-            all_objects=self.all_objects.isChecked(),
-            first_index=first if is_limited else None,
-            last_index=last if is_limited else None,
+            self.all_objects.isChecked(),
+            first if is_limited else None,
+            last if is_limited else None,
         )
+
+    def carry(self) -> None:
+        """Carry with the choices made here."""
+        self._actions.carrying.carry(self.extent)
 
     def _on_limited(self, is_limited: bool) -> None:
         self.first.setEnabled(is_limited)
@@ -77,7 +101,10 @@ class PropagationPanel(Section):
         self.last.setValue(n_slices - 1)
 
     def _on_progress(self, progress: Progress | None) -> None:
-        self.start.setEnabled(progress is None and self._actions.session.volume is not None)
+        has_scan = self._actions.session.volume is not None
+        for made in (self.start, self.fill, self.snap):
+            made.setEnabled(progress is None and has_scan)
+        self.clean_up.setEnabled(has_scan)
 
     def _on_carried(self, report: str) -> None:
         self.report.setText(report)

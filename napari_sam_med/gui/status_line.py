@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QProgressBar, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import button, note, row
@@ -31,9 +31,14 @@ class StatusLine(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 0)
         layout.setSpacing(3)
-        layout.addLayout(row(self.bar, self.cancel, stretch_first=True))
+        busy = QWidget()
+        busy.setLayout(row(self.bar, self.cancel, stretch_first=True))
+        self._bottom = QStackedWidget()  # one place for both, so that nothing moves when a job begins
+        self._bottom.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self._bottom.addWidget(note("Not for clinical use"))
+        self._bottom.addWidget(busy)
         layout.addWidget(self.text)
-        layout.addWidget(note("Not for clinical use"))
+        layout.addWidget(self._bottom)
         actions.status.connect(self.say)
         actions.model.withdrawn.connect(self.withdraw)
         actions.progress.connect(self.show_progress)
@@ -73,8 +78,7 @@ class StatusLine(QWidget):
     def show_progress(self, progress: Progress | None) -> None:
         """Show how far the job has come, or that there is none."""
         is_busy = progress is not None
-        self.bar.setVisible(is_busy)
-        self.cancel.setVisible(is_busy)
+        self._bottom.setCurrentIndex(int(is_busy))
         if is_busy:
             self.bar.setRange(0, 0 if progress.total <= 0 else _BAR_STEPS)  # bytes do not fit Qt's integers
             self.bar.setValue(round(progress.fraction * _BAR_STEPS))

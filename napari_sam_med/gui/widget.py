@@ -20,6 +20,7 @@ from napari_sam_med.gui.model_panel import ModelPanel
 from napari_sam_med.gui.organ_panel import OrganPanel
 from napari_sam_med.gui.prompt_panel import PromptPanel
 from napari_sam_med.gui.propagation_panel import PropagationPanel
+from napari_sam_med.gui.review_bar import ReviewBar
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.status_line import StatusLine
 from napari_sam_med.gui.volume_panel import VolumePanel
@@ -51,6 +52,7 @@ class SamMedWidget(QWidget):
         self.prompt_panel = PromptPanel(self.actions_)
         self.propagation_panel = PropagationPanel(self.actions_)
         self.export_panel = ExportPanel(self.actions_)
+        self.review_bar = ReviewBar(self.actions_)
         self._compose()
         self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
         self._is_stopped = False
@@ -92,6 +94,7 @@ class SamMedWidget(QWidget):
         outer.setContentsMargins(0, 0, 0, 4)
         outer.setSpacing(3)
         outer.addWidget(scroll, 1)
+        outer.addWidget(self.review_bar)
         outer.addWidget(self.status)
 
     def _fit(self) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import Predictor
     from napari_sam_med.sam.prompts import Prompts
     from napari_sam_med.segmentation.propagation import PromptedObjects, PropagatedSlice, Propagator
+    from napari_sam_med.segmentation.propagation_cache import PropagationCache
     from napari_sam_med.volume.slice_view import SliceView
     from napari_sam_med.volume.volume import Volume
 
@@ -208,10 +209,17 @@ def carry(
     first_index: int | None = None,
     last_index: int | None = None,
     engine: Propagator | None = None,
+    cache: PropagationCache | None = None,
+    locked: npt.NDArray[np.bool_] | None = None,
 ) -> Generator[PropagatedSlice, None, None]:
-    """Carry objects from their key slices through the volume, a slice at a time, with any engine."""
+    """Carry objects from their key slices through the volume, a slice at a time, with any engine.
+
+    ``cache`` and ``locked`` (z, y, x) are for the slice-wise engine: what is known from earlier runs, and
+    voxels that no object may take.
+    """
     from napari_sam_med.segmentation.propagation import propagate
 
+    slicewise = {"cache": cache, "locked": locked} if engine is None else {}
     yield from propagate(
         sight.volume,
         objects,
@@ -223,6 +231,7 @@ def carry(
         first_index=first_index,
         last_index=last_index,
         engine=engine,
+        **slicewise,
     )
 
 

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.organs import OrganTable
     from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["AnnotatedObject", "Annotations", "Origin", "SliceMask"]
+__all__ = ["AnnotatedObject", "Annotations", "Origin", "SliceMask", "Stop"]
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 Origin = Literal["prompt", "propagated", "interpolated", "edited"]
-"""Where a mask comes from; ``edited`` is a slice that the user painted on."""
+"""Where a mask comes from; ``edited`` is a slice that the user painted on, or took for right as it stands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +58,27 @@ class SliceMask:
         return bits.astype(bool).reshape(self.shape)
 
     @property
+    def area_px(self) -> int:
+        """Pixels of the mask."""
+        return int(np.unpackbits(np.frombuffer(self.packed, dtype=np.uint8)).sum())
+
+    @property
     def is_key(self) -> bool:
         """Whether the user prompted or painted it: propagation starts from such slices and leaves them."""
         return self.source in ("prompt", "edited")
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a propagation ended, and why in words."""
+
+    view: SliceView
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"stopped at slice {self.view.index}: {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +93,12 @@ class AnnotatedObject:
         ``{view: prompts}`` that the user gave, accepted or not.
     masks : mapping
         ``{view: SliceMask}``, what of this object stands in the labels.
-    stop_reasons : mapping
+    stops : mapping
         ``{"forward" | "backward": where the last propagation ended, and why}``.
     answered : mapping
         The prompts for which the mask of a slice was accepted; others are still open.
+    confirmed_ends : frozenset of SliceView
+        Slices where propagation ended, and the user said that the object does end there.
     """
 
     object_id: int
@@ -86,8 +106,9 @@ class AnnotatedObject:
     name: str
     key_slices: Mapping[SliceView, Prompts] = field(default_factory=dict)
     masks: Mapping[SliceView, SliceMask] = field(default_factory=dict)
-    stop_reasons: Mapping[str, str] = field(default_factory=dict)
+    stops: Mapping[str, Stop] = field(default_factory=dict)
     answered: Mapping[SliceView, Prompts] = field(default_factory=dict)
+    confirmed_ends: frozenset[SliceView] = frozenset()
 
     @property
     def is_empty(self) -> bool:
@@ -112,9 +133,14 @@ class AnnotatedObject:
         answered = self.answered if mask is not None else _with(self.answered, view, None)
         return replace(self, masks=_with(self.masks, view, mask), answered=answered)
 
-    def with_stop_reason(self, direction: str, reason: str | None) -> AnnotatedObject:
-        """Copy that remembers why propagation ended in a direction (None: forget it)."""
-        return replace(self, stop_reasons=_with(self.stop_reasons, direction, reason))
+    def with_stop(self, direction: str, stop: Stop | None) -> AnnotatedObject:
+        """Copy that remembers where propagation ended in a direction (None: forget it)."""
+        return replace(self, stops=_with(self.stops, direction, stop))
+
+    @property
+    def stop_reasons(self) -> dict[str, str]:
+        """Where the last propagation ended and why, by direction, in words."""
+        return {direction: stop.text for direction, stop in self.stops.items()}
 
     def mask(self, view: SliceView) -> npt.NDArray[np.bool_] | None:
         """This object's mask (H, W) on a slice, or None where it has none."""

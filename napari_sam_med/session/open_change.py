@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sam_med.session.changes import Change
-from napari_sam_med.session.objects import AnnotatedObject, Annotations, Origin, SliceMask
+from napari_sam_med.session.objects import AnnotatedObject, Annotations, Origin, SliceMask, Stop
 from napari_sam_med.volume.slice_view import Plane, SliceView
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ class OpenChange:
         if done.direction != "key":
             self._carried_along[done.object_id] = done.view.plane
         if done.reason is not None and done.direction != "key":
-            where = f"stopped at slice {done.view.index}: {done.reason}"
-            item = item.with_stop_reason(done.direction, where)
+            item = item.with_stop(done.direction, Stop(done.view, done.reason))
             self._set_object(item)
         if not done.mask.any() and done.reason is not None:
             return False

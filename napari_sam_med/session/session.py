@@ -344,14 +344,15 @@ class Session:
         if active is None:
             if prompts is None:
                 return
-            active = self._created()
+            active = self.created_object()
         if active.key_slices.get(view) == prompts:
             return
         prompted = active.with_prompts(view, prompts)
         label = f"{'Clear prompts' if prompts is None else 'Prompt'} of {active.name} on slice {view.index}"
         self._edit(label, lambda now: _with_object(now, prompted))
 
-    def _created(self) -> AnnotatedObject:
+    def created_object(self) -> AnnotatedObject:
+        """Another object of the active organ with a name and a number of its own; not among `objects` yet."""
         siblings = [o for o in self.objects.values() if o.class_id == self.active_class_id]
         name = self.organs.name_of(self.active_class_id)
         taken = {o.name for o in siblings}
@@ -447,6 +448,13 @@ class Session:
                 raise PromptError(f"{item.name} has no key slice: prompt or paint it on one slice first.")
             objects[object_id] = (item.class_id, prompted)
         return objects, masks
+
+    def locked_voxels(self) -> npt.NDArray[np.bool_] | None:
+        """Voxels (z, y, x) of locked organs, in a new array; None where there is none."""
+        locked = [class_id for class_id in self.organs.locked_ids if self.voxel_count(class_id)]
+        if self.labels is None or not locked:
+            return None
+        return np.isin(self.labels.data, locked)
 
     def check_unlocked(self, class_id: int) -> None:
         """Raise `LockedError` if an organ is locked."""

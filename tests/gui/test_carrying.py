@@ -181,16 +181,6 @@ def test_two_objects_are_carried_in_one_pass(desk: Desk) -> None:
     assert [len(item.masks) for item in desk.session.objects.values()] == [6, 6]
 
 
-def test_the_slice_of_lowest_quality_is_one_key_away(desk: Desk) -> None:
-    accept_a_box(desk)
-    desk.key(Qt.Key.Key_G)
-    desk.wait_until_carried()
-    lowest = desk.session.active_object.lowest[0]
-    desk.look_at(SliceView("axial", 0))
-    desk.key(Qt.Key.Key_J)
-    assert desk.bridge.current_view() == lowest
-
-
 def test_a_failed_export_says_so_and_the_work_goes_on(desk: Desk, tmp_path: Path) -> None:
     """Statement 17."""
     accept_a_box(desk)

@@ -176,7 +176,7 @@ def test_new_object_leaves_the_first_one_alone_and_it_can_be_reopened(desk: Desk
     box_the_organ(desk)
     desk.key(Qt.Key.Key_Return)
     first = desk.session.active_object_id
-    desk.key(Qt.Key.Key_N)
+    desk.key(Qt.Key.Key_K)
     assert len(desk.bridge.boxes_layer.data) == 0
     desk.drag((4, 5, 7), (4, 8, 18))
     desk.wait_for_proposal()

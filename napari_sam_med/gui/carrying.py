@@ -1,0 +1,269 @@
+"""Filling slices from key slices: carried by the model, by shape alone, or by shape and model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import QObject, Signal
+
+from napari_sam_med.errors import PromptError, SamMedError
+from napari_sam_med.gui.live_model import LiveModel
+from napari_sam_med.gui.workers import Job, Workers
+from napari_sam_med.progress import Progress
+from napari_sam_med.segmentation.propagation import PromptedObjects, PropagatedSlice
+from napari_sam_med.segmentation.propagation_cache import PropagationCache
+from napari_sam_med.session import jobs
+from napari_sam_med.session.changes import Change
+from napari_sam_med.session.clean_up import interpolation_input
+from napari_sam_med.session.jobs import ModelView
+from napari_sam_med.session.open_change import OpenChange
+from napari_sam_med.session.session import Session
+from napari_sam_med.volume.slice_view import SliceView
+
+__all__ = ["Carrying", "Extent"]
+
+_Masks = Mapping[int, Mapping[SliceView, npt.NDArray[np.bool_]]]
+_Slices = Generator[PropagatedSlice, None, None]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What is to be filled.
+
+    Attributes
+    ----------
+    directions : tuple of {"forward", "backward"}
+        Which way to leave the outermost key slices.
+    all_objects : bool
+        Every object whose organ is not locked, instead of the active one.
+    first_index, last_index : int or None
+        Slices outside of them stay as they are.
+    """
+
+    directions: tuple[str, ...] = ("forward", "backward")
+    all_objects: bool = False
+    first_index: int | None = None
+    last_index: int | None = None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One way to fill slices: its words, and the job that does it."""
+
+    doing: str
+    label: str
+    job: Callable[[ModelView | None, PromptedObjects, _Masks], _Slices]
+    needs_model: bool = True
+    fills_between: bool = False
+    extent: Extent = Extent()
+
+
+class Carrying(QObject):
+    """The job that fills slices: one at a time, streamed into one undo step.
+
+    What the model answered between key slices is kept as long as the scan is open, so that carrying again
+    after a correction asks it only about the slices beside that key slice.
+
+    Parameters
+    ----------
+    is_free : callable
+        Whether nothing else runs that the user waits for; says so when not.
+
+    Signals
+    -------
+    status : str
+    failed : Exception
+    progress : Progress or None
+        None when there is no job.
+    carried : str
+        Report of a job that ended; empty when it no longer holds.
+    """
+
+    status = Signal(str)
+    failed = Signal(object)
+    progress = Signal(object)
+    carried = Signal(str)
+
+    def __init__(
+        self,
+        session: Session,
+        workers: Workers,
+        model: LiveModel,
+        is_free: Callable[[], bool],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._workers = workers
+        self._model = model
+        self._is_free = is_free
+        self._job: Job | None = None
+        self._report: tuple[Change, str] | None = None
+        self._cache = PropagationCache()
+        session.events.volume.connect(self._on_volume)
+        session.reverted.connect(self._on_reverted)
+        session.reapplied.connect(self._on_reapplied)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether slices are being filled."""
+        return self._job is not None
+
+    def end(self) -> None:
+        """End at the next slice; what is done stays."""
+        if self._job is not None:
+            self._job.cancel()
+
+    # the ways to fill
+
+    def carry(self, extent: Extent) -> None:
+        """Carry objects from their key slices through the volume."""
+        limits = {"first_index": extent.first_index, "last_index": extent.last_index}
+
+        def job(sight: ModelView, objects: PromptedObjects, masks: _Masks) -> _Slices:
+            return jobs.carry(
+                sight,
+                objects,
+                masks,
+                directions=extent.directions,
+                cache=self._cache,
+                locked=self._session.locked_voxels(),
+                **limits,
+            )
+
+        self._begin(_Work("Carrying", "Carry {} through slices", job, extent=extent))
+
+    def fill(self, extent: Extent) -> None:
+        """Fill between key slices by their shapes; no model is asked."""
+
+        def job(_: ModelView | None, objects: PromptedObjects, masks: _Masks) -> _Slices:
+            return jobs.interpolate(
+                self._session.volume,
+                objects,
+                masks,
+                first_index=extent.first_index,
+                last_index=extent.last_index,
+            )
+
+        self._begin(_Work("Filling", "Fill {} between slices", job, False, True, extent))
+
+    def snap(self, extent: Extent) -> None:
+        """Fill between key slices by their shapes, and let the model pull them to borders in the image."""
+
+        def job(sight: ModelView, objects: PromptedObjects, masks: _Masks) -> _Slices:
+            return jobs.snap(
+                sight, objects, masks, first_index=extent.first_index, last_index=extent.last_index
+            )
+
+        self._begin(_Work("Snapping", "Snap {} between slices", job, True, True, extent))
+
+    # running them
+
+    def _begin(self, work: _Work) -> None:
+        if not self._is_free():
+            return
+        session = self._session
+        try:
+            if session.preview is not None and session.accept() is None:
+                return
+            ids = self._object_ids(work.extent.all_objects)
+            self._input(work, ids)  # whatever is wrong is said before a model is loaded
+        except SamMedError as error:
+            self.failed.emit(error)
+            return
+        volume = session.volume
+
+        def start(sight: ModelView | None) -> None:
+            if self.is_busy or session.volume is not volume:
+                return
+            left = [i for i in ids if i in session.objects]  # undone while the model was loading
+            if not left:
+                return
+            try:
+                objects, masks = self._input(work, left)
+            except SamMedError as error:
+                self.failed.emit(error)
+                return
+            self._start(work, work.job(sight, objects, masks), tuple(objects))
+
+        if work.needs_model:
+            self._model.with_model(start)
+        else:
+            start(None)
+
+    def _object_ids(self, all_objects: bool) -> list[int]:
+        session = self._session
+        if session.volume is None:
+            raise PromptError("There is no scan: open one first.")
+        if all_objects:
+            return [i for i, o in session.objects.items() if not session.organs[o.class_id].locked]
+        return [] if session.active_object_id is None else [session.active_object_id]
+
+    def _input(self, work: _Work, ids: list[int]) -> tuple[PromptedObjects, _Masks]:
+        if work.fills_between:
+            return interpolation_input(self._session, ids, with_model=work.needs_model)
+        return self._session.propagation_input(ids)
+
+    def _start(self, work: _Work, slices: _Slices, object_ids: tuple[int, ...]) -> None:
+        names = ", ".join(self._session.objects[i].name for i in object_ids)
+        change = self._session.begin(work.label.format(names))
+        self._model.hold(True)
+        self.carried.emit("")
+        job = self._workers.start(
+            slices,
+            work.doing.lower(),
+            yielded=lambda done: self._on_slice(work, change, done),
+            returned=lambda _: self._on_all(work, change),
+            failed=self.failed.emit,
+            finished=lambda: self._on_ended(job, change, object_ids),
+        )
+        self._job = job
+        self.progress.emit(Progress(0, 0, f"{work.doing.lower()} {names}"))
+
+    def _on_slice(self, work: _Work, change: OpenChange, done: PropagatedSlice) -> None:
+        if change.is_open:
+            change.put(done)
+            self.progress.emit(done.progress)
+            self.status.emit(f"{work.doing}: {done.view.plane} slice {done.view.index}")
+
+    def _on_all(self, work: _Work, change: OpenChange) -> None:
+        if change.is_open and not work.fills_between:
+            extent = work.extent
+            first = 0 if extent.first_index is None else extent.first_index
+            last = 1 << 30 if extent.last_index is None else extent.last_index
+            change.drop_outdated(first, last, extent.directions)
+
+    def _on_ended(self, job: Job, change: OpenChange, object_ids: tuple[int, ...]) -> None:
+        was_open = change.is_open
+        committed = change.close()
+        if job is self._job:
+            self._job = None
+            self.progress.emit(None)
+        self._model.hold(False)
+        if was_open:
+            report = self._text(object_ids)
+            self._report = None if committed is None else (committed, report)
+            self.carried.emit(report)
+            self.status.emit("Cancelled; what was done is kept." if job.was_cancelled else "Ready")
+
+    def _text(self, object_ids: tuple[int, ...]) -> str:
+        lines = []
+        for item in (self._session.objects[i] for i in object_ids if i in self._session.objects):
+            lines.append(f"{item.name}: {item.quality_text}")
+            lines += [f"  {way}: {reason}" for way, reason in sorted(item.stop_reasons.items())]
+        return "\n".join(lines)
+
+    def _on_volume(self, *_: Any) -> None:
+        self._cache = PropagationCache()  # a job that still runs keeps the old one
+
+    def _on_reverted(self, change: Change) -> None:
+        if self._report is not None and change is self._report[0]:
+            self.carried.emit("")
+
+    def _on_reapplied(self, change: Change) -> None:
+        if self._report is not None and change is self._report[0]:
+            self.carried.emit(self._report[1])
