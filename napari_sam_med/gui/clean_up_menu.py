@@ -112,7 +112,7 @@ class CleanUpMenu(QMenu):
         value, is_given = QInputDialog.getDouble(
             self.parentWidget(),
             "Smooth",
-            "Smooth away details below (radius, mm)",
+            "Smooth away bumps and dents of about this size (mm)",
             self._radius_mm,
             0.1,
             50.0,
