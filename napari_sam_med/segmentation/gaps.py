@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from napari_sam_med.segmentation.object_masks import FoundSlice
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["Front", "Gap", "Key", "gaps_between"]
+__all__ = ["TAPERED", "Front", "Gap", "Key", "gaps_between"]
+
+TAPERED = "the areas of the key slices fall to nothing here"
+"""Reason of an end that several key slices foretell."""
+_FALLING = 0.9
 
 Way = Literal["forward", "backward"]
 
@@ -164,6 +168,7 @@ def gaps_between(
     volume: Volume,
     limits: tuple[int | None, int | None],
     directions: Collection[str],
+    taper: float = 0.0,
 ) -> list[Gap]:
     """Runs of slices to fill from the key slices of one plane (in order of index), with their fronts.
 
@@ -175,6 +180,9 @@ def gaps_between(
         First and last slice that may be filled.
     directions : collection of {"forward", "backward"}
         Which way to leave the outermost key slices.
+    taper : float
+        Where the areas of the two outermost key slices fall, go on at most so many times as far as the line
+        through them takes to reach nothing; 0 for no such limit.
     """
     plane = keys[0].view.plane
     n_slices = volume.shape[keys[0].view.axis]
@@ -193,9 +201,24 @@ def gaps_between(
     gaps = []
     if "backward" in directions:
         reason = "start of the volume" if first == 0 else "start of the chosen range"
-        gaps.append(gap(None, keys[0], reason))
+        gaps.append(_tapered(gap(None, keys[0], reason), keys, taper))
     gaps += [gap(before, after, None) for before, after in pairwise(keys)]
     if "forward" in directions:
         reason = "end of the volume" if last == n_slices - 1 else "end of the chosen range"
-        gaps.append(gap(keys[-1], None, reason))
+        gaps.append(_tapered(gap(keys[-1], None, reason), keys[::-1], taper))
     return gaps
+
+
+def _tapered(gap: Gap, keys: Sequence[Key], taper: float) -> Gap:
+    """An open gap, ended where the object must have ended by the areas of its key slices, outermost first."""
+    if len(keys) < 2 or not taper:
+        return gap
+    outer, inner = (int(np.count_nonzero(key.mask)) for key in keys[:2])
+    if not 0 < outer < _FALLING * inner:
+        return gap
+    distance = abs(keys[1].view.index - keys[0].view.index)
+    reach = max(1, round(taper * distance * outer / (inner - outer)))
+    if reach < len(gap.indices):
+        gap.indices = gap.indices[:reach] if gap.high is None else gap.indices[-reach:]
+        gap.end_reason = TAPERED
+    return gap

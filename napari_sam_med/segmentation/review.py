@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam_med.segmentation.gaps import TAPERED
 from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["NATURAL_ENDS", "Proposal", "SliceDoubt", "next_doubtful", "proposals", "slice_doubts"]
@@ -25,6 +26,7 @@ NATURAL_ENDS = frozenset(
         "end of the volume",
         "start of the chosen range",
         "end of the chosen range",
+        TAPERED,
     }
 )
 """Stop reasons that leave no doubt whether the object goes on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.slice_view import SliceView
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["Hypotheses"]
+__all__ = ["Hypotheses", "PromptKind"]
+
+PromptKind = Literal["box", "mask", "both"]
 
 _LOGIT_LIMIT = 8.0
 _MOST_MOTION = 0.05
@@ -45,6 +47,8 @@ class Hypotheses:
         Key slices of other planes.
     box_margin : float
         Share of its sides by which a box is widened.
+    kind : {"box", "mask", "both"}
+        What of a mask is a prompt: its box, its box and logits, or one after the other.
     """
 
     def __init__(
@@ -54,9 +58,9 @@ class Hypotheses:
         prompted: Mapping[SliceView, Prompts],
         across: Sequence[Key],
         box_margin: float,
-        mode: str = "mask",
+        kind: PromptKind,
     ) -> None:
-        self.mode = mode
+        self._kind: PromptKind = kind
         self._shape = volume.shape
         self._predictor = predictor
         self._across = across
@@ -93,19 +97,18 @@ class Hypotheses:
         if prior_px is None:
             mask, logits = self._moved(mask, logits, motion_xy, embedding)
             points = self._points(view, mask)
-            asked = {"mask": (logits,), "box": (None,), "both": (logits, None)}[self.mode]
+            asked = {"mask": (logits,), "box": (None,), "both": (logits, None)}[self._kind]
             return [self._prompts(view, mask, given, points) for given in asked]
         prior, expected = self.prior_logits(prior_px, embedding), prior_px < 0
         mixed = prior
         if logits is not None:
             mixed = ((np.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT) + prior) / 2).astype(np.float32)
         points = self._points(view, expected)
-        if self.mode == "box":
-            return [self._prompts(view, expected, None, points)]
-        last = None if self.mode == "both" else prior
+        first = None if self._kind == "box" else mixed
+        second = prior if self._kind == "mask" else None
         return [
-            self._prompts(view, mask | expected, mixed, points),
-            self._prompts(view, expected, last, points),
+            self._prompts(view, mask | expected, first, points),
+            self._prompts(view, expected, second, points),
         ]
 
     def others(

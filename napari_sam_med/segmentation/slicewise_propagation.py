@@ -19,7 +19,7 @@ from napari_sam_med.segmentation.object_masks import FoundSlice
 from napari_sam_med.segmentation.propagation import Direction, PromptedObjects, PropagatedSlice, Source
 from napari_sam_med.segmentation.propagation_cache import PropagationCache, gap_key
 from napari_sam_med.segmentation.slice_evidence import Appearance, Findings, StopLimits, iou
-from napari_sam_med.segmentation.slice_hypotheses import Hypotheses
+from napari_sam_med.segmentation.slice_hypotheses import Hypotheses, PromptKind
 from napari_sam_med.segmentation.slicewise import Window, embed_slice, logits_of_mask
 from napari_sam_med.volume.intensity import resolve_window
 from napari_sam_med.volume.slice_view import SliceView
@@ -35,6 +35,8 @@ _SHARED_MEMORY_BYTES = 512 * 1024**2
 _LEAST_PIXELS = 4
 _LEAST_SHARE = 0.02
 """An object of less than this share of its largest area has vanished."""
+_AGREEING = 0.7
+"""Dice of two answers below which the prior counts twice."""
 _MIXED_QUALITY = 0.2
 """Quality of a slice that stands on its neighbours alone."""
 
@@ -50,9 +52,9 @@ class SlicewisePropagator:
     next prompt. When the answer is not believed (see `StopLimits`), other prompts are tried; when none is,
     one slice may be stepped over, and then the direction ends with a reason.
 
-    Between two key slices the masks of both, interpolated by signed distance, are a second prompt and a
-    prior; the answers to both prompts are fused in logits. Nothing stops there: a slice that finds no
-    credible answer shows the interpolation.
+    Between two key slices the masks of both, interpolated by signed distance, widen the prompt and are a
+    prior that is mixed with the answer in logits. Nothing stops there: a slice that finds no credible answer
+    shows the interpolation.
 
     An object whose key slices lie in several planes is carried along the plane that has most of them (the
     first of axial, coronal, sagittal when equal); key slices of other planes hold where they cross a slice.
@@ -73,21 +75,30 @@ class SlicewisePropagator:
         Use the interpolated key masks between key slices.
     fuse : bool
         Ask twice between key slices, with the neighbour's mask and with the prior, and fuse the answers.
+    prompt : {"box", "mask", "both"}
+        What of the neighbouring mask is the prompt: its box, its box and logits, or one after the other.
+    prior_weight : float
+        Of the interpolated shape between key slices, beside the answers' predicted IoU.
+    taper : float
+        Where the areas of the two outermost key slices fall, go on at most so many times as far as the line
+        through them takes to reach nothing; 0 for no such limit.
     """
 
     min_overlap: float = 0.5
     min_iou_prediction: float = 0.55
     min_stability: float = 0.0
     max_brightness_shift: float = 3.0
-    max_divergence: float = 1.0
+    max_divergence: float = 0.3
     max_growth: float = 2.5
     box_margin: float = 0.0
-    follow_motion: bool = True
+    follow_motion: bool = False
     use_hypotheses: bool = True
     most_bridged: int = 1
     use_prior: bool = True
-    fuse: bool = True
-    prompt: str = "mask"
+    fuse: bool = False
+    prompt: PromptKind = "box"
+    prior_weight: float = 0.35
+    taper: float = 1.0
 
     def propagate(
         self,
@@ -269,7 +280,7 @@ class _Run:
         track.hypotheses = Hypotheses(
             self._volume, self._predictor, prompted, across, self._settings.box_margin, self._settings.prompt
         )
-        track.gaps = gaps_between(along, self._volume, limits, directions)
+        track.gaps = gaps_between(along, self._volume, limits, directions, self._settings.taper)
         for gap in track.gaps:
             if gap.is_closed and self._settings.use_prior:
                 assert gap.low is not None
@@ -359,10 +370,11 @@ class _Run:
         assert turn.prior_px is not None
         prior = turn.hypotheses.prior_logits(turn.prior_px, embedding)
         masks = [answer.best_mask for answer in given]
-        turn.agreement = _dice(masks[0], masks[-1])
+        turn.agreement = _dice(masks[0], masks[-1] if len(masks) > 1 else turn.expected)
         weights = [max(_unit(_iou_prediction(answer)), 0.05) for answer in given]
         parts = [answer.best_low_res_logits for answer in given]
-        prior_weight = 0.35 if turn.agreement >= 0.7 else 0.7
+        settled = turn.agreement >= _AGREEING
+        prior_weight = self._settings.prior_weight * (1 if settled else 2)
         mixed = sum(w * logits for w, logits in zip(weights, parts, strict=True)) + prior_weight * prior
         mixed = (mixed / (sum(weights) + prior_weight)).astype(np.float32)
         mask = self._predictor.upsample(embedding, mixed[None])[0] > 0

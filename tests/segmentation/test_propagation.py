@@ -9,6 +9,7 @@ import pytest
 
 from napari_sam_med import Prompts, SliceView, Volume, propagate
 from napari_sam_med.errors import PromptError
+from napari_sam_med.segmentation.gaps import TAPERED
 from napari_sam_med.segmentation.propagation_cache import PropagationCache
 from napari_sam_med.volume.grid import Grid
 
@@ -160,7 +161,7 @@ def test_stops_on_tissue_of_another_brightness():
     assert sorted(d.view.index for d in done if d.mask.any()) == [0, 1, 2, 3, 4]
     (reason,) = (d.reason for d in done if d.direction == "forward" and d.reason)
     assert reason == "the mean value changed from 200 on the key slice to 150 (limit 3 standard deviations)"
-    done, _ = run(volume_of(data), {2: (2, 2, 22, 22)}, max_brightness_shift=20.0)
+    done, _ = run(volume_of(data), {2: (2, 2, 22, 22)}, max_brightness_shift=20.0, max_divergence=1.0)
     assert sorted(d.view.index for d in done) == list(range(8))
 
 
@@ -197,7 +198,7 @@ def test_between_keys_the_interpolation_stands_in_where_nothing_is_found():
 
 
 def test_next_prompt_is_the_previous_box_and_logits(rod):
-    _, predictor = run(rod, {10: BOX}, directions=("forward",))
+    _, predictor = run(rod, {10: BOX}, directions=("forward",), prompt="mask")
     carried = predictor.prompts[1]
     columns = np.flatnonzero((rod.data[10] > 100).any(axis=0))
     assert carried.box_xyxy[0] <= columns[0] < columns[-1] <= carried.box_xyxy[2]
@@ -481,3 +482,25 @@ def test_a_key_slice_of_another_plane_holds_where_it_crosses(rod, plane):
     for one in carried:
         line = one.mask[one.view.line_of(crossing, rod.shape)]
         assert np.array_equal(line, drawn[crossing.line_of(one.view, rod.shape)])
+
+
+def test_the_box_alone_is_the_next_prompt_by_default(rod):
+    _, predictor = run(rod, {10: BOX}, directions=("forward",))
+    carried = predictor.prompts[1]
+    assert carried.box_xyxy is not None
+    assert carried.mask_input is None
+
+
+def test_falling_areas_of_key_slices_foretell_the_end():
+    data = np.zeros((30, 64, 64), dtype=np.uint8)
+    data[:, 8:56, 8:56] = 200
+    keys = {10: (6, 6, 57, 57), 14: (20, 20, 44, 44)}  # the user says that it is smaller there
+    done, _ = run(volume_of(data), keys, min_overlap=0.0, max_growth=99.0)
+    areas = {d.view.index: int(d.mask.sum()) for d in done}
+    reach = round(4 * areas[14] / (areas[10] - areas[14]))
+    last = max(z for z, area in areas.items() if area)
+    assert last == 14 + max(1, reach)
+    assert next(d.reason for d in done if d.view.index == last) == TAPERED
+    assert min(z for z, area in areas.items() if area) == 0  # the other way they rise
+    free, _ = run(volume_of(data), keys, min_overlap=0.0, max_growth=99.0, taper=0.0)
+    assert max(d.view.index for d in free if d.mask.any()) == 29
