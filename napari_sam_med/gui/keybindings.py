@@ -37,6 +37,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut("Control-Shift-Z", "do again", lambda a, _: a.redo(), "Ctrl-Shift-Z"),
     Shortcut("Q", "box tool", lambda a, _: a.bridge.set_tool("box")),
     Shortcut("W", "point tool", lambda a, _: a.bridge.set_tool("point")),
+    Shortcut("H", "scribble: points along a stroke", lambda a, _: a.bridge.set_tool("scribble")),
     Shortcut("T", "switch between + and – points", lambda a, _: a.toggle_sign()),
     Shortcut("U", "brush", lambda a, _: a.bridge.set_tool("paint")),
     Shortcut("K", "new object of this organ", lambda a, _: a.new_object()),

@@ -30,7 +30,7 @@ BOXES_NAME = "SAM Med boxes"
 LABELS_NAME = "SAM Med labels"
 PREVIEW_NAME = "SAM Med preview"
 
-Tool = Literal["box", "point", "paint", "erase", "pan"]
+Tool = Literal["box", "point", "scribble", "paint", "erase", "pan"]
 
 _OWN = {"sam_med_own": True}
 _WORK = "sam_med_work"
@@ -396,22 +396,23 @@ class LayerBridge(OwnWriting, QObject):
         if active is self.boxes_layer and mode == "add_rectangle":
             return "box"
         if active is self.points_layer and mode == "add":
-            return "point"
+            return "scribble" if self.prompts.scribbles else "point"
         if active is self.labels_layer and mode in ("paint", "erase"):
             return mode
         return None
 
     def set_tool(self, tool: Tool) -> None:
-        """Let the mouse draw boxes, set points, paint, erase, or move the camera."""
+        """Let the mouse draw boxes, set points, scribble, paint, erase, or move the camera."""
         if self.frame is None:
             return
         if tool == "box" and self.boxes_layer is None:
             self.choose_boxes(None)
-        if tool == "point" and self.points_layer is None:
+        if tool in ("point", "scribble") and self.points_layer is None:
             self.choose_points(None)
         layer, mode = {
             "box": (self.boxes_layer, "add_rectangle"),
             "point": (self.points_layer, "add"),
+            "scribble": (self.points_layer, "add"),
             "paint": (self.labels_layer, "paint"),
             "erase": (self.labels_layer, "erase"),
             "pan": (self.viewer.layers.selection.active, "pan_zoom"),
@@ -420,6 +421,7 @@ class LayerBridge(OwnWriting, QObject):
             return
         self.viewer.layers.selection.active = layer
         layer.mode = mode
+        self.prompts.scribbles = tool == "scribble"
         self.tool_changed.emit()
 
     def _on_tool(self, event: Any = None) -> None:

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_sam_med.gui import prompt_layers
 from napari_sam_med.gui.own_writing import OwnWriting
 from napari_sam_med.gui.planes import Frame
+from napari_sam_med.gui.scribble import Stroke
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.slice_view import Plane, SliceView
@@ -54,6 +55,7 @@ class PromptEditing(OwnWriting, QObject):
         self._current_view = current_view
         self._frame: Frame | None = None
         self._next_is_negative = False
+        self._scribbles = False
         self.takes_points: Callable[[], bool] = lambda: True
         self._clicked: int | None = None
         self._is_negative_click = False
@@ -120,6 +122,17 @@ class PromptEditing(OwnWriting, QObject):
         self.sign_changed.emit()
 
     @property
+    def scribbles(self) -> bool:
+        """Whether a drag in the Points layer sets points along its way; else it moves the picture."""
+        return self._scribbles
+
+    @scribbles.setter
+    def scribbles(self, scribbles: bool) -> None:
+        self._scribbles = scribbles
+        if self.points is not None:
+            self.points.mouse_pan = not scribbles
+
+    @property
     def _plane(self) -> Plane:
         view = self._current_view()
         return "axial" if view is None else view.plane
@@ -133,15 +146,22 @@ class PromptEditing(OwnWriting, QObject):
     # from the layers
 
     def _on_press(self, layer: Points, event: Any) -> Iterator[None]:
-        """Alt or Ctrl turns the sign of the point that this click sets."""
+        """Alt or Ctrl turns the sign of the points that this click or stroke sets."""
         self._released_at = None
         prompt_layers.prepare_next(layer, self._next_is_negative ^ _turns_sign(event), self._plane)
         if str(layer.mode) != "add":
             return
+        stroke = Stroke(layer, event) if self._scribbles else None
         yield
         while event.type == "mouse_move":
+            if stroke is not None:
+                with self._writing():  # one step of the whole stroke
+                    stroke.go_on(event)
             yield
-        self._released_at = np.array(event.position, dtype=float)
+        with self._writing():
+            is_stroke = stroke is not None and stroke.end()
+        if not is_stroke:
+            self._released_at = np.array(event.position, dtype=float)
         self._read_soon()
 
     def _on_point_coming(self, event: Any) -> None:

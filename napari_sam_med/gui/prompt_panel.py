@@ -32,12 +32,18 @@ class PromptPanel(Section):
                     "Click on the organ; Alt or Ctrl and a click say what is not part of it (W, T)",
                 ),
                 ("minus", "– Point", "Click on what is not part of the organ (W, T)"),
+                (
+                    "scribble",
+                    "Scribble",
+                    "Drag over the organ: the stroke becomes a few points (H);\n"
+                    "with Alt or Ctrl it says what is not part of it",
+                ),
                 ("paint", "Brush", "Paint on the labels with napari's brush (U); [ and ] change its size"),
                 ("erase", "Erase", "Take voxels off with napari's eraser"),
                 ("pan", "Move", "Drag the picture; the wheel zooms"),
             ],
             self._on_tool,
-            columns=3,
+            columns=4,
         )
         self.add(layout)
         self.accept = button("Accept  ⏎", "Write the proposed mask into the labels (Enter)", actions.accept)
@@ -94,7 +100,7 @@ class PromptPanel(Section):
         takes_points = "point" in self._actions.model.accepts
         has_scan = bridge.frame is not None
         for key, made in self.tools.items():
-            made.setEnabled(has_scan and (takes_points or key not in ("plus", "minus")))
+            made.setEnabled(has_scan and (takes_points or key not in ("plus", "minus", "scribble")))
             made.setChecked(has_scan and key == tool)
         self.as_key.setEnabled(has_scan)
         self.points.setEnabled(takes_points)

@@ -16,8 +16,8 @@ __all__ = ["ReviewStrip", "StripContent", "StripSlice", "quality_color"]
 _QUALITIES = (0.3, 0.55, 0.75, 0.9, 1.0)
 _COLORS = ((165, 0, 38), (244, 109, 67), (254, 224, 144), (116, 173, 209), (69, 117, 180))
 _KEY = QColor(245, 245, 245)
-_EMPTY = QColor(128, 128, 128, 60)
-_CAPTION = QColor(150, 155, 165)
+_EMPTY, _RIM = QColor(58, 61, 70), QColor(90, 94, 104)  # dark under every theme: white has to show on it
+_CAPTION = QColor(138, 143, 153)
 _SURE_END, _DOUBTFUL_END = QColor(170, 175, 185), QColor(255, 140, 40)
 
 _SIDE, _TOP, _BAR, _CAPTION_HEIGHT = 5, 7, 13, 12
@@ -156,6 +156,7 @@ class ReviewStrip(QWidget):
             painter.fillRect(QRectF(left, _TOP, max(1.0, right - left - gap), _BAR), color)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setBrush(_KEY)
+        painter.setPen(QPen(_RIM, 1))
         for index in (index for index, one in order if one.is_key):
             x = (self.left_of(index) + self.left_of(index + 1)) / 2
             painter.drawPolygon(QPolygonF([QPointF(x - 4, 0), QPointF(x + 4, 0), QPointF(x, _TOP - 1)]))

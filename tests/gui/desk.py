@@ -88,15 +88,15 @@ class Desk:
         QTest.mouseClick(self.native, LEFT, modifier, place)
         self.settle()
 
-    def drag(self, start_zyx: Sequence[float], end_zyx: Sequence[float]) -> None:
+    def drag(self, start_zyx: Sequence[float], end_zyx: Sequence[float], modifier=NO_KEY) -> None:
         start, end = self.canvas_xy(start_zyx), self.canvas_xy(end_zyx)
         QTest.mouseMove(self.native, start)
-        QTest.mousePress(self.native, LEFT, NO_KEY, start)
+        QTest.mousePress(self.native, LEFT, modifier, start)
         for step in range(1, 9):
             place = start + (end - start) * step / 8
             QTest.mouseMove(self.native, place)
             QTest.qWait(5)
-        QTest.mouseRelease(self.native, LEFT, NO_KEY, end)
+        QTest.mouseRelease(self.native, LEFT, modifier, end)
         self.settle()
 
     def key(self, key: Qt.Key, modifier=NO_KEY) -> None:

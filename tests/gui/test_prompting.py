@@ -364,3 +364,49 @@ def test_a_click_in_box_mode_brings_a_missing_points_layer_back(desk: Desk) -> N
     desk.click(INSIDE)
     assert np.array_equal(desk.wait_for_proposal(), organ_mask(desk))
     assert desk.bridge.tool == "box"
+
+
+def test_a_scribble_becomes_a_few_points_of_one_step(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    desk.look_at(VIEW)
+    desk.key(Qt.Key.Key_H)
+    assert desk.widget.prompt_panel.tools["scribble"].isChecked()
+    camera = tuple(desk.viewer.scene.camera.center)
+    desk.drag((4, 7, 9), (4, 10, 14))
+    assert np.array_equal(desk.wait_for_proposal(), organ_mask(desk))
+    prompts = desk.session.active_object.key_slices[VIEW]
+    assert 3 <= len(prompts.points_xy) <= 6
+    assert set(prompts.point_labels.tolist()) == {1}
+    assert np.allclose(prompts.points_xy[0], (9, 7), atol=0.5), "it begins where the stroke began"
+    x, y = prompts.points_xy.T
+    assert np.allclose((y - 7) / 3, (x - 9) / 5, atol=0.2), "all lie on the stroke"
+    assert tuple(desk.viewer.scene.camera.center) == camera, "the picture stays where it is"
+    assert len(desk.bridge.points_layer.data) == len(prompts.points_xy)
+    desk.undo()
+    assert not desk.session.objects, "the stroke is one step"
+    assert len(desk.bridge.points_layer.data) == 0
+
+
+def test_a_scribble_with_ctrl_says_what_is_not_part_of_it(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    box_the_organ(desk)
+    desk.widget.prompt_panel.tools["scribble"].click()
+    desk.drag((4, 8, 9), (4, 8, 14), Qt.KeyboardModifier.ControlModifier)
+    prompts = desk.session.active_object.key_slices[VIEW]
+    desk.wait(lambda: desk.session.preview is not None and not desk.session.preview.mask[8, 9:14].any())
+    assert set(prompts.point_labels.tolist()) == {0}
+    assert prompts.box_xyxy is not None
+
+
+def test_a_click_with_the_scribble_tool_is_a_point(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    desk.look_at(VIEW)
+    desk.bridge.set_tool("scribble")
+    desk.click(INSIDE)
+    desk.wait_for_proposal()
+    assert len(desk.session.active_object.key_slices[VIEW].points_xy) == 1
+    desk.bridge.set_tool("point")
+    camera = tuple(desk.viewer.scene.camera.center)
+    desk.drag((4, 7, 9), (4, 10, 14))
+    assert len(desk.session.active_object.key_slices[VIEW].points_xy) == 1
+    assert tuple(desk.viewer.scene.camera.center) != camera, "the point tool moves the picture"
