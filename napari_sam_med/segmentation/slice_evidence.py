@@ -15,6 +15,9 @@ _WINDOW_PER_LEAST_DEVIATION = 60
 """An even object may still differ by 3 such deviations, a twentieth of the window, from slice to slice."""
 _USUAL_STEP_MM = 5.0
 _FEW_PIXELS = 150
+_WORTHLESS, _SURE = 0.55, 0.91
+"""Means of the evidence below and above which masks carried by `nano` had Dice 0.1 and 0.97 on the volumes of
+docs/propagation/tuning_cases.csv (273 slices, rank correlation 0.86); between them the Dice rises evenly."""
 _WEIGHTS = {"iou_prediction": 0.3, "stability": 0.2, "overlap": 0.3, "likeness": 0.2}
 
 
@@ -93,14 +96,15 @@ class Findings:
 
     @property
     def quality(self) -> float:
-        """0 (worthless) to 1 (sure): the weighted mean of what speaks for the mask."""
+        """The Dice to expect, 0 (worthless) to 1 (sure), from the weighted mean of the evidence."""
         parts = {
             "iou_prediction": self.iou_prediction,
             "stability": self.stability,
             "overlap": self.overlap,
             "likeness": 1 - self.divergence,
         }
-        return float(sum(weight * parts[name] for name, weight in _WEIGHTS.items()))
+        mean = sum(weight * parts[name] for name, weight in _WEIGHTS.items())
+        return float(np.clip((mean - _WORTHLESS) / (_SURE - _WORTHLESS), 0, 1))
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,15 @@ GOOD = Findings(
 
 def test_a_good_mask_is_believed() -> None:
     assert LIMITS.reason(GOOD, 3.0) is None
-    assert GOOD.quality == pytest.approx(0.3 * 0.9 + 0.2 * 0.9 + 0.3 * 0.9 + 0.2 * 0.9)
+    assert GOOD.quality == pytest.approx((0.9 - 0.55) / (0.91 - 0.55))
+
+
+def test_quality_rises_with_each_piece_of_evidence_and_stays_between_0_and_1() -> None:
+    fair = replace(GOOD, overlap=0.7, iou_prediction=0.7, stability=0.7, divergence=0.3)
+    for change in ({"overlap": 0.9}, {"iou_prediction": 0.9}, {"stability": 0.9}, {"divergence": 0.1}):
+        assert 0 < fair.quality < replace(fair, **change).quality < 1
+    assert replace(GOOD, overlap=0.0, iou_prediction=0.1).quality == 0
+    assert replace(GOOD, overlap=1.0, iou_prediction=1.0, stability=1.0, divergence=0.0).quality == 1
 
 
 @pytest.mark.parametrize(
