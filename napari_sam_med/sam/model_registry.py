@@ -118,7 +118,7 @@ _RECORDS = (
         licence="Apache-2.0",
         input_size=256,
         preprocessing="nano",
-        note="Needs no download; trained on synthetic images only.",
+        note="Needs no download; trained on invented scenes, outlines of real organs and a few real slices.",
     ),
     ModelRecord(
         name="mobile_sam",

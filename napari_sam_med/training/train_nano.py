@@ -1,4 +1,4 @@
-"""Train `nano` from nothing but procedurally generated images: ``python -m
+"""Train `nano` on invented scenes, and on label maps and slices that are given: ``python -m
 napari_sam_med.training.train_nano``.
 
 A run can be stopped at any time and goes on from its last checkpoint exactly as if it had not been stopped:
