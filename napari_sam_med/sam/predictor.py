@@ -40,9 +40,9 @@ from napari_sam_med.sam.square import (
 
 __all__ = ["ImageEmbedding", "MaskPrediction", "Predictor", "load_predictor"]
 
-# On two CPU cores 16 prompts at once take 1.6 times as long each as 4 (cache); a GPU wants many.
 _OUTSIDE_CROP = 32.0
 """Logits where a crop says nothing are minus this."""
+# On two CPU cores 16 prompts at once take 1.6 times as long each as 4 (cache); a GPU wants many.
 _PROMPTS_AT_ONCE_ON_CPU = 4
 _PROMPTS_AT_ONCE_ON_GPU = 64
 _IMAGES_AT_ONCE_ON_GPU = 4

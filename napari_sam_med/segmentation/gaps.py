@@ -24,6 +24,9 @@ __all__ = ["TAPERED", "Front", "Gap", "Key", "gaps_between"]
 TAPERED = "the areas of the key slices fall to nothing here"
 """Reason of an end that several key slices foretell."""
 _FALLING = 0.9
+_LEAST_PIXELS = 4
+_LEAST_SHARE = 0.02
+"""An object of less than this share of its largest area has vanished."""
 
 Way = Literal["forward", "backward"]
 
@@ -92,6 +95,11 @@ class Front:
         return cls(direction, key, key.view.index, key.mask, key.logits, largest_px=area)
 
     @property
+    def least_px(self) -> float:
+        """An object of less area has vanished."""
+        return max(_LEAST_PIXELS, _LEAST_SHARE * self.largest_px)
+
+    @property
     def step(self) -> int:
         return 1 if self.direction == "forward" else -1
 
@@ -118,6 +126,8 @@ class Gap:
     done : set of int
     replay : deque of FoundSlice or None
         What is known of it from an earlier run.
+    cache_key : str or None
+        Under which its slices are remembered; None where they depend on other objects of the run.
     """
 
     plane: Plane
@@ -129,6 +139,7 @@ class Gap:
     prior: ShapePrior | None = None
     done: set[int] = field(default_factory=set)
     replay: deque[FoundSlice] | None = None
+    cache_key: str | None = None
 
     @property
     def is_closed(self) -> bool:

@@ -1,7 +1,7 @@
 """Carrying masks from prompted key slices through a volume.
 
 `propagate` is the one entry; engines behind the `Propagator` protocol do the work. The slice-wise engine uses
-any promptable 2-D model: the previous slice's box and logits are the next slice's prompt. The video engine,
+any promptable 2-D model: what the neighbouring slices show is the next slice's prompt. The video engine,
 `load_video_propagator`, uses SAM 2.
 """
 
@@ -45,7 +45,8 @@ class PropagatedSlice:
     mask : ndarray (H, W) of bool
         In the slice's own pixels. Empty on the slice where a direction stopped because the object ended.
     logits : ndarray (h, w) of float32 or None
-        The model's low-resolution logits; None where the mask was drawn by hand or is empty.
+        The model's low-resolution logits; None where the mask is interpolated, empty, drawn by hand (in some
+        engines) or comes from a cache.
     quality : float
         0 (worthless) to 1 (sure).
     source : {"prompt", "propagated", "interpolated"}
@@ -104,7 +105,7 @@ def propagate(
     **options
         Passed to the engine. The slice-wise engine takes ``window``, ``store``, ``masks`` (drawn key masks,
         ``object_id -> {view: (H, W) bool}``), ``first_index``, ``last_index``, ``directions``,
-        ``min_overlap``, ``min_iou_prediction``, ``max_brightness_shift`` and ``box_margin``; see
+        ``cache``, ``locked`` and its own parameters, such as ``min_overlap`` and ``taper``; see
         `SlicewisePropagator`.
 
     Yields
@@ -157,8 +158,21 @@ def _check(volume: Volume, objects: PromptedObjects, masks: Mapping[int, Mapping
                     f"{view.plane} slices 0 to {n_slices - 1}; move the prompt into the volume."
                 )
         for view, mask in masks.get(object_id, {}).items():
+            if view in key_slices:
+                _check_points(view, key_slices[view], view.slice_shape(volume.shape))
             if np.shape(mask) != view.slice_shape(volume.shape):
                 raise PromptError(
                     f"Object {object_id} has a drawn mask of {np.shape(mask)}, but {view.plane} slices are "
                     f"{view.slice_shape(volume.shape)} (H, W); draw it on the slice's own pixels."
                 )
+
+
+def _check_points(view: SliceView, prompts: Prompts, shape: tuple[int, int]) -> None:
+    """Refuse points outside a drawn slice of shape (H, W), which no model is asked about."""
+    height, width = shape
+    for x, y in prompts.points_xy.tolist():
+        if not (-1 <= x <= width and -1 <= y <= height):  # as `Predictor` takes them
+            raise PromptError(
+                f"The point [{x:g}, {y:g}] lies outside {view.plane} slice {view.index} of {width} x "
+                f"{height} pixels; points are x = column, y = row, in pixels of the slice."
+            )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam_med.volume.slice_view import SliceView
+
 if TYPE_CHECKING:
     from napari_sam_med.segmentation.gaps import Gap, Key
     from napari_sam_med.segmentation.object_masks import FoundSlice
@@ -50,11 +52,28 @@ class PropagationCache:
 
 
 def gap_key(gap: Gap, across: Sequence[Key], facts: Any, locked: npt.NDArray[np.bool_] | None) -> str:
-    """Digest of everything that the slices of a gap depend on."""
+    """Digest of everything that the slices of a gap depend on.
+
+    Parameters
+    ----------
+    gap : Gap
+    across : sequence of Key
+        Key slices of other planes.
+    facts : any
+        Whatever else counts; its `repr` tells it apart.
+    locked : ndarray (z, y, x) of bool, optional
+        Voxels that are not taken; only those on the slices of the gap count.
+    """
     digest = hashlib.blake2b(repr((gap.plane, gap.indices, gap.end_reason, facts)).encode(), digest_size=20)
     for key in (gap.low, gap.high, *across):
-        digest.update(b"|" if key is None else repr(key.view).encode() + np.packbits(key.mask).tobytes())
+        digest.update(b"|" if key is None else _key_bytes(key))
     digest.update(repr([(front.direction, front.key.view) for front in gap.fronts]).encode())
-    if locked is not None:
-        digest.update(np.packbits(locked).tobytes())
+    for index in gap.indices if locked is not None else ():
+        here = SliceView(gap.plane, index).window_on(locked)
+        digest.update(np.packbits(here).tobytes() if here.any() else b"-")
     return digest.hexdigest()
+
+
+def _key_bytes(key: Key) -> bytes:
+    """A key slice; a drawn mask has other logits than the same mask as the model's answer."""
+    return repr((key.view, key.iou_prediction is None)).encode() + np.packbits(key.mask).tobytes()

@@ -20,7 +20,7 @@ from napari_sam_med.segmentation.slicewise import (
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import ImageEmbedding, Predictor
     from napari_sam_med.segmentation.gaps import Key
-    from napari_sam_med.volume.slice_view import SliceView
+    from napari_sam_med.volume.slice_view import Plane, SliceView
     from napari_sam_med.volume.volume import Volume
 
 __all__ = ["Hypotheses", "PromptKind"]
@@ -124,6 +124,17 @@ class Hypotheses:
             tried.append(self._prompts(view, expected, logits, ([*xy, _deepest(expected)], [*labels, 1])))
         return tried
 
+    def background_near(
+        self, plane: Plane, indices: range
+    ) -> list[tuple[SliceView, npt.NDArray[np.float32]]]:
+        """The user's clicks (x, y) on background that hold on some of the slices, each with its own slice."""
+        return [
+            (view, point)
+            for view, point in self._background
+            if view.plane == plane
+            and -_NEAR_SLICES <= view.index - indices.start < len(indices) + _NEAR_SLICES
+        ]
+
     def prior_logits(
         self, prior_px: npt.NDArray[np.float32], embedding: ImageEmbedding
     ) -> npt.NDArray[np.float32]:
@@ -146,7 +157,8 @@ class Hypotheses:
         logits: npt.NDArray[np.float32] | None,
         points: tuple[list[Any], list[int]] | None,
     ) -> Prompts:
-        box = box_of_mask(self.held_by_other_planes(view, mask) if self._across else mask, self._box_margin)
+        held = self.held_by_other_planes(view, mask)
+        box = box_of_mask(held if held.any() else mask, self._box_margin)
         xy, labels = points if points is not None else (None, None)
         prompts = Prompts(xy or None, labels or None, box, logits)
         return prompts_for_model(prompts, self._predictor)
@@ -157,10 +169,11 @@ class Hypotheses:
             return None
         xy: list[Any] = []
         labels: list[int] = []
-        for other, (x, y) in self._background:
-            if other.plane != view.plane or abs(other.index - view.index) > _NEAR_SLICES:
-                continue
-            if not expected[round(float(y)), round(float(x))]:
+        for _, (x, y) in self.background_near(view.plane, range(view.index, view.index + 1)):
+            row, column = (
+                min(max(round(float(at)), 0), n - 1) for at, n in zip((y, x), expected.shape, strict=True)
+            )
+            if not expected[row, column]:
                 xy.append((float(x), float(y)))
                 labels.append(0)
         for key in self._across:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_sam_med.errors import PromptError
+from napari_sam_med.errors import ModelError, PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.prompts import Prompts
@@ -32,9 +32,6 @@ __all__ = ["SlicewisePropagator"]
 
 _SHARED_MEMORY_BYTES = 512 * 1024**2
 """Bound of the embeddings kept for the objects of one call when no store is given."""
-_LEAST_PIXELS = 4
-_LEAST_SHARE = 0.02
-"""An object of less than this share of its largest area has vanished."""
 _AGREEING = 0.7
 """Dice of two answers below which the prior counts twice."""
 _MIXED_QUALITY = 0.2
@@ -104,7 +101,7 @@ class SlicewisePropagator:
         self,
         volume: Volume,
         objects: PromptedObjects,
-        predictor: Predictor,
+        predictor: Predictor | None,
         *,
         window: Window = "auto",
         store: EmbeddingStore | None = None,
@@ -141,9 +138,13 @@ class SlicewisePropagator:
 
         Raises
         ------
+        ModelError
+            If there is no predictor.
         PromptError
             If the range neither holds a key slice nor lies beside one.
         """
+        if predictor is None:
+            raise ModelError("There is no model to carry masks with: give a predictor, or a video engine.")
         _check_range(objects, masks or {}, first_index, last_index)
         shared = store if store is not None else EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES)
         run = _Run(
@@ -288,12 +289,11 @@ class _Run:
                 spacing = self._volume.pixel_spacing(gap.low.view)
                 gap.prior = ShapePrior(gap.low.mask, gap.high.mask, spacing)
             if self._cache is not None:
-                gap.replay = self._cache.replay(self._key_of(gap, track))
-
-    def _key_of(self, gap: Gap, track: _Track) -> str:
-        across = [key for key in track.keys if key.view.plane != gap.plane]
-        facts = (self._settings, self._window, self._predictor.model_hash, track.class_id)
-        return gap_key(gap, across, facts, self._locked)
+                clicks = track.hypotheses.background_near(plane, gap.indices)
+                background = [(view, point.tolist()) for view, point in clicks]
+                facts = (self._settings, self._window, self._predictor.model_hash, track.class_id, background)
+                gap.cache_key = gap_key(gap, across, facts, self._locked)
+                gap.replay = self._cache.replay(gap.cache_key)
 
     # slices
 
@@ -317,9 +317,9 @@ class _Run:
                         kept.setdefault(id(turn.gap), []).append(_packed(found))
                         yield turn.track, found
         if self._cache is not None:
-            for track, gap in gaps:
-                if gap.replay is None:
-                    self._cache.keep(self._key_of(gap, track), kept.get(id(gap), []))
+            for _, gap in gaps:
+                if gap.replay is None and gap.cache_key is not None:
+                    self._cache.keep(gap.cache_key, kept.get(id(gap), []))
 
     def _answer(self, view: SliceView, turns: list[_Turn]) -> list[_Turn]:
         """Decode the first prompts of all objects, then other prompts of those that are not believed."""
@@ -394,7 +394,7 @@ class _Run:
         mask = turn.hypotheses.held_by_other_planes(turn.view, self._unlocked(turn.view, mask))
         found = self._findings(turn, mask, iou_prediction, stability)
         doubt = self._stop.reason(found, self._step_mm(turn.view))
-        if doubt is None and found.area_px < max(_LEAST_PIXELS, _LEAST_SHARE * turn.front.largest_px):
+        if doubt is None and found.area_px < turn.front.least_px:
             doubt = "the mask vanished"
         if turn.findings is not None:
             better = (doubt is None, found.quality) > (turn.doubt is None, turn.findings.quality)
@@ -431,11 +431,16 @@ class _Run:
                 contested = one.mask & other.mask
                 if one.track.class_id == other.track.class_id or not contested.any():
                     continue
+                one.gap.cache_key = other.gap.cache_key = None
                 logits = np.stack([one.logits, other.logits])
                 high = self._predictor.upsample(embedding, logits)
                 first_wins = high[0] >= high[1]
                 one.mask = one.mask & ~(contested & ~first_wins)
                 other.mask = other.mask & ~(contested & first_wins)
+        for turn in believed:
+            assert turn.mask is not None
+            if np.count_nonzero(turn.mask) < turn.front.least_px:
+                turn.doubt = "another object took its place"
 
     def _conclude(self, turn: _Turn) -> Iterator[_Found]:
         """Move the front on, or end it; what is said of the slice."""
@@ -447,7 +452,9 @@ class _Run:
             if gap.prior is not None:
                 gap.done.add(view.index)
                 mask = self._unlocked(view, turn.expected)
-                front.index, front.mask, front.logits = view.index, mask, turn.logits
+                front.index = view.index
+                if mask.any():  # all of it may be locked; then the slice before says what to look for
+                    front.mask, front.logits = mask, turn.logits
                 yield _Found(
                     view, mask, None, _MIXED_QUALITY, iou_prediction, "interpolated", front.direction
                 )

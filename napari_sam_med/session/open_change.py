@@ -38,6 +38,7 @@ class OpenChange:
         self._voxels: list[LabelChange] = []
         self._visited: dict[int, set[SliceView]] = {}
         self._carried_along: dict[int, Plane] = {}
+        self._stopped: set[tuple[int, str]] = set()
         self._is_open = True
 
     @property
@@ -77,6 +78,7 @@ class OpenChange:
         if done.direction != "key":
             self._carried_along[done.object_id] = done.view.plane
         if done.reason is not None and done.direction != "key":
+            self._stopped.add((done.object_id, done.direction))
             item = item.with_stop(done.direction, Stop(done.view, done.reason))
             self._set_object(item)
         if not done.mask.any() and done.reason is not None:
@@ -120,6 +122,21 @@ class OpenChange:
                     continue
                 left = self._with_other_planes(item, view, np.zeros(mask.shape, dtype=bool))
                 self.put_mask(object_id, view, left, mask.source, mask.quality)
+            self._forget_passed_stops(object_id, plane, keys)
+
+    def _forget_passed_stops(self, object_id: int, plane: Plane, keys: list[int]) -> None:
+        """Forget where earlier propagations ended, if key slices lie there or beyond by now."""
+        item = self._session.objects.get(object_id)
+        if item is None:
+            return
+        outermost = {"forward": max(keys), "backward": min(keys)}
+        for direction, stop in item.stops.items():
+            index = stop.view.index
+            is_passed = min(keys) < index < max(keys) or index == outermost[direction]
+            if stop.view.plane == plane and is_passed and (object_id, direction) not in self._stopped:
+                item = item.with_stop(direction, None)
+        if item is not self._session.objects[object_id]:
+            self._set_object(item)
 
     def clear_slice(self, object_id: int, view: SliceView) -> None:
         """Take an object's mask off one slice."""

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from napari_sam_med import Prompts, SliceView, Volume, propagate
-from napari_sam_med.errors import PromptError
+from napari_sam_med.errors import ModelError, PromptError
 from napari_sam_med.segmentation.gaps import TAPERED
 from napari_sam_med.segmentation.propagation_cache import PropagationCache
+from napari_sam_med.segmentation.slicewise_propagation import SlicewisePropagator
 from napari_sam_med.volume.grid import Grid
 
 WINDOW = (0.0, 255.0)
@@ -416,6 +417,90 @@ def test_a_run_that_was_cancelled_is_not_remembered(rod):
     next(job)
     job.close()
     assert len(cache) == 0
+
+
+def carried(volume, objects, cache, **options):
+    """Slices of a run with a cache, and how many prompts it asked."""
+    predictor = ThresholdPredictor()
+    options = {"window": WINDOW, "store": ImageStore(), "box_margin": DRIFT, "cache": cache, **options}
+    return list(propagate(volume, objects, predictor, **options)), len(predictor.prompts)
+
+
+def test_a_new_click_on_background_redoes_the_gaps_within_its_reach(rod):
+    cache = PropagationCache()
+    views = [SliceView("axial", z) for z in (5, 10, 14)]
+    masks = {1: {view: rod.data[view.index] > 100 for view in views}}
+    carried(rod, {1: (6, {})}, cache, masks=masks)
+    _, n_again = carried(rod, {1: (6, {})}, cache, masks=masks)
+    clicked = {1: (6, {views[0]: Prompts.from_points([(30, 30)], [0])})}
+    done, n_redone = carried(rod, clicked, cache, masks=masks)
+    fresh, n_fresh = carried(rod, clicked, None, masks=masks)
+    assert n_again == 0
+    assert 0 < n_redone < n_fresh  # not the slices beyond 10
+    assert {(d.view, d.mask.tobytes()) for d in done} == {(d.view, d.mask.tobytes()) for d in fresh}
+
+
+def test_locked_voxels_redo_only_the_gaps_that_they_lie_in(rod):
+    cache = PropagationCache()
+    masks = {1: {SliceView("axial", z): rod.data[z] > 100 for z in (5, 10, 14)}}
+    locked = np.zeros(rod.shape, dtype=bool)
+    carried(rod, {1: (6, {})}, cache, masks=masks, locked=locked.copy())
+    locked[12, 8:12] = True
+    done, n_redone = carried(rod, {1: (6, {})}, cache, masks=masks, locked=locked)
+    assert n_redone <= 2 * 3  # slices 11 to 13, each asked at most twice more
+    assert not any((d.mask & locked[d.view.index]).any() for d in done if d.direction != "key")
+
+
+def test_what_one_object_lost_to_another_is_not_remembered():
+    data = np.zeros((6, 32, 64), dtype=np.uint8)
+    data[:, 8:24, 4:50] = 200
+    volume, view = volume_of(data), SliceView("axial", 2)
+    left = (6, {view: Prompts.from_box((2, 6, 30, 26))})
+    right = (3, {view: Prompts.from_box((25, 6, 52, 26))})
+    cache = PropagationCache()
+    carried(volume, {1: left, 2: right}, cache)
+    for one in (left, right):
+        alone, _ = carried(volume, {1: one}, cache)
+        fresh, _ = carried(volume, {1: one}, None)
+        assert {(d.view, d.mask.tobytes()) for d in alone} == {(d.view, d.mask.tobytes()) for d in fresh}
+
+
+def test_an_object_that_loses_all_to_another_ends_with_a_reason():
+    data = np.zeros((6, 32, 32), dtype=np.uint8)
+    data[:, 8:24, 8:24] = 200
+    view = SliceView("axial", 2)
+    outer, inner = (
+        (6, {view: Prompts.from_box((6, 6, 26, 26))}),
+        (3, {view: Prompts.from_box((12, 12, 18, 18))}),
+    )
+    done, _ = carried(volume_of(data), {1: outer, 2: inner}, None)
+    reasons = {d.direction: d.reason for d in done if d.object_id == 2 and d.reason}
+    assert reasons == dict.fromkeys(("forward", "backward"), "another object took its place")
+    assert all(d.mask.any() for d in done if d.object_id == 1)
+
+
+def test_a_key_slice_that_crosses_and_denies_a_thin_object_ends_nothing_with_a_traceback():
+    data = np.zeros((9, 32, 32), dtype=np.uint8)
+    data[:, :, 15] = 200
+    thin = data[0] > 100
+    masks = {SliceView("axial", 0): thin, SliceView("axial", 8): thin}
+    masks[SliceView("sagittal", 15)] = np.zeros((9, 32), dtype=bool)
+    done, _ = carried(volume_of(data), {1: (6, {})}, None, masks={1: masks})
+    assert {d.view.index for d in done if d.view.plane == "axial"} == set(range(9))
+
+
+def test_a_click_outside_the_slice_is_refused_in_words(rod):
+    view = SliceView("axial", 10)
+    objects = {1: (6, {view: Prompts.from_points([(40, 40)], [0])})}
+    masks = {1: {view: rod.data[10] > 100}}
+    with pytest.raises(PromptError, match="outside"):
+        carried(rod, objects, None, masks=masks)
+
+
+def test_the_slice_wise_engine_needs_a_predictor(rod):
+    objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
+    with pytest.raises(ModelError, match="no model"):
+        next(propagate(rod, objects, None, engine=SlicewisePropagator()))
 
 
 def test_locked_voxels_are_never_taken(rod):

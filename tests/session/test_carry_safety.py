@@ -61,6 +61,24 @@ def test_carrying_one_way_leaves_the_other_side(
     assert np.count_nonzero(session.labels.data) == 16 * len(left)
 
 
+def test_a_stop_that_a_key_slice_has_passed_is_forgotten(session: Session, liver: int, propose) -> None:
+    with session.begin("Carry") as change:
+        change.put(carried(session, liver, 4))
+        change.put(carried(session, liver, 5, np.zeros((8, 9), dtype=bool), reason="a leak"))
+        change.drop_outdated(0, 1000)
+    assert session.objects[liver].stops["forward"].view == axial(5)
+    session.prompt(axial(7), BOX)
+    propose(axial(7), slice(2, 6), slice(2, 6))
+    session.accept()
+    with session.begin("Carry") as change:  # nothing lies beyond slice 7, so no end is reported there
+        for index in (4, 5, 6):
+            change.put(carried(session, liver, index))
+        change.drop_outdated(0, 1000)
+    assert "forward" not in session.objects[liver].stops
+    session.undo()
+    assert session.objects[liver].stops["forward"].view == axial(5)
+
+
 def test_an_object_removed_while_it_is_carried_stays_removed(session: Session, liver: int) -> None:
     change = session.begin("Carry")
     change.put(carried(session, liver, 4))
