@@ -248,7 +248,9 @@ class Carrying(QObject):
             report = self._text(object_ids)
             self._report = None if committed is None else (committed, report)
             self.carried.emit(report)
-            self.status.emit("Cancelled; what was done is kept." if job.was_cancelled else "Ready")
+            first_line = report.partition("\n")[0]
+            done = f"{first_line}. N goes to what is in doubt." if committed is not None else "Ready"
+            self.status.emit("Cancelled; what was done is kept." if job.was_cancelled else done)
 
     def _text(self, object_ids: tuple[int, ...]) -> str:
         lines = []

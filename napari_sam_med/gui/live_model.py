@@ -136,7 +136,8 @@ class LiveModel(QObject):
             for use in waiting:
                 use(sight)
         if not self._serve():
-            self.status.emit("Ready")
+            is_fresh = self._session.volume is not None and not self._session.objects
+            self.status.emit("Ready: draw a box on an organ." if is_fresh else "Ready")
             self._ahead_timer.start()
 
     def _on_load_failed(self, error: Exception) -> None:
