@@ -51,7 +51,7 @@ class Actions(QObject):
         self.scans = ScanLoading(self.session, self.bridge, self.workers, settings, self)
         self.bridge.prompts.takes_points = lambda: "point" in self.model.accepts
         self.carrying = Carrying(self.session, self.workers, self.model, self._is_free, self)
-        self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end, self)
+        self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end_now, self)
         self._download: Job | None = None
         self.bridge.message.connect(self.tell)
         self.bridge.view_changed.connect(self.model.look_at)

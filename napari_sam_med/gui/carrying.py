@@ -118,6 +118,12 @@ class Carrying(QObject):
         if self._job is not None:
             self._job.cancel()
 
+    def end_now(self) -> None:
+        """End with what is in the labels: slices that are known but not shown yet are dropped."""
+        if self._job is not None:
+            self._job.cancel()
+            self._session.close_changes()
+
     # the ways to fill
 
     def carry(self, extent: Extent) -> None:

@@ -124,6 +124,30 @@ def test_undo_while_it_runs_ends_it(desk: Desk, predictor: FakePredictor) -> Non
     assert desk.labels.any(axis=(1, 2)).sum() <= 1
 
 
+def test_cleaning_up_ends_carrying_with_what_is_in_the_labels(desk: Desk, predictor: FakePredictor) -> None:
+    accept_a_box(desk)
+    desk.actions.model.model.store.kept.clear()
+    seen = predictor.embed
+    asked: list[int] = []
+
+    def slow(image, *args):
+        asked.append(1)
+        if len(asked) == 4:
+            predictor.gate.clear()
+        return seen(image, *args)
+
+    predictor.embed = slow
+    desk.key(Qt.Key.Key_G)
+    desk.wait(lambda: not predictor.gate.is_set())
+    desk.settle()
+    desk.actions.reviewing.clean_up("largest_component")
+    before = desk.labels.copy()
+    predictor.gate.set()
+    desk.wait_until_carried()
+    desk.settle()
+    assert np.array_equal(desk.labels, before)
+
+
 def test_a_job_that_outlives_its_layer_writes_nothing(desk: Desk, predictor: FakePredictor) -> None:
     """Statement 42."""
     accept_a_box(desk)
