@@ -24,7 +24,8 @@ def scan_folder(tmp_path, monkeypatch):
     """A folder with the sample under the names that the README uses."""
     sample = ROOT / "napari_sam_med" / "sample_data"
     shutil.copy(sample / "abdomen_phantom.nii.gz", tmp_path / "ct.nii.gz")
-    shutil.copy(sample / "abdomen_phantom_labels.nii.gz", tmp_path / "labels.nii.gz")
+    for name in ("labels.nii.gz", "drawn_by_hand.nii.gz"):
+        shutil.copy(sample / "abdomen_phantom_labels.nii.gz", tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
