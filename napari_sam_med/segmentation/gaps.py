@@ -24,6 +24,7 @@ __all__ = ["TAPERED", "Front", "Gap", "Key", "gaps_between"]
 TAPERED = "the areas of the key slices fall to nothing here"
 """Reason of an end that several key slices foretell."""
 _FALLING = 0.9
+_LEAST_BASE = 3
 _LEAST_PIXELS = 4
 _LEAST_SHARE = 0.02
 """An object of less than this share of its largest area has vanished."""
@@ -228,6 +229,8 @@ def _tapered(gap: Gap, keys: Sequence[Key], taper: float) -> Gap:
     if not 0 < outer < _FALLING * inner:
         return gap
     distance = abs(keys[1].view.index - keys[0].view.index)
+    if distance < _LEAST_BASE:  # too near to each other to tell where the line goes
+        return gap
     reach = max(1, round(taper * distance * outer / (inner - outer)))
     if reach < len(gap.indices):
         gap.indices = gap.indices[:reach] if gap.high is None else gap.indices[-reach:]

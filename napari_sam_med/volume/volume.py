@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -103,8 +103,8 @@ class Volume:
         if self.layer_transform is not None:
             return dict(self.layer_transform)
         return {
-            "scale": self.grid.spacing_zyx,
-            "translate": self.grid.translate_zyx,
+            "scale": _exact_in_binary(self.grid.spacing_zyx),
+            "translate": _exact_in_binary(self.grid.translate_zyx),
             "units": ("mm", "mm", "mm"),
             "axis_labels": ("S", "P", "L"),
         }
@@ -131,3 +131,11 @@ class Volume:
             f"Volume(z={z}, y={y}, x={x}; {sz:.2f} x {sy:.2f} x {sx:.2f} mm; {self.grid.axis_codes}; "
             f"{dtype.name}; {size}; {self.name})"
         )
+
+
+def _exact_in_binary(millimetres: Sequence[float]) -> tuple[float, ...]:
+    """Rounded to multiples of 2**-32 mm, so that sums over a volume lose no bit.
+
+    napari counts slices as the truncated quotient of extent and step: 46.999... for 47 hides the last slice.
+    """
+    return tuple(round(value * 2**32) / 2**32 for value in millimetres)

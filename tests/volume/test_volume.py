@@ -128,3 +128,19 @@ def test_the_transform_is_composed_as_napari_composes_it() -> None:
     world_zyx = np.array(layer.data_to_world(index))
     assert np.allclose(copy.data_to_world(index), world_zyx)
     assert np.allclose(volume.grid.world_ras_from_index_zyx(index), world_zyx[::-1] * [-1, -1, 1])
+
+
+@pytest.mark.parametrize(
+    "spacing", [(2.5, 1.6, 1.6), (0.7, 0.3, 0.9), (5.0, 0.976562, 0.976562), (1.1, 1.7, 3.3)]
+)
+@pytest.mark.parametrize("first", [0.0, -117.3, 31.1])
+def test_napari_can_show_every_slice(spacing, first) -> None:
+    layers = pytest.importorskip("napari.layers")
+    components = pytest.importorskip("napari.components")
+    shape = (48, 31, 77)
+    affine = np.diag([*spacing[::-1], 1.0])
+    affine[:3, 3] = first
+    volume = Volume(np.zeros(shape, np.uint8), Grid(affine, shape[::-1]))
+    viewer = components.ViewerModel()
+    viewer.add_layer(layers.Image(volume.data, **volume.display_transform))
+    assert tuple(viewer.dims.nsteps) == shape
