@@ -96,19 +96,19 @@ def sample_prompts(targets: torch.Tensor, generator: torch.Generator) -> Sampled
 
 
 def _jittered(tight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Half of the boxes stay tight but for what resampling does to them; others are drawn by an unsteady
+    """A third of the boxes stay tight but for what resampling does to them; others are drawn by an unsteady
     hand.
     """
     n = len(tight)
     side = (tight[:, 2:] - tight[:, :2] + 1).repeat(1, 2)
     outward = torch.tensor([-1.0, -1.0, 1.0, 1.0])
     style = torch.rand(n, 1, generator=generator)
-    hand = (0.05 * side * torch.randn(n, 4, generator=generator)).clamp(-0.1 * side, 0.1 * side)
+    hand = (0.06 * side * torch.randn(n, 4, generator=generator)).clamp(-0.12 * side, 0.12 * side)
     hand = hand + torch.rand(n, 4, generator=generator) * 2 - 1
     loose = outward * torch.rand(n, 4, generator=generator) * (2 + 0.12 * side)
     # a predictor scales both corners of a box alike, which moves the far one by up to a pixel
     rounding = torch.tensor([0.25, 0.25, 0.5, 0.5]) * (torch.rand(n, 4, generator=generator) * 2 - 1)
-    change = torch.where(style < 0.5, rounding, torch.where(style < 0.92, hand, loose))
+    change = torch.where(style < 0.35, rounding, torch.where(style < 0.9, hand, loose))
     boxes = tight + change
     return torch.cat([torch.minimum(boxes[:, :2], boxes[:, 2:] - 1), boxes[:, 2:]], 1)
 
