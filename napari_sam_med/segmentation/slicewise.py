@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,16 +106,10 @@ def logits_of_mask(
     Networks expect logits that fade across the border, not a step; the distance in grid pixels, limited to
     +-8, has that shape. The part of the padded square that lies outside the image stays strongly negative.
     """
+    on_grid = _on_grid(mask, embedding, predictor)
     side = predictor.network.mask_input_size
-    scale = side / predictor.network.input_size
-    left, top, right, bottom = embedding.crop_xyxy or (0, 0, mask.shape[1], mask.shape[0])
-    crop = mask[int(top) : int(bottom), int(left) : int(right)]
-    height = max(1, round(embedding.input_size[0] * scale))
-    width = max(1, round(embedding.input_size[1] * scale))
-    rows = np.minimum(((np.arange(height) + 0.5) * crop.shape[0] / height).astype(int), crop.shape[0] - 1)
-    columns = np.minimum(((np.arange(width) + 0.5) * crop.shape[1] / width).astype(int), crop.shape[1] - 1)
     small = np.zeros((side, side), dtype=bool)
-    small[:height, :width] = crop[np.ix_(rows, columns)]
+    small[: on_grid.shape[0], : on_grid.shape[1]] = on_grid
     inside = ndimage.distance_transform_edt(small)
     outside = ndimage.distance_transform_edt(~small) if small.any() else np.full(small.shape, _LOGIT_LIMIT)
     distance = np.where(small, inside - 0.5, 0.5 - outside)
@@ -128,18 +122,26 @@ def logits_of_distance(
     """Mask prompt (h, w) that stands for a signed distance (H, W) in pixels, negative inside; sampled at the
     centres of the low-resolution grid.
     """
+    on_grid = _on_grid(distance_px, embedding, predictor)
     side = predictor.network.mask_input_size
-    scale = side / predictor.network.input_size
-    left, top, right, bottom = embedding.crop_xyxy or (0, 0, distance_px.shape[1], distance_px.shape[0])
-    crop = distance_px[int(top) : int(bottom), int(left) : int(right)]
-    height = max(1, round(embedding.input_size[0] * scale))
-    width = max(1, round(embedding.input_size[1] * scale))
-    rows = np.minimum(((np.arange(height) + 0.5) * crop.shape[0] / height).astype(int), crop.shape[0] - 1)
-    columns = np.minimum(((np.arange(width) + 0.5) * crop.shape[1] / width).astype(int), crop.shape[1] - 1)
     logits = np.full((side, side), -_LOGIT_LIMIT, dtype=np.float32)
-    small = crop[np.ix_(rows, columns)] * np.float32(-2.0 * height / crop.shape[0])
-    logits[:height, :width] = np.clip(small, -_LOGIT_LIMIT, _LOGIT_LIMIT)
+    _, rows_per_pixel = grid_per_pixel(distance_px.shape, embedding, predictor)
+    steepness = np.float32(-2.0 * rows_per_pixel)
+    logits[: on_grid.shape[0], : on_grid.shape[1]] = np.clip(on_grid * steepness, -_LOGIT_LIMIT, _LOGIT_LIMIT)
     return logits
+
+
+def _on_grid(image: npt.NDArray[Any], embedding: ImageEmbedding, predictor: Predictor) -> npt.NDArray[Any]:
+    """The part of an image (H, W) that was embedded, at the cell centres of the low-resolution grid."""
+    scale = predictor.network.mask_input_size / predictor.network.input_size
+    left, top, right, bottom = embedding.crop_xyxy or (0, 0, image.shape[1], image.shape[0])
+    crop = image[int(top) : int(bottom), int(left) : int(right)]
+    cells = [max(1, round(size * scale)) for size in embedding.input_size]
+    rows, columns = (
+        np.minimum(((np.arange(n) + 0.5) * pixels / n).astype(int), pixels - 1)
+        for n, pixels in zip(cells, crop.shape, strict=True)
+    )
+    return crop[np.ix_(rows, columns)]
 
 
 def grid_per_pixel(
