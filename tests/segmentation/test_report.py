@@ -48,4 +48,4 @@ def test_doubtful_slices_are_counted_as_the_file_counts(flipped: bool) -> None:
 
 
 def test_nothing_is_doubtful_where_all_is_sure() -> None:
-    assert run_with({z: 0.99 for z in range(5, 20)}, False)["doubtful_slices"] == []
+    assert run_with(dict.fromkeys(range(5, 20), 0.99), False)["doubtful_slices"] == []
