@@ -71,7 +71,8 @@ def detect_architecture(state_dict: Mapping[str, torch.Tensor]) -> str:
     """
     foreign = _foreign_model(state_dict)
     if foreign:
-        raise ModelError(f"This is {foreign}, which is not supported; {_SUPPORTED}.")
+        hint = " It carries masks as --engine (see the README)." if "SAM 2" in foreign else ""
+        raise ModelError(f"This is {foreign}, which is not supported as a model; {_SUPPORTED}.{hint}")
     if _TINY_STEM in state_dict or _OWN_TINY_STEM in state_dict:
         return "tiny_vit"
     if _POSITIONS in state_dict:
