@@ -2,94 +2,24 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from napari_sam_med import Prompts, SliceView, Volume, propagate
 from napari_sam_med.errors import ModelError, PromptError
 from napari_sam_med.segmentation.gaps import TAPERED
-from napari_sam_med.segmentation.propagation_cache import PropagationCache
 from napari_sam_med.segmentation.slicewise_propagation import SlicewisePropagator
 from napari_sam_med.volume.grid import Grid
-
-WINDOW = (0.0, 255.0)
-DRIFT = 0.1  # a threshold finds nothing outside its box, so the box must be wide enough for the rod's drift
-
-
-class ThresholdPredictor:
-    """Answers with the bright pixels inside the box, so that the right mask is known."""
-
-    accepts = frozenset({"point", "box", "mask"})
-    model_hash = "threshold"
-    network = SimpleNamespace(input_size=64, mask_input_size=32)
-
-    def __init__(self, iou_prediction=0.9):
-        self.prompts = []
-        self.batches = []
-        self.iou_prediction = iou_prediction
-
-    def embedding_key(self, image, pixel_spacing=(1.0, 1.0), crop_xyxy=None):
-        return None
-
-    def predict(self, embedding, prompts, multimask=None, *, direct_upsampling=False):
-        self.prompts.append(prompts)
-        x0, y0, x1, y1 = prompts.box_xyxy.astype(int)
-        mask = np.zeros(embedding.image.shape[:2], dtype=bool)
-        mask[y0 : y1 + 1, x0 : x1 + 1] = embedding.image[y0 : y1 + 1, x0 : x1 + 1, 0] > 100
-        logits = np.where(mask, 4.0, -4.0).astype(np.float32)
-        return SimpleNamespace(
-            best_mask=mask,
-            best_index=0,
-            iou_predictions=np.array([self.iou_prediction]),
-            stability_scores=np.array([0.8]),
-            best_low_res_logits=logits[:32, :32],
-        )
-
-    def predict_batch(self, embedding, prompts, multimask=None, *, direct_upsampling=False):
-        self.batches.append(len(prompts))
-        return [self.predict(embedding, prompt) for prompt in prompts]
-
-    def upsample(self, embedding, low_res_logits):
-        height, width = embedding.image.shape[:2]
-        whole = np.full((len(low_res_logits), height, width), -4.0, dtype=np.float32)
-        whole[:, :32, :32] = low_res_logits[:, :height, :width]
-        return whole
-
-
-class ImageStore:
-    """Keeps the image itself as the embedding, and counts how often each slice was asked for."""
-
-    def get_or_embed(self, predictor, image, pixel_spacing=(1.0, 1.0), crop_xyxy=None):
-        return SimpleNamespace(image=image, input_size=(64, 64), crop_xyxy=None)
-
-
-def volume_of(data):
-    data = np.asarray(data, dtype=np.uint8)
-    return Volume(data, Grid.from_zyx(data.shape, (2.0, 1.0, 1.0)))
-
-
-@pytest.fixture
-def rod():
-    """A bright rod 10 x 12 pixels wide in slices 4 to 15 of 20, drifting one pixel a slice to the right."""
-    data = np.zeros((20, 32, 32), dtype=np.uint8)
-    for z in range(4, 16):
-        data[z, 8:18, 4 + z // 2 : 16 + z // 2] = 200
-    return volume_of(data)
-
-
-def run(volume, keys, **options):
-    predictor = ThresholdPredictor()
-    objects = {1: (6, {SliceView("axial", z): Prompts.from_box(box) for z, box in keys.items()})}
-    return list(
-        propagate(
-            volume, objects, predictor, window=WINDOW, store=ImageStore(), **{"box_margin": DRIFT, **options}
-        )
-    ), predictor
-
-
-BOX = (4, 6, 24, 20)
+from tests.segmentation.threshold_model import (
+    BOX,
+    DRIFT,
+    WINDOW,
+    ImageStore,
+    ThresholdPredictor,
+    carried,
+    run,
+    volume_of,
+)
 
 
 def test_finds_the_object_where_it_is_and_nowhere_else(rod):
@@ -389,80 +319,6 @@ def test_a_leak_ends_the_direction():
     done, _ = run(volume_of(data), {2: (20, 20, 44, 44)}, box_margin=2.0, min_overlap=0.05, max_growth=1.5)
     assert max(d.view.index for d in done if d.mask.any()) == 5
     assert "leak" in next(d.reason for d in done if d.reason and d.direction == "forward")
-
-
-def test_a_changed_key_slice_redoes_only_the_gaps_beside_it(rod):
-    cache = PropagationCache()
-    keys = {5: BOX, 8: BOX, 11: BOX, 14: BOX}
-    whole, predictor = run(rod, keys, cache=cache)
-    n_decodes = len(predictor.prompts)
-    again, predictor = run(rod, keys, cache=cache)
-    assert len(predictor.prompts) == len(keys)  # the key slices alone
-    assert {(d.view, d.mask.tobytes(), d.source, d.reason) for d in again} == {
-        (d.view, d.mask.tobytes(), d.source, d.reason) for d in whole
-    }
-    changed, predictor = run(rod, {**keys, 8: (4, 6, 14, 20)}, cache=cache)
-    redone = {6, 7, 9, 10}
-    assert len(predictor.prompts) - len(keys) <= 1.1 * n_decodes * len(redone) / (16 - 4)
-    unchanged = {d.view.index: d.mask.tobytes() for d in whole if d.view.index not in redone | {8}}
-    assert unchanged == {d.view.index: d.mask.tobytes() for d in changed if d.view.index not in redone | {8}}
-
-
-def test_a_run_that_was_cancelled_is_not_remembered(rod):
-    cache = PropagationCache()
-    predictor = ThresholdPredictor()
-    objects = {1: (6, {SliceView("axial", 10): Prompts.from_box(BOX)})}
-    job = propagate(rod, objects, predictor, window=WINDOW, store=ImageStore(), cache=cache)
-    next(job)
-    next(job)
-    job.close()
-    assert len(cache) == 0
-
-
-def carried(volume, objects, cache, **options):
-    """Slices of a run with a cache, and how many prompts it asked."""
-    predictor = ThresholdPredictor()
-    options = {"window": WINDOW, "store": ImageStore(), "box_margin": DRIFT, "cache": cache, **options}
-    return list(propagate(volume, objects, predictor, **options)), len(predictor.prompts)
-
-
-def test_a_new_click_on_background_redoes_the_gaps_within_its_reach(rod):
-    cache = PropagationCache()
-    views = [SliceView("axial", z) for z in (5, 10, 14)]
-    masks = {1: {view: rod.data[view.index] > 100 for view in views}}
-    carried(rod, {1: (6, {})}, cache, masks=masks)
-    _, n_again = carried(rod, {1: (6, {})}, cache, masks=masks)
-    clicked = {1: (6, {views[0]: Prompts.from_points([(30, 30)], [0])})}
-    done, n_redone = carried(rod, clicked, cache, masks=masks)
-    fresh, n_fresh = carried(rod, clicked, None, masks=masks)
-    assert n_again == 0
-    assert 0 < n_redone < n_fresh  # not the slices beyond 10
-    assert {(d.view, d.mask.tobytes()) for d in done} == {(d.view, d.mask.tobytes()) for d in fresh}
-
-
-def test_locked_voxels_redo_only_the_gaps_that_they_lie_in(rod):
-    cache = PropagationCache()
-    masks = {1: {SliceView("axial", z): rod.data[z] > 100 for z in (5, 10, 14)}}
-    locked = np.zeros(rod.shape, dtype=bool)
-    carried(rod, {1: (6, {})}, cache, masks=masks, locked=locked.copy())
-    locked[12, 8:12] = True
-    done, n_redone = carried(rod, {1: (6, {})}, cache, masks=masks, locked=locked)
-    assert n_redone <= 2 * 3  # slices 11 to 13, each asked at most twice more
-    assert not any((d.mask & locked[d.view.index]).any() for d in done if d.direction != "key")
-
-
-def test_what_one_object_lost_to_another_is_not_remembered():
-    data = np.zeros((6, 32, 64), dtype=np.uint8)
-    data[:, 8:24, 4:50] = 200
-    volume, view = volume_of(data), SliceView("axial", 2)
-    left = (6, {view: Prompts.from_box((2, 6, 30, 26))})
-    right = (3, {view: Prompts.from_box((25, 6, 52, 26))})
-    cache = PropagationCache()
-    carried(volume, {1: left, 2: right}, cache)
-    for one in (left, right):
-        alone, _ = carried(volume, {1: one}, cache)
-        fresh, _ = carried(volume, {1: one}, None)
-        assert {(d.view, d.mask.tobytes()) for d in alone} == {(d.view, d.mask.tobytes()) for d in fresh}
 
 
 def test_an_object_that_loses_all_to_another_ends_with_a_reason():

@@ -29,9 +29,7 @@ def run_with(qualities: dict[int, float], flipped: bool) -> dict:
         source, way = ("prompt", "key") if index == KEY.index else ("propagated", "forward")
         reason = "end of the volume" if index in (min(qualities), max(qualities)) else None
         view = SliceView("axial", index)
-        found.add(
-            PropagatedSlice(Progress(1, 1, ""), 1, 6, view, mask, None, quality, source, reason, way)  # type: ignore[arg-type]
-        )
+        found.add(PropagatedSlice(Progress(1, 1, ""), 1, 6, view, mask, None, quality, source, reason, way))
     found.merge_into(labels)
     asked = {1: PromptObject(6, "liver", "axial", {KEY: Prompts.from_box((5, 5, 14, 14))})}
     return report_of(RunFacts("nano", "cpu", "fp32", {}), asked, found, labels)["objects"][0]
