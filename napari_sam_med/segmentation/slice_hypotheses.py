@@ -30,6 +30,9 @@ PromptKind = Literal["box", "mask", "both"]
 _LOGIT_LIMIT = 8.0
 _MOST_MOTION = 0.05
 """Of the box's sides, a slice: what moves faster is rather another object."""
+_LEAST_LEAK_PX, _LEAST_LEAK_SHARE = 2.0, 0.05
+"""Radius of what lies beyond the expected mask, in pixels and of the square root of that mask's area, from
+which it is a leak and not a border drawn a little wider."""
 _NEAR_SLICES = 3
 """A click on background holds on as many neighbouring slices."""
 
@@ -49,6 +52,8 @@ class Hypotheses:
         Share of its sides by which a box is widened.
     kind : {"box", "mask", "both"}
         What of a mask is a prompt: its box, its box and logits, or one after the other.
+    stop_leaks : bool
+        Whether a background click is tried where an answer that is not believed leaked.
     """
 
     def __init__(
@@ -59,8 +64,10 @@ class Hypotheses:
         across: Sequence[Key],
         box_margin: float,
         kind: PromptKind,
+        stop_leaks: bool = True,
     ) -> None:
         self._kind: PromptKind = kind
+        self._stop_leaks = stop_leaks
         self._shape = volume.shape
         self._predictor = predictor
         self._across = across
@@ -112,16 +119,27 @@ class Hypotheses:
         ]
 
     def others(
-        self, view: SliceView, expected: npt.NDArray[np.bool_], logits: npt.NDArray[np.float32] | None
+        self,
+        view: SliceView,
+        expected: npt.NDArray[np.bool_],
+        logits: npt.NDArray[np.float32] | None,
+        answer: npt.NDArray[np.bool_],
     ) -> list[Prompts]:
-        """Prompts to try when the first answer is not believed: the box alone, and with a click in it."""
+        """Prompts to try when the first answer (H, W) is not believed: the box alone, with a click in it, and
+        with a background click where the answer leaked out of what was expected.
+        """
         if not expected.any():
             return []
         known = self._points(view, expected)
         tried = [self._prompts(view, expected, None, known)]
         if "point" in self._predictor.accepts:
             xy, labels = known or ([], [])
-            tried.append(self._prompts(view, expected, logits, ([*xy, _deepest(expected)], [*labels, 1])))
+            inside = _deepest(expected)
+            tried.append(self._prompts(view, expected, logits, ([*xy, inside], [*labels, 1])))
+            leak = _leak(answer, expected) if self._stop_leaks else None
+            if leak is not None:
+                points = ([*xy, inside, leak], [*labels, 1, 0])
+                tried.append(self._prompts(view, expected, logits, points))
         return tried
 
     def background_near(
@@ -218,6 +236,19 @@ def _deepest(mask: npt.NDArray[np.bool_]) -> tuple[float, float]:
     """The pixel (x, y) at the largest distance to the background."""
     left, top, right, bottom = (int(v) for v in box_of_mask(mask))
     depth = ndimage.distance_transform_edt(np.pad(mask[top : bottom + 1, left : right + 1], 1))
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(left + column - 1), float(top + row - 1)
+
+
+def _leak(answer: npt.NDArray[np.bool_], expected: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
+    """The pixel (x, y) deepest in what an answer has beyond the expected mask; None where that is a rim."""
+    beyond = answer & ~expected
+    if not beyond.any():
+        return None
+    left, top, right, bottom = (int(v) for v in box_of_mask(beyond))
+    depth = ndimage.distance_transform_edt(np.pad(beyond[top : bottom + 1, left : right + 1], 1))
+    if depth.max() < max(_LEAST_LEAK_PX, _LEAST_LEAK_SHARE * np.sqrt(np.count_nonzero(expected))):
+        return None
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     return float(left + column - 1), float(top + row - 1)
 

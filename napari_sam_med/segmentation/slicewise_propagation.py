@@ -60,6 +60,8 @@ class SlicewisePropagator:
         Expect the mask where its motion leads.
     use_hypotheses : bool
         Try other prompts where the first answer is not believed.
+    stop_leaks : bool
+        Let one of those prompts have a background click where the first answer leaked.
     most_bridged : int
         Slices that may be stepped over.
     use_prior : bool
@@ -84,6 +86,7 @@ class SlicewisePropagator:
     box_margin: float = 0.0
     follow_motion: bool = False
     use_hypotheses: bool = True
+    stop_leaks: bool = True
     most_bridged: int = 1
     use_prior: bool = True
     fuse: bool = False

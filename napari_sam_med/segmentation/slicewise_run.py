@@ -143,8 +143,15 @@ class Run:
         plane = track.keys[0].view.plane
         along = [key for key in track.keys if key.view.plane == plane]
         across = [key for key in track.keys if key.view.plane != plane]
+        settings = self._settings
         track.hypotheses = Hypotheses(
-            self._volume, self._predictor, prompted, across, self._settings.box_margin, self._settings.prompt
+            self._volume,
+            self._predictor,
+            prompted,
+            across,
+            settings.box_margin,
+            settings.prompt,
+            settings.stop_leaks,
         )
         track.gaps = gaps_between(along, self._volume, limits, directions, self._settings.taper)
         for gap in track.gaps:
@@ -195,7 +202,8 @@ class Run:
         if self._settings.use_hypotheses:
             doubtful = [turn for turn in turns if turn.doubt is not None and turn.mask is not None]
             for turn in doubtful:
-                turn.prompts = turn.hypotheses.others(turn.view, turn.expected, turn.front.logits)
+                assert turn.mask is not None
+                turn.prompts = turn.hypotheses.others(turn.view, turn.expected, turn.front.logits, turn.mask)
             self._decode(embedding, [turn for turn in doubtful if turn.prompts])
         self._settle(embedding, turns)
         return turns
