@@ -17,8 +17,9 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.sam.device import Precision, resolve_device, resolve_precision
 from napari_sam_med.segmentation.propagation import Direction, PromptedObjects, PropagatedSlice
 from napari_sam_med.segmentation.slicewise import Window
+from napari_sam_med.segmentation.video_extra import is_available
 from napari_sam_med.segmentation.video_network import Film, KeyMemories, Track, VideoAnswer, VideoNetwork
-from napari_sam_med.segmentation.video_weights import is_available, read_video_weights
+from napari_sam_med.segmentation.video_weights import read_video_weights
 from napari_sam_med.volume.intensity import resolve_window
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 

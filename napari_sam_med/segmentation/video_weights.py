@@ -6,7 +6,6 @@ facebookresearch/sam2 (`SAM2Base`), those on the right of `transformers.Sam2Vide
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -22,8 +21,9 @@ from napari_sam_med.sam.checkpoints import FOLDER_CHECKPOINT, load_state_dict, s
 from napari_sam_med.sam.layouts import StateDict
 from napari_sam_med.sam.model_registry import ModelRecord
 from napari_sam_med.sam.native_imports import hide_triton_beside_software_opengl
+from napari_sam_med.segmentation.video_extra import is_available, model_path
 
-__all__ = ["VideoWeights", "in_transformers_layout", "is_available", "read_video_weights", "sam2_config"]
+__all__ = ["VideoWeights", "in_transformers_layout", "read_video_weights", "sam2_config"]
 
 _PUBLISHED = {
     "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69": "SAM 2.1 Hiera-T",
@@ -139,11 +139,6 @@ class VideoWeights:
     sha256: str
 
 
-def is_available() -> bool:
-    """Whether the package that runs video models is installed; imports nothing."""
-    return importlib.util.find_spec("transformers") is not None
-
-
 def read_video_weights(path: str | os.PathLike[str], *, image_size: int | None = None) -> VideoWeights:
     """Read a SAM 2 video model from this machine; nothing is fetched, and no code in files is run.
 
@@ -151,8 +146,8 @@ def read_video_weights(path: str | os.PathLike[str], *, image_size: int | None =
     ----------
     path : path
         A folder as transformers writes it (``config.json`` and ``model.safetensors`` of a SAM 2.1 video
-        model), or a file in the layout of the sam2 repository: Meta's ``sam2.1_hiera_*.pt``, MedSAM2's
-        ``*.pt``, models fine-tuned from them.
+        model) or one of the two in it, or a file in the layout of the sam2 repository: Meta's
+        ``sam2.1_hiera_*.pt``, MedSAM2's ``*.pt``, models fine-tuned from them.
     image_size : int, optional
         Side of the square that slices are shown as, a multiple of 32. It is not in a file: 1024 for Meta's
         (known by SHA-256) and for all but the smallest architecture, else 512 as for MedSAM2.
@@ -176,7 +171,7 @@ def read_video_weights(path: str | os.PathLike[str], *, image_size: int | None =
             f"The side of a video model's image is a multiple of 32 from 64 on, got {image_size}."
         )
     hide_triton_beside_software_opengl()
-    path = Path(path).expanduser()
+    path = model_path(path)
     if path.is_dir():
         return _read_folder(path, image_size)
     if not path.is_file():
@@ -185,7 +180,7 @@ def read_video_weights(path: str | os.PathLike[str], *, image_size: int | None =
 
 
 def _read_folder(folder: Path, image_size: int | None) -> VideoWeights:
-    from transformers import Sam2VideoConfig
+    from transformers import Sam2VideoConfig, Sam2VideoModel
 
     config_path, weights_path = folder / "config.json", folder / FOLDER_CHECKPOINT
     if not config_path.is_file() or not weights_path.is_file():
@@ -201,17 +196,25 @@ def _read_folder(folder: Path, image_size: int | None) -> VideoWeights:
         raise ModelError(
             f'{folder.name} holds a model of type "{model_type}"; a SAM 2 video model has "sam2_video".'
         )
-    config = Sam2VideoConfig.from_dict(described)
-    state_dict = load_state_dict(weights_path)
-    side = _set_side(config, image_size or int(config.image_size))
+    try:
+        config = Sam2VideoConfig.from_dict(described)
+        side = _set_side(config, image_size or int(config.image_size))
+        model = Sam2VideoModel(config)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{folder.name}/config.json describes no SAM 2 video model ({reason}); copy it again."
+        ) from error
     return VideoWeights(
-        _built(config, state_dict, folder.name),
+        _filled(model, load_state_dict(weights_path), folder.name),
         _record(folder.name, folder.name, "sam2_video", side),
         sha256_of(weights_path),
     )
 
 
 def _read_file(path: Path, image_size: int | None) -> VideoWeights:
+    from transformers import Sam2VideoModel
+
     weights = load_state_dict(path)
     if any(key.startswith("vision_encoder.") for key in weights):
         raise ModelError(
@@ -224,7 +227,7 @@ def _read_file(path: Path, image_size: int | None) -> VideoWeights:
         image_size = _MEDSAM2_SIDE if title is None and hiera.name == "sam2_hiera_t" else _SIDE
     config = sam2_config(weights, image_size)
     return VideoWeights(
-        _built(config, in_transformers_layout(weights), path.name),
+        _filled(Sam2VideoModel(config), in_transformers_layout(weights), path.name),
         _record(path.name, title or path.name, hiera.name, image_size),
         sha256,
     )
@@ -313,15 +316,12 @@ def _renamed(key: str) -> str:
     return key
 
 
-def _built(config: Any, state_dict: StateDict, name: str) -> Any:
+def _filled(model: Any, state_dict: StateDict, name: str) -> Any:
     """The model with these weights, all of them and no others."""
-    from transformers import Sam2VideoModel
-
     # one tensor under two names; files hold it under one of them
     for key, other in ((_POSITIONS, _PROMPT_POSITIONS), (_PROMPT_POSITIONS, _POSITIONS)):
         if key not in state_dict and other in state_dict:
             state_dict[key] = state_dict[other]
-    model = Sam2VideoModel(config)
     try:
         missing, unexpected = model.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:  # its text lists every tensor whose shape differs

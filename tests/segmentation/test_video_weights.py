@@ -9,13 +9,9 @@ import pytest
 import torch
 
 from napari_sam_med.errors import ModelError
-from napari_sam_med.segmentation import video_weights
-from napari_sam_med.segmentation.video_weights import (
-    in_transformers_layout,
-    is_available,
-    read_video_weights,
-    sam2_config,
-)
+from napari_sam_med.segmentation import video_extra
+from napari_sam_med.segmentation.video_extra import is_available, model_path
+from napari_sam_med.segmentation.video_weights import in_transformers_layout, read_video_weights, sam2_config
 from tests.segmentation.tiny_sam2 import SIDE, meta_shapes, tiny_video_model, write_folder
 
 pytest.importorskip("transformers")
@@ -114,6 +110,36 @@ def test_a_folder_of_transformers_is_read(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_of_the_folder_stands_for_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_folder(tmp_path / "tiny", tiny_video_model())
+    monkeypatch.chdir(tmp_path / "tiny")
+    assert model_path(name) == model_path(tmp_path / "tiny" / name) == tmp_path / "tiny"
+    assert read_video_weights(name).record.name == "tiny"
+    (tmp_path / "tiny" / "config.json").unlink()
+    assert model_path(tmp_path / "tiny" / name) == tmp_path / "tiny" / name
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"image_size": "wide"},
+        {"vision_config": {"backbone_config": {"model_type": "nope"}}},
+        {"mask_decoder_config": {"hidden_size": 7}},
+        {"num_maskmem": -3},
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused_in_one_line(tmp_path: Path, odd: dict) -> None:
+    write_folder(tmp_path / "odd", tiny_video_model())
+    config = json.loads((tmp_path / "odd" / "config.json").read_text())
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(config | odd))
+    with pytest.raises(ModelError, match=r"odd/config\.json describes no SAM 2 video model") as refused:
+        read_video_weights(tmp_path / "odd")
+    assert "\n" not in str(refused.value)
+
+
 def test_a_tensor_that_is_missing_or_left_over_is_named(tmp_path: Path) -> None:
     weights = numbered(meta_shapes())
     del weights["mask_downsample.bias"]
@@ -139,6 +165,7 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         read_video_weights(tmp_path)
     with pytest.raises(ModelError, match="There is no video model"):
         read_video_weights(tmp_path / "nothing.pt")
+    (tmp_path / "image" / "config.json").unlink()
     with pytest.raises(ModelError, match="give its folder"):
         read_video_weights(tmp_path / "image" / "model.safetensors")
 
@@ -165,7 +192,7 @@ def test_without_the_extra_one_line_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert is_available()
-    monkeypatch.setattr(video_weights.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(video_extra.importlib.util, "find_spec", lambda name: None)
     assert not is_available()
     with pytest.raises(ModelError, match=r"pip install 'napari-sam-med\[video\]'"):
         read_video_weights(tmp_path)
