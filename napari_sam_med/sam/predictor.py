@@ -25,6 +25,7 @@ from napari_sam_med.sam.device import (
 )
 from napari_sam_med.sam.image_embedding import ImageEmbedding, checked_crop
 from napari_sam_med.sam.mask_prediction import MaskPrediction, masks_in_image
+from napari_sam_med.sam.mask_prompts import outline_as_box_and_mask
 from napari_sam_med.sam.model_registry import ModelRecord
 from napari_sam_med.sam.native_imports import hide_triton_beside_software_opengl
 from napari_sam_med.sam.prompt_batch import PromptStructure, batch_of, check_prompt, group_by_structure
@@ -213,7 +214,8 @@ class Predictor:
         embedding : ImageEmbedding
             Of this model.
         prompts : Prompts
-            In pixels of the whole image.
+            In pixels of the whole image. An outline is asked as its tangent box and, where the model takes
+            masks, its area; a box or a mask given as well stands for the outline's own.
         multimask : bool, optional
             Three masks or one; when left out three for a lone point, else one.
         direct_upsampling : bool
@@ -252,6 +254,7 @@ class Predictor:
                 f"The embedding was made with other preprocessing ({embedding.preprocessing or 'unknown'}) "
                 f"than this predictor's ({self.preprocessing}); embed the image with it."
             )
+        prompts = [outline_as_box_and_mask(prompt, embedding, self) for prompt in prompts]
         for prompt in prompts:
             check_prompt(prompt, self.record, embedding.original_size, self.network.mask_input_size)
         predictions: dict[int, MaskPrediction] = {}

@@ -1,4 +1,4 @@
-"""What the user asks of a slice: points, a box, an earlier mask. Frozen, in the slice's own pixels."""
+"""What the user asks of a slice: points, a box, an outline, an earlier mask. Frozen, in its own pixels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from napari_sam_med.errors import PromptError
 __all__ = ["Prompts"]
 
 ArrayLike = npt.ArrayLike
+
+
+_LEAST_PIXELS = 1e-3
+"""What is narrower than this is a line."""
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -35,17 +39,22 @@ class Prompts:
         x_min, y_min, x_max, y_max in pixels, both corners inside the box.
     mask_input : array-like (h, w) or (1, h, w), optional
         Low-resolution logits of an earlier prediction by the same model.
+    outline_xy : array-like (N, 2), optional
+        Corners x, y of a polygon around the object, in pixels, N >= 3; the last one is joined to the first.
+        No model takes it as it is: see `Predictor.predict`.
 
     Raises
     ------
     PromptError
-        On wrong shapes, non-finite numbers, labels other than 0 and 1, a box with max < min, or no prompt.
+        On wrong shapes, non-finite numbers, labels other than 0 and 1, a box with max < min, an outline
+        without area, or no prompt.
     """
 
     points_xy: npt.NDArray[np.float32]
     point_labels: npt.NDArray[np.int64]
     box_xyxy: npt.NDArray[np.float32] | None
     mask_input: npt.NDArray[np.float32] | None
+    outline_xy: npt.NDArray[np.float32] | None
 
     def __init__(
         self,
@@ -53,19 +62,22 @@ class Prompts:
         point_labels: ArrayLike | None = None,
         box_xyxy: ArrayLike | None = None,
         mask_input: ArrayLike | None = None,
+        outline_xy: ArrayLike | None = None,
     ) -> None:
         points = _points(points_xy)
         labels = _labels(point_labels, len(points))
         box = None if box_xyxy is None else _box(box_xyxy)
         mask = None if mask_input is None else _mask(mask_input)
+        outline = None if outline_xy is None else _outline(outline_xy)
         if not np.isfinite(points).all():
             raise PromptError(f"Point coordinates must be finite, got {points.tolist()}; remove that point.")
-        if not len(points) and box is None and mask is None:
-            raise PromptError("There is no prompt: give at least one point, a box or a mask.")
+        if not len(points) and box is None and mask is None and outline is None:
+            raise PromptError("There is no prompt: give at least one point, a box, an outline or a mask.")
         object.__setattr__(self, "points_xy", _frozen(points))
         object.__setattr__(self, "point_labels", _frozen(labels))
         object.__setattr__(self, "box_xyxy", None if box is None else _frozen(box))
         object.__setattr__(self, "mask_input", None if mask is None else _frozen(mask))
+        object.__setattr__(self, "outline_xy", None if outline is None else _frozen(outline))
 
     @classmethod
     def from_box(cls, box_xyxy: ArrayLike) -> Prompts:
@@ -77,20 +89,33 @@ class Prompts:
         """Prompts of points (N, 2) in pixels and their labels (N,), 1 foreground and 0 background."""
         return cls(points_xy=points_xy, point_labels=point_labels)
 
+    @classmethod
+    def from_outline(cls, outline_xy: ArrayLike) -> Prompts:
+        """Prompts of one outline: the corners (N, 2) of a polygon in pixels."""
+        return cls(outline_xy=outline_xy)
+
     @property
     def kinds(self) -> frozenset[str]:
-        """Kinds of prompt present: a subset of ``{"point", "box", "mask"}``."""
+        """Kinds of prompt present: a subset of ``{"point", "box", "mask", "outline"}``."""
         present: Sequence[tuple[str, bool]] = (
             ("point", len(self.points_xy) > 0),
             ("box", self.box_xyxy is not None),
             ("mask", self.mask_input is not None),
+            ("outline", self.outline_xy is not None),
         )
         return frozenset(kind for kind, is_present in present if is_present)
 
     @property
     def is_lone_point(self) -> bool:
         """Whether the prompt is one point and nothing else: ambiguous, so models answer with three masks."""
-        return len(self.points_xy) == 1 and self.box_xyxy is None and self.mask_input is None
+        return len(self.points_xy) == 1 and self.kinds == {"point"}
+
+    @property
+    def extent_xyxy(self) -> npt.NDArray[np.float32] | None:
+        """The box (4,), else the tangent box of the outline, else None."""
+        if self.box_xyxy is not None or self.outline_xy is None:
+            return self.box_xyxy
+        return np.concatenate([self.outline_xy.min(axis=0), self.outline_xy.max(axis=0)])
 
     def replace(self, **changes: ArrayLike | None) -> Prompts:
         """Copy with some fields replaced."""
@@ -99,6 +124,7 @@ class Prompts:
             "point_labels": self.point_labels,
             "box_xyxy": self.box_xyxy,
             "mask_input": self.mask_input,
+            "outline_xy": self.outline_xy,
         }
         return Prompts(**(fields | changes))
 
@@ -110,11 +136,13 @@ class Prompts:
             and np.array_equal(self.point_labels, other.point_labels)
             and _same(self.box_xyxy, other.box_xyxy)
             and _same(self.mask_input, other.mask_input)
+            and _same(self.outline_xy, other.outline_xy)
         )
 
     def __hash__(self) -> int:
-        box = b"" if self.box_xyxy is None else self.box_xyxy.tobytes()
-        return hash((self.points_xy.tobytes(), self.point_labels.tobytes(), box, self.mask_input is None))
+        box, outline = (b"" if a is None else a.tobytes() for a in (self.box_xyxy, self.outline_xy))
+        points = self.points_xy.tobytes(), self.point_labels.tobytes()
+        return hash((points, box, outline, self.mask_input is None))
 
 
 def _numbers(values: ArrayLike, name: str) -> npt.NDArray[np.float32]:
@@ -157,6 +185,20 @@ def _box(box_xyxy: ArrayLike) -> npt.NDArray[np.float32]:
     if box[2] < box[0] or box[3] < box[1]:
         raise PromptError(f"A box is x_min, y_min, x_max, y_max, got {box.tolist()}; swap its corners.")
     return box
+
+
+def _outline(outline_xy: ArrayLike) -> npt.NDArray[np.float32]:
+    outline = _numbers(outline_xy, "outline_xy")
+    if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3 or not np.isfinite(outline).all():
+        raise PromptError(
+            f"An outline is (N, 2) finite numbers x, y with N >= 3, got an array of {outline.shape}; give x "
+            "and y of at least three corners."
+        )
+    if np.linalg.matrix_rank(outline - outline[0], tol=_LEAST_PIXELS) < 2:
+        raise PromptError(
+            "The corners of the outline lie on one line, which has no area; draw around the object."
+        )
+    return outline
 
 
 def _mask(mask_input: ArrayLike) -> npt.NDArray[np.float32]:

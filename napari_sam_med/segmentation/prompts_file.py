@@ -139,7 +139,7 @@ def _objects(document: Any, grid: Grid) -> list[PromptObject]:
 
 
 def _object(entry: Any, place: str, space: _Space) -> PromptObject:
-    fields = _fields(entry, place, {"label"}, {"name", "boxes", "points", "plane"})
+    fields = _fields(entry, place, {"label"}, {"name", "boxes", "outlines", "points", "plane"})
     label = fields["label"]
     if isinstance(label, bool) or not isinstance(label, int) or not 1 <= label <= MAX_CLASS_ID:
         raise _PlacedError(
@@ -151,12 +151,16 @@ def _object(entry: Any, place: str, space: _Space) -> PromptObject:
     plane = fields.get("plane", "axial")
     if plane not in _PLANES:
         raise _PlacedError(f"{place}.plane", f"is {_shown(plane)}; give axial, coronal or sagittal.")
-    boxes, points = (_list(fields.get(key, []), f"{place}.{key}") for key in ("boxes", "points"))
-    if not boxes and not points:
-        raise _PlacedError(place, "has no prompt; give at least one box or point.")
+    boxes, outlines, points = (
+        _list(fields.get(key, []), f"{place}.{key}") for key in ("boxes", "outlines", "points")
+    )
+    if not boxes and not outlines and not points:
+        raise _PlacedError(place, "has no prompt; give at least one box, outline or point.")
     slices: dict[SliceView, _SlicePrompts] = {}
     for n, box in enumerate(boxes):
         _add_box(slices, box, f"{place}.boxes[{n}]", plane, space)
+    for n, outline in enumerate(outlines):
+        _add_outline(slices, outline, f"{place}.outlines[{n}]", space)
     for n, point in enumerate(points):
         _add_point(slices, point, f"{place}.points[{n}]", plane, space)
     prompts = {view: found.prompts(space.grid, view) for view, found in slices.items()}
@@ -169,16 +173,17 @@ class _SlicePrompts:
 
     place: str
     box_xyxy: tuple[float, float, float, float] | None = None
+    outline_xy: list[tuple[float, float]] | None = None
     points: list[tuple[float, float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
 
     def prompts(self, grid: Grid, view: SliceView) -> Prompts:
-        if self.box_xyxy is None and 1 not in self.labels:
+        if self.box_xyxy is None and self.outline_xy is None and 1 not in self.labels:
             raise _PlacedError(
                 self.place,
                 f"slice {grid.file_index(view)} has negative points only; add a positive point or a box.",
             )
-        return Prompts(self.points or None, self.labels or None, self.box_xyxy)
+        return Prompts(self.points or None, self.labels or None, self.box_xyxy, outline_xy=self.outline_xy)
 
 
 @dataclass(frozen=True)
@@ -242,6 +247,33 @@ def _add_box(
         )
     (x0, y0), (x1, y1) = space.pixel(view, start), space.pixel(view, end)
     here.box_xyxy = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+
+
+def _add_outline(slices: dict[SliceView, _SlicePrompts], entry: Any, place: str, space: _Space) -> None:
+    fields = _fields(entry, place, {"corners"}, set())
+    listed = _list(fields["corners"], f"{place}.corners")
+    corners = [space.index(corner, f"{place}.corners[{n}]") for n, corner in enumerate(listed)]
+    if len(corners) < 3:
+        raise _PlacedError(f"{place}.corners", f"has {len(corners)} corners; an outline needs three or more.")
+    flat = [axis for axis in range(3) if len({corner[axis] for corner in corners}) == 1]
+    if not flat:
+        raise _PlacedError(
+            place, "is flat along no axis; all corners must agree along the axis of the slice."
+        )
+    view = space.grid.view_from_file(flat[0], corners[0][flat[0]])
+    pixels = [space.pixel(view, corner) for corner in corners]
+    try:
+        Prompts.from_outline(pixels)
+    except PromptError as error:
+        raise _PlacedError(f"{place}.corners", str(error)) from None
+    here = slices.setdefault(view, _SlicePrompts(place))
+    if here.outline_xy is not None:
+        raise _PlacedError(
+            place,
+            f"is the second outline on slice {corners[0][flat[0]]} ({view.plane}); an object has one a "
+            "slice, make the other one an object of its own (they may share the label).",
+        )
+    here.outline_xy = pixels
 
 
 def _add_point(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from napari_sam_med.sam.mask_prompts import grid_per_pixel, logits_of_distance, logits_of_mask
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.volume.intensity import to_rgb
 
@@ -30,9 +30,6 @@ __all__ = [
 ]
 
 Window = str | tuple[float, float]
-
-_LOGIT_LIMIT = 8.0
-"""Logits beyond this say nothing more, and mask prompts were trained within it."""
 
 
 def embed_slice(
@@ -98,62 +95,6 @@ def box_of_mask(mask: npt.NDArray[np.bool_], margin: float = 0.0) -> tuple[float
     )
 
 
-def logits_of_mask(
-    mask: npt.NDArray[np.bool_], embedding: ImageEmbedding, predictor: Predictor
-) -> npt.NDArray[np.float32]:
-    """Mask prompt (h, w) that stands for a drawn mask (H, W): its signed distance on the low-resolution grid.
-
-    Networks expect logits that fade across the border, not a step; the distance in grid pixels, limited to
-    +-8, has that shape. The part of the padded square that lies outside the image stays strongly negative.
-    """
-    on_grid = _on_grid(mask, embedding, predictor)
-    side = predictor.network.mask_input_size
-    small = np.zeros((side, side), dtype=bool)
-    small[: on_grid.shape[0], : on_grid.shape[1]] = on_grid
-    inside = ndimage.distance_transform_edt(small)
-    outside = ndimage.distance_transform_edt(~small) if small.any() else np.full(small.shape, _LOGIT_LIMIT)
-    distance = np.where(small, inside - 0.5, 0.5 - outside)
-    return np.clip(2.0 * distance, -_LOGIT_LIMIT, _LOGIT_LIMIT).astype(np.float32)
-
-
-def logits_of_distance(
-    distance_px: npt.NDArray[np.float32], embedding: ImageEmbedding, predictor: Predictor
-) -> npt.NDArray[np.float32]:
-    """Mask prompt (h, w) that stands for a signed distance (H, W) in pixels, negative inside; sampled at the
-    centres of the low-resolution grid.
-    """
-    on_grid = _on_grid(distance_px, embedding, predictor)
-    side = predictor.network.mask_input_size
-    logits = np.full((side, side), -_LOGIT_LIMIT, dtype=np.float32)
-    _, rows_per_pixel = grid_per_pixel(distance_px.shape, embedding, predictor)
-    steepness = np.float32(-2.0 * rows_per_pixel)
-    logits[: on_grid.shape[0], : on_grid.shape[1]] = np.clip(on_grid * steepness, -_LOGIT_LIMIT, _LOGIT_LIMIT)
-    return logits
-
-
-def _on_grid(image: npt.NDArray[Any], embedding: ImageEmbedding, predictor: Predictor) -> npt.NDArray[Any]:
-    """The part of an image (H, W) that was embedded, at the cell centres of the low-resolution grid."""
-    scale = predictor.network.mask_input_size / predictor.network.input_size
-    left, top, right, bottom = embedding.crop_xyxy or (0, 0, image.shape[1], image.shape[0])
-    crop = image[int(top) : int(bottom), int(left) : int(right)]
-    cells = [max(1, round(size * scale)) for size in embedding.input_size]
-    rows, columns = (
-        np.minimum(((np.arange(n) + 0.5) * pixels / n).astype(int), pixels - 1)
-        for n, pixels in zip(cells, crop.shape, strict=True)
-    )
-    return crop[np.ix_(rows, columns)]
-
-
-def grid_per_pixel(
-    shape: tuple[int, ...], embedding: ImageEmbedding, predictor: Predictor
-) -> npt.NDArray[np.float64]:
-    """Pixels (x, y) of the mask prompt's grid for one of the slice."""
-    scale = predictor.network.mask_input_size / predictor.network.input_size
-    left, top, right, bottom = embedding.crop_xyxy or (0, 0, shape[1], shape[0])
-    height, width = embedding.input_size
-    return np.array([width * scale / (right - left), height * scale / (bottom - top)])
-
-
 def prompts_for_model(prompts: Prompts, predictor: Predictor) -> Prompts:
     """The part of a box-and-mask prompt that the model takes (MedSAM: the box alone)."""
     unused = prompts.kinds - predictor.accepts
@@ -168,7 +109,7 @@ def corrected_prompts(
     Parameters
     ----------
     prompts : Prompts
-        The user's own, in the slice's pixels; a box among them is used in place of the mask's.
+        The user's own, in the slice's pixels; a box or outline among them is used in place of the mask's box.
     mask : ndarray (H, W) of bool
         What the object has on the slice; an empty one corrects nothing.
     embedding : ImageEmbedding
@@ -182,7 +123,7 @@ def corrected_prompts(
     """
     if not mask.any() or prompts.mask_input is not None:
         return prompts
-    box = prompts.box_xyxy
+    box = prompts.extent_xyxy
     if box is None:
         box = np.asarray(_joined_box(mask, prompts), dtype=np.float32)
     logits = logits_of_mask(mask, embedding, predictor)
@@ -194,7 +135,7 @@ def corrected_prompts(
     rows, columns = np.indices(logits.shape)
     for x, y in (prompts.points_xy - (left, top)) * per_pixel:
         logits *= np.minimum(np.hypot(columns - x, rows - y) / reach, 1.0)
-    return prompts_for_model(prompts.replace(box_xyxy=box, mask_input=logits), predictor)
+    return prompts_for_model(prompts.replace(box_xyxy=box, mask_input=logits, outline_xy=None), predictor)
 
 
 def _joined_box(mask: npt.NDArray[np.bool_], prompts: Prompts) -> tuple[float, float, float, float]:

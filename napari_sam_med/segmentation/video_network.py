@@ -167,13 +167,14 @@ class VideoNetwork:
         self._lock = threading.Lock()
 
     def answer_prompts(self, film: Film, index: int, prompts: Prompts) -> tuple[VideoAnswer, Any]:
-        """Answer a prompted slice; also what the model remembers of it.
+        """Answer a prompted slice, an outline by its box; also what the model remembers of it.
 
         Raises
         ------
         PromptError
             When there is neither point nor box, or one lies outside the slice.
         """
+        prompts = prompts.replace(box_xyxy=prompts.extent_xyxy, outline_xy=None)
         if prompts.mask_input is not None and len(prompts.kinds) > 1:
             prompts = prompts.replace(mask_input=None)  # of another model, and points and box say it too
         check_prompt(prompts, self.record, film.fit.image_size, film.fit.side // 4)

@@ -158,15 +158,16 @@ class AnnotatedObject:
     def mask_to_correct(self, view: SliceView) -> npt.NDArray[np.bool_] | None:
         """The mask (H, W) that the clicks on a slice put right, or None where the prompts start anew.
 
-        They start anew where the object has nothing yet, and with a box drawn since its mask was accepted.
+        They start anew where the object has nothing yet, and with a box or an outline drawn since its mask
+        was accepted.
         """
         prompts = self.key_slices.get(view)
         if prompts is None or not len(prompts.points_xy):
             return None
-        if prompts.box_xyxy is not None:
-            answered = self.answered.get(view)
-            old = None if answered is None else answered.box_xyxy
-            if old is None or not np.array_equal(old, prompts.box_xyxy):
+        answered = self.answered.get(view)
+        for kind in ("box_xyxy", "outline_xy"):
+            drawn, old = getattr(prompts, kind), getattr(answered, kind, None)
+            if drawn is not None and (old is None or not np.array_equal(old, drawn)):
                 return None
         return self.mask(view)
 

@@ -48,6 +48,12 @@ def test_a_single_point_needs_no_nesting_and_no_label() -> None:
         {"box_xyxy": [1, 2, 3]},
         {"box_xyxy": [5, 2, 3, 4]},
         {"box_xyxy": [1, 2, 3, np.inf]},
+        {"outline_xy": [[1, 1], [5, 1]]},
+        {"outline_xy": [1, 1, 5, 1, 5, 5]},
+        {"outline_xy": [[1, 1, 0], [5, 1, 0], [5, 5, 0]]},
+        {"outline_xy": [[1, 1], [5, 1], [5, np.nan]]},
+        {"outline_xy": [[1, 1], [3, 3], [5, 5], [2, 2]]},
+        {"outline_xy": [[1, 1]] * 5},
         {"mask_input": np.zeros(4)},
         {"mask_input": np.full((4, 4), np.nan)},
     ],
@@ -63,3 +69,25 @@ def test_equal_prompts_are_equal_keys() -> None:
     assert hash(one) == hash(other)
     assert one != one.replace(box_xyxy=None)
     assert one.replace(box_xyxy=None).is_lone_point
+
+
+def test_an_outline_is_a_prompt_of_its_own() -> None:
+    corners = [[1, 2], [8, 2], [4, 9]]
+    outline = Prompts.from_outline(corners)
+    assert outline.outline_xy.tolist() == corners  # type: ignore[union-attr]
+    assert outline.kinds == {"outline"}
+    assert not Prompts([[3, 3]], outline_xy=corners).is_lone_point
+    assert outline == Prompts(outline_xy=np.array(corners)) == pickle.loads(pickle.dumps(outline))  # noqa: S301  our own bytes
+    assert hash(outline) == hash(Prompts(outline_xy=np.array(corners)))
+    assert outline != Prompts.from_outline(corners[::-1])
+    assert outline != outline.replace(box_xyxy=(1, 2, 8, 9))
+    assert outline.replace(points_xy=[[3, 3]], point_labels=[1]).kinds == {"outline", "point"}
+    with pytest.raises(ValueError, match="read-only"):
+        outline.outline_xy[0] = 0  # type: ignore[index]
+
+
+def test_the_box_comes_before_the_outline_in_saying_how_far_the_object_reaches() -> None:
+    outline = Prompts.from_outline([[1, 2], [8, 2], [4, 9]])
+    assert outline.extent_xyxy.tolist() == [1, 2, 8, 9]  # type: ignore[union-attr]
+    assert outline.replace(box_xyxy=(0, 0, 5, 5)).extent_xyxy.tolist() == [0, 0, 5, 5]  # type: ignore[union-attr]
+    assert Prompts([[3, 3]]).extent_xyxy is None

@@ -115,6 +115,48 @@ def test_objects_may_share_a_label_and_have_no_name(tmp_path: Path) -> None:
     assert found[0].name is None
 
 
+_SQUARE = [[2, 3, 4], [10, 3, 4], [10, 12, 4], [2, 12, 4]]
+_OUTLINE = {"corners": _SQUARE}
+
+
+def test_the_outline_of_a_box_reaches_as_far_as_the_box(tmp_path: Path) -> None:
+    (boxed,) = _read(tmp_path, _document())
+    (outlined,) = _read(tmp_path, _document(boxes=[], outlines=[_OUTLINE]))
+    ((view, box),) = boxed.prompts.items()
+    ((where, outline),) = outlined.prompts.items()
+    assert where == view
+    assert outline.kinds == {"outline"}
+    assert outline.extent_xyxy.tolist() == box.box_xyxy.tolist()
+    assert len(outline.outline_xy) == 4
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
+def test_an_outline_in_mm_is_that_of_its_voxels_in_any_plane(tmp_path: Path, codes: str) -> None:
+    volume = _volume(codes)
+    corners = {0: [3, 2, 2], 1: [3, 6, 2], 2: [3, 6, 5]}
+    in_mm = [(volume.affine @ [*corner, 1])[:3].tolist() for corner in corners.values()]
+    voxels = {"version": 1, "objects": [{"label": 1, "outlines": [{"corners": list(corners.values())}]}]}
+    world = {
+        "version": 1,
+        "space": "world",
+        "objects": [{"label": 1, "outlines": [{"corners": in_mm}]}],
+    }
+    (found,), (in_world,) = _read(tmp_path, voxels, volume), _read(tmp_path, world, volume)
+    assert found.prompts == in_world.prompts
+    ((view, prompts),) = found.prompts.items()
+    marked = np.zeros(volume.grid.shape_ijk, int)
+    for number, corner in corners.items():
+        marked[tuple(corner)] = number + 1
+    shown = view.extract(volume.grid.to_canonical(marked))
+    assert [shown[int(y), int(x)] for x, y in prompts.outline_xy] == [1, 2, 3]
+
+
+def test_box_outline_and_points_of_one_slice_belong_together(tmp_path: Path) -> None:
+    points = [{"at": [5, 5, 4], "positive": False}]
+    (found,) = _read(tmp_path, _document(outlines=[_OUTLINE], points=points))
+    assert found.prompts[SliceView("axial", 4)].kinds == {"box", "outline", "point"}
+
+
 _BOX = {"from": [2, 3, 4], "to": [10, 12, 4]}
 
 
@@ -153,6 +195,14 @@ _BOX = {"from": [2, 3, 4], "to": [10, 12, 4]}
         (_document(boxes=[_BOX | {"to": [10, 12, 5]}]), "objects[0].boxes[0]", "flat"),
         (_document(boxes=[_BOX, _BOX]), "objects[0].boxes[1]", "second box"),
         (_document(boxes=[{"from": [2, 3, 4], "to": [2, 3, 6]}]), "objects[0].boxes[0]", "axial"),
+        (_document(outlines=[_SQUARE]), "objects[0].outlines[0]", "JSON object"),
+        (_document(outlines=[{"corners": 4}]), "objects[0].outlines[0].corners", "list"),
+        (_document(outlines=[{"corners": _SQUARE[:2]}]), "objects[0].outlines[0].corners", "three"),
+        (_document(outlines=[{"corners": [*_SQUARE, [1, 1]]}]), "outlines[0].corners[4]", "three numbers"),
+        (_document(outlines=[{"corners": [*_SQUARE, [1, 1, 5]]}]), "objects[0].outlines[0]", "flat"),
+        (_document(outlines=[{"corners": [[2, 3, 4]] * 4}]), "objects[0].outlines[0].corners", "one line"),
+        (_document(outlines=[{"corners": [*_SQUARE, [1, 30, 4]]}]), "outlines[0].corners[4]", "outside"),
+        (_document(outlines=[_OUTLINE, _OUTLINE]), "objects[0].outlines[1]", "second outline"),
         (_document(points=[{"at": [1, 2, 3], "positive": 1}]), "objects[0].points[0].positive", "true"),
         (_document(points=[{"at": [1, 2, 3], "positive": False}]), "objects[0].points[0]", "negative"),
         (_document(points=[{"positive": True}]), "objects[0].points[0]", '"at"'),

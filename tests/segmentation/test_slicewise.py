@@ -114,6 +114,19 @@ def test_the_mask_is_left_out_for_a_model_that_does_not_take_it():
     assert prompts_for_model(prompts, everything) is prompts
 
 
+def test_an_outline_under_a_correction_says_how_far_the_object_reaches(nano, ball):
+    view = SliceView("axial", 6)
+    mask = view.extract(ball.data) > 0
+    embedding = embed_slice(ball, view, nano, window=(-100, 200))
+    outline = [(30, 20), (70, 22), (68, 60), (32, 58)]
+    given = Prompts([(50, 40)], outline_xy=outline)
+    corrected = corrected_prompts(given, mask, embedding, nano)
+    assert corrected.kinds == {"point", "box", "mask"}
+    assert corrected.box_xyxy.tolist() == [30, 20, 70, 60]
+    without = corrected_prompts(Prompts([(50, 40)], None, (30, 20, 70, 60)), mask, embedding, nano)
+    assert np.array_equal(corrected.mask_input, without.mask_input), "the mask is the one to correct"
+
+
 def dice(a, b):
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 

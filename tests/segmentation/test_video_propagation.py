@@ -258,6 +258,18 @@ def test_the_answers_are_those_of_transformers_own_video_loop(load: Any, asked: 
             np.testing.assert_allclose(logits, theirs[index], atol=1e-4)
 
 
+def test_an_outline_is_asked_as_its_box(load: Any) -> None:
+    engine, volume, view = load(), volume_of((5, 40, 48)), SliceView("axial", 2)
+    outline = Prompts.from_outline([(10, 8), (29, 12), (20, 23)])
+    by_outline, by_box = (
+        list(propagate(volume, {1: (1, {view: asked})}, engine=engine, window=WINDOW))
+        for asked in (outline, Prompts.from_box((10, 8, 29, 23)))
+    )
+    for one, other in zip(by_outline, by_box, strict=True):
+        assert one.view == other.view
+        assert np.array_equal(one.mask, other.mask)
+
+
 def test_objects_do_not_influence_each_other_and_runs_repeat(load: Any) -> None:
     engine, volume = load(), volume_of((8, 40, 48))
     first = {SliceView("axial", 2): Prompts.from_box((10, 8, 29, 23))}

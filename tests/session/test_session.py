@@ -417,6 +417,20 @@ def test_clicks_correct_what_is_there_and_a_new_box_starts_anew(session: Session
     assert session.active_object.mask_to_correct(AXIAL) is None
 
 
+def test_a_new_outline_starts_anew_and_an_accepted_one_does_not(session: Session, propose) -> None:
+    accept(session, propose, LIVER, slice(2, 6), slice(2, 9))
+    outlined = BOX.replace(points_xy=[(3, 3)], point_labels=[0], outline_xy=[(2, 2), (8, 2), (8, 5), (2, 5)])
+    session.prompt(AXIAL, outlined)
+    assert session.active_object.mask_to_correct(AXIAL) is None
+    propose(AXIAL, slice(2, 6), slice(2, 9))
+    session.accept()
+    accepted = session.active_object.mask(AXIAL)
+    session.prompt(AXIAL, outlined.replace(points_xy=[(3, 3), (7, 4)], point_labels=[0, 1]))
+    assert np.array_equal(session.active_object.mask_to_correct(AXIAL), accepted)
+    session.prompt(AXIAL, outlined.replace(outline_xy=[(1, 1), (8, 2), (8, 5)]))
+    assert session.active_object.mask_to_correct(AXIAL) is None
+
+
 def test_a_corrected_slice_is_what_propagation_starts_from(session: Session, propose) -> None:
     accept(session, propose, LIVER, slice(2, 6), slice(2, 9))
     other = SliceView("axial", 4)
