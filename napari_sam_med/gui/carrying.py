@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_sam_med.errors import PromptError, SamMedError
 from napari_sam_med.gui.live_model import LiveModel
+from napari_sam_med.gui.video_engine import VideoEngine
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.propagation import PromptedObjects, PropagatedSlice
@@ -22,7 +23,11 @@ from napari_sam_med.session.clean_up import interpolation_input
 from napari_sam_med.session.jobs import ModelView
 from napari_sam_med.session.open_change import OpenChange
 from napari_sam_med.session.session import Session
+from napari_sam_med.session.video_engine import carry_as_video
 from napari_sam_med.volume.slice_view import SliceView
+
+if TYPE_CHECKING:
+    from napari_sam_med.segmentation.video_propagation import VideoPropagator
 
 __all__ = ["Carrying", "Extent"]
 
@@ -56,8 +61,9 @@ class _Work:
 
     doing: str
     label: str
-    job: Callable[[ModelView | None, PromptedObjects, _Masks], _Slices]
-    needs_model: bool = True
+    job: Callable[[Any, PromptedObjects, _Masks], _Slices]
+    """Given what it asks (a `ModelView`, a `VideoPropagator` or None), the objects and their key masks."""
+    asks: Literal["model", "video", "nobody"] = "model"
     fills_between: bool = False
     extent: Extent = Extent()
 
@@ -72,6 +78,11 @@ class Carrying(QObject):
     ----------
     is_free : callable
         Whether nothing else runs that the user waits for; says so when not.
+
+    Attributes
+    ----------
+    video : VideoEngine
+        What `carry` asks instead of the model, when one is chosen there.
 
     Signals
     -------
@@ -104,6 +115,9 @@ class Carrying(QObject):
         self._job: Job | None = None
         self._report: tuple[Change, str] | None = None
         self._cache = PropagationCache()
+        self.video = VideoEngine(session, workers, self)
+        self.video.status.connect(self.status)
+        self.video.failed.connect(self.failed)
         session.events.volume.connect(self._on_volume)
         session.reverted.connect(self._on_reverted)
         session.reapplied.connect(self._on_reapplied)
@@ -115,11 +129,13 @@ class Carrying(QObject):
 
     def end(self) -> None:
         """End at the next slice; what is done stays."""
+        self.video.drop_waiting()
         if self._job is not None:
             self._job.cancel()
 
     def end_now(self) -> None:
         """End with what is in the labels: slices that are known but not shown yet are dropped."""
+        self.video.drop_waiting()
         if self._job is not None:
             self._job.cancel()
             self._session.close_changes()
@@ -127,8 +143,14 @@ class Carrying(QObject):
     # the ways to fill
 
     def carry(self, extent: Extent) -> None:
-        """Carry objects from their key slices through the volume."""
+        """Carry objects from their key slices through the volume, with the video model if one is chosen."""
         limits = {"first_index": extent.first_index, "last_index": extent.last_index}
+
+        def video_job(engine: VideoPropagator, objects: PromptedObjects, masks: _Masks) -> _Slices:
+            volume, window = self._session.volume, self._session.window
+            return carry_as_video(
+                volume, window, engine, objects, masks, directions=extent.directions, **limits
+            )
 
         def job(sight: ModelView, objects: PromptedObjects, masks: _Masks) -> _Slices:
             return jobs.carry(
@@ -141,12 +163,13 @@ class Carrying(QObject):
                 **limits,
             )
 
-        self._begin(_Work("Carrying", "Carry {} through slices", job, extent=extent))
+        way = {"job": job} if self.video.path is None else {"job": video_job, "asks": "video"}
+        self._begin(_Work("Carrying", "Carry {} through slices", extent=extent, **way))
 
     def fill(self, extent: Extent) -> None:
         """Fill between key slices by their shapes; no model is asked."""
 
-        def job(_: ModelView | None, objects: PromptedObjects, masks: _Masks) -> _Slices:
+        def job(_: None, objects: PromptedObjects, masks: _Masks) -> _Slices:
             return jobs.interpolate(
                 self._session.volume,
                 objects,
@@ -155,7 +178,7 @@ class Carrying(QObject):
                 last_index=extent.last_index,
             )
 
-        self._begin(_Work("Filling", "Fill {} between slices", job, False, True, extent))
+        self._begin(_Work("Filling", "Fill {} between slices", job, "nobody", True, extent))
 
     def snap(self, extent: Extent) -> None:
         """Fill between key slices by their shapes, and let the model pull them to borders in the image."""
@@ -165,7 +188,7 @@ class Carrying(QObject):
                 sight, objects, masks, first_index=extent.first_index, last_index=extent.last_index
             )
 
-        self._begin(_Work("Snapping", "Snap {} between slices", job, True, True, extent))
+        self._begin(_Work("Snapping", "Snap {} between slices", job, "model", True, extent))
 
     # running them
 
@@ -183,7 +206,7 @@ class Carrying(QObject):
             return
         volume = session.volume
 
-        def start(sight: ModelView | None) -> None:
+        def start(asked: ModelView | VideoPropagator | None) -> None:
             if self.is_busy or session.volume is not volume:
                 return
             left = [i for i in ids if i in session.objects]  # undone while the model was loading
@@ -194,10 +217,12 @@ class Carrying(QObject):
             except SamMedError as error:
                 self.failed.emit(error)
                 return
-            self._start(work, work.job(sight, objects, masks), tuple(objects))
+            self._start(work, work.job(asked, objects, masks), tuple(objects))
 
-        if work.needs_model:
+        if work.asks == "model":
             self._model.with_model(start)
+        elif work.asks == "video":
+            self.video.with_engine(start)
         else:
             start(None)
 
@@ -211,7 +236,7 @@ class Carrying(QObject):
 
     def _input(self, work: _Work, ids: list[int]) -> tuple[PromptedObjects, _Masks]:
         if work.fills_between:
-            return interpolation_input(self._session, ids, with_model=work.needs_model)
+            return interpolation_input(self._session, ids, with_model=work.asks == "model")
         return self._session.propagation_input(ids)
 
     def _start(self, work: _Work, slices: _Slices, object_ids: tuple[int, ...]) -> None:

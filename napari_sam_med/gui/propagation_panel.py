@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QCheckBox, QSpinBox
+from pathlib import Path
+
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QSpinBox
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import Section, button, combo, labelled, note, row
 from napari_sam_med.gui.carrying import Extent
 from napari_sam_med.gui.clean_up_menu import CleanUpMenu
 from napari_sam_med.progress import Progress
+from napari_sam_med.segmentation.video_extra import is_available
 from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["PropagationPanel"]
@@ -18,6 +21,17 @@ _DIRECTIONS = {
     "forward": ("Forward (higher slices)", ("forward",)),
     "backward": ("Backward (lower slices)", ("backward",)),
 }
+_CHOOSE = "choose"
+_VIDEO_MODELS = "Video models (*.pt *.safetensors config.json);;All files (*)"
+_ENGINES = (
+    "What carries the mask. Slice by slice: the model chosen above. Video: SAM 2.1 or MedSAM2,\n"
+    "with a memory of the slices that it passed; after a correction it does all slices anew."
+)
+_NO_VIDEO = (
+    "Masks are carried by the model chosen above. Carrying as through a video (SAM 2.1, MedSAM2)\n"
+    "needs the package transformers, which is not installed:\n"
+    'pip install "napari-sam-med[video]", then start napari again.'
+)
 
 
 class PropagationPanel(Section):
@@ -26,6 +40,12 @@ class PropagationPanel(Section):
     def __init__(self, actions: Actions) -> None:
         super().__init__(5, "Carry through slices")
         self._actions = actions
+        self._video = actions.carrying.video
+        has_video = is_available()
+        self.engines = combo(_ENGINES if has_video else _NO_VIDEO)
+        self.engines.setEnabled(has_video)
+        self.engines.activated.connect(self._on_engine)
+        self.add(labelled("Engine", self.engines))
         self.directions = combo(
             "Which way to go from the key slices; between key slices it always goes both ways."
         )
@@ -61,11 +81,13 @@ class PropagationPanel(Section):
         self.add(row(self.fill, self.snap, self.clean_up))
         self.report = note()
         self.add(self.report)
+        self._video.changed.connect(self._on_video)
         actions.progress.connect(self._on_progress)
         actions.carrying.carried.connect(self._on_carried)
         actions.bridge.view_changed.connect(self._on_view)
         actions.scans.opened.connect(lambda: self._on_carried(""))
         actions.session.events.volume.connect(lambda *_: self._on_progress(None))
+        self._on_video()
         self._on_limited(False)
         self._on_progress(None)
 
@@ -85,6 +107,29 @@ class PropagationPanel(Section):
     def carry(self) -> None:
         """Carry with the choices made here."""
         self._actions.carrying.carry(self.extent)
+
+    def _on_engine(self, index: int) -> None:
+        chosen = self.engines.itemData(index)
+        if chosen == _CHOOSE:
+            now = "" if self._video.path is None else str(self._video.path)
+            chosen, _ = QFileDialog.getOpenFileName(self, "Open a video model", "", _VIDEO_MODELS)
+            chosen = chosen or now
+        self._video.choose(Path(chosen) if chosen else None)
+
+    def _on_video(self) -> None:
+        """List the engines, and remember a model that could be loaded."""
+        video, settings = self._video, self._actions.settings
+        path = "" if video.path is None else str(video.path)
+        if video.engine is not None and path != settings.video_model:
+            settings.remember(video_model=path)
+        listed = path or settings.video_model
+        entries = {listed: f"video: {Path(listed).name}"} if listed else {}
+        entries = {"": "slice by slice", **entries, _CHOOSE: "video: choose a file…"}
+        if [self.engines.itemData(i) for i in range(self.engines.count())] != list(entries):
+            self.engines.clear()  # only then: the list may be open while a model loads
+            for key, text in entries.items():
+                self.engines.addItem(text, key)
+        self.engines.setCurrentIndex(self.engines.findData(path))
 
     def _on_limited(self, is_limited: bool) -> None:
         self.first.setEnabled(is_limited)

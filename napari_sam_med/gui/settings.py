@@ -1,4 +1,4 @@
-"""What the widget remembers between sessions: model, device, window, where labels were exported to."""
+"""What the widget remembers between sessions: models, device, window, where labels were exported to."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Settings:
         Format of the last export.
     shows_shortcuts : bool
         Whether the list of shortcuts is unfolded.
+    video_model : str
+        Path of the video model that was used last, offered again but not chosen. Empty: none was.
     """
 
     model: str = "nano"
@@ -38,6 +40,7 @@ class Settings:
     export_folder: str = ""
     export_suffix: str = ".nii.gz"
     shows_shortcuts: bool = False
+    video_model: str = ""
 
     @classmethod
     def load(cls) -> Settings:
