@@ -294,17 +294,44 @@ def evaluate(
 @app.command(cls=_Command)
 def convert(
     labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Labels to read.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Labels to write.")],
+    output: Annotated[
+        list[Path],
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="File to write; may be given again. The words case, organ, label and ending are filled in "
+            "where they stand in braces, organ and label once for each organ.",
+        ),
+    ],
     reference: Annotated[
         Path | None,
         typer.Option("--reference", metavar="VOLUME", help="Volume whose grid the labels are to have."),
     ] = None,
+    names: Annotated[
+        str,
+        typer.Option(
+            "--names",
+            metavar="NAMES",
+            help="Organ names: btcv, JSON as in evaluate, or a file of it, of ITK-SNAP or of FreeSurfer.",
+        ),
+    ] = "",
+    endings: Annotated[
+        str, typer.Option("--endings", metavar="E,...", help="What ending stands for: nii.gz, stl, ...")
+    ] = "",
     as_json: Json = False,
 ) -> int:
-    """Convert labels to another format; the extension of OUT decides."""
-    from napari_sam_med.cli.convert import run_convert
+    """Convert labels to other formats; the extension of OUT decides."""
+    from napari_sam_med.cli.convert import ConvertRequest, run_convert
 
-    return run_convert(labels, output, reference, as_json=as_json)
+    request = ConvertRequest(
+        labels=labels,
+        outputs=tuple(output),
+        reference=reference,
+        names=names,
+        endings=tuple(part.strip() for part in endings.split(",") if part.strip()),
+    )
+    return run_convert(request, as_json=as_json)
 
 
 @models.callback()

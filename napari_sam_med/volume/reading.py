@@ -10,6 +10,7 @@ from typing import Protocol, SupportsIndex
 from napari_sam_med.errors import LabelError
 from napari_sam_med.volume.formats import metaimage, nifti, nrrd, sidecar
 from napari_sam_med.volume.formats.content import FileKind, kind_of
+from napari_sam_med.volume.formats.label_description import read_table
 from napari_sam_med.volume.formats.scan import Scan
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.label_values import placed_on, whole_numbers
@@ -80,7 +81,12 @@ def volume_times(path: str | os.PathLike[str]) -> int:
     return _READERS[kind].n_times(file)
 
 
-def read_labels(path: str | os.PathLike[str], *, reference: Volume | None = None) -> LabelVolume:
+def read_labels(
+    path: str | os.PathLike[str],
+    *,
+    reference: Volume | None = None,
+    names: OrganTable | str | os.PathLike[str] | None = None,
+) -> LabelVolume:
     """Read labels from any of the formats of `read_volume`.
 
     Names and colours come from the file's own table, else from its sidecar, else they are ``label N``.
@@ -94,6 +100,9 @@ def read_labels(path: str | os.PathLike[str], *, reference: Volume | None = None
     reference : Volume, optional
         The scan that the labels belong to; the result then lies on its grid and keeps its header for export.
         Labels on another grid are placed by their affine, nearest neighbour, with a warning; never by index.
+    names : OrganTable or path, optional
+        Names and colours that win over those of the file; a path is of an ITK-SNAP label description or a
+        FreeSurfer colour table.
 
     Returns
     -------
@@ -106,9 +115,12 @@ def read_labels(path: str | os.PathLike[str], *, reference: Volume | None = None
         As `read_volume` does.
     LabelError
         If the values are no labels, the file holds several volumes or overlapping segments, or it shares no
-        voxel with `reference`.
+        voxel with `reference`; or if `names` cannot be read.
     """
     file = Path(path)
+    given = (
+        OrganTable() if names is None else names if isinstance(names, OrganTable) else read_table(Path(names))
+    )
     scan = _scan(file, None)
     if scan.n_times > 1:
         raise LabelError(
@@ -129,7 +141,7 @@ def read_labels(path: str | os.PathLike[str], *, reference: Volume | None = None
     labels = LabelVolume(
         data,
         grid,
-        OrganTable() if organs is None else organs,
+        OrganTable((dict(organs or {}) | dict(given)).values()),
         header=header,
         path=source_path,
         warnings=(*scan.warnings, *warnings, *more),

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_sam_med.errors import ExportError, ImageError, LabelError
-from napari_sam_med.volume.formats import metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.formats import coco, metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.formats.label_description import TABLE_ENDINGS, table_content
 from napari_sam_med.volume.formats.sidecar import Origin
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
@@ -19,11 +20,16 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.replacement import Replacement, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["LABEL_ENDINGS", "write_labels"]
+__all__ = ["LABEL_ENDINGS", "losses", "write_labels", "write_table"]
 
-LabelEnding = Literal[".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".mha"]
+LabelEnding = Literal[
+    ".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".mha", ".coco.json", ".stl", ".obj", ".ply", ".vtk"
+]
 #: Endings that `write_labels` takes; the longer of two that fit counts.
-LABEL_ENDINGS: tuple[LabelEnding, ...] = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
+LABEL_ENDINGS: tuple[LabelEnding, ...] = (
+    *(".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha"),
+    *(".coco.json", ".stl", ".obj", ".ply", ".vtk"),
+)
 
 # NIfTI stores float32: a qform was measured to be 3.7e-5 mm off in ordinary heads
 _AFFINE_TOLERANCE_MM = 1e-3
@@ -46,8 +52,10 @@ def write_labels(
     Parameters
     ----------
     path : path
-        The ending decides: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.mha``. NIfTI carries the
-        geometry of a NIfTI source bit for bit; NIfTI and .seg.nrrd carry names and colours.
+        The ending decides: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.mha`` for label volumes,
+        ``.coco.json`` for masks of slices, ``.stl``, ``.obj``, ``.ply`` or ``.vtk`` for surfaces in LPS mm;
+        `losses` says what a format cannot keep. NIfTI carries the geometry of a NIfTI source bit for bit;
+        NIfTI and .seg.nrrd carry names and colours.
     labels : LabelVolume
         uint8 and uint16 stay what they are.
     source : Volume, optional
@@ -89,20 +97,104 @@ def write_labels(
     sweep_orphans(Path(os.path.realpath(target)).parent)
     try:
         with Replacement(target, ending) as file, Replacement(sidecar.path_beside(target), ".json") as beside:
-            _write(file.temporary, ending, labels, header, organs)
-            file.flush_to_disk()
-            _compare(file.temporary, ending, labels, organs)
             known = Origin.of(source_path, model).completed_by(origin or Origin())
+            content = _content_without_grid(ending, labels, organs, known)
+            if content is None:
+                _write(file.temporary, ending, labels, header, organs)
+                file.flush_to_disk()
+                _compare(file.temporary, ending, labels, organs)
+            else:
+                _write_bytes(file, content)
             beside.temporary.write_bytes(sidecar.content(target, labels.grid, organs, known))
             beside.flush_to_disk()
             file.put_in_place()
             _put_sidecar_in_place(beside, target)
     except OSError as error:
-        raise ExportError(
-            f"{target} could not be written: {error.strerror or error}. The previous file is as it was; "
-            "free some space or choose another place."
-        ) from error
+        raise _not_written(target, error) from error
     return target
+
+
+def write_table(path: str | os.PathLike[str], organs: OrganTable) -> Path:
+    """Write names and colours for another program, as `write_labels` writes: whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The ending decides: ``.label`` (ITK-SNAP label description) or ``.lut.txt`` (FreeSurfer colour table).
+    organs : OrganTable
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ExportError
+        If the ending is unknown or the target cannot be written.
+    """
+    target = Path(path)
+    ending = next((e for e in TABLE_ENDINGS if target.name.lower().endswith(e)), None)
+    if ending is None:
+        raise ExportError(f"{target.name} has no ending of a table: choose {' or '.join(TABLE_ENDINGS)}.")
+    sweep_orphans(Path(os.path.realpath(target)).parent)
+    try:
+        with Replacement(target, ending) as file:
+            _write_bytes(file, table_content(ending, organs))
+            file.put_in_place()
+    except OSError as error:
+        raise _not_written(target, error) from error
+    return target
+
+
+def losses(path: str | os.PathLike[str], n_organs: int = 1) -> tuple[str, ...]:
+    """What the format of a path cannot keep of labels with `n_organs` organs, one line each, for people."""
+    name = Path(path).name
+    lower = name.lower()
+    if lower.endswith(".coco.json"):
+        return (f"{name} is lossy: {coco.LOSS}",)
+    if lower.endswith(TABLE_ENDINGS):
+        return (f"{name} holds names and colours, no voxels.",)
+    if not lower.endswith((".stl", ".obj", ".ply", ".vtk")):
+        return ()
+    lines = [f"{name} holds surfaces, from which voxels cannot be restored; keep a label volume, too."]
+    if lower.endswith(".stl") and n_organs > 1:
+        lines.append(
+            f"{name} cannot tell its {n_organs} organs apart; choose .obj or .vtk, or one file each "
+            "(convert: {organ} in the name)."
+        )
+    return tuple(lines)
+
+
+def _not_written(target: Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"{target} could not be written: {error.strerror or error}. The previous file is as it was; "
+        "free some space or choose another place."
+    )
+
+
+def _content_without_grid(
+    ending: LabelEnding, labels: LabelVolume, organs: OrganTable, origin: Origin
+) -> bytes | None:
+    """Content of a file that is no volume of voxels; None for those that are."""
+    if ending == ".coco.json":
+        return coco.content(labels, organs, origin)
+    if ending == ".stl" or ending == ".obj" or ending == ".ply" or ending == ".vtk":
+        from napari_sam_med.volume.formats import surfaces  # late: its libraries take a while to load
+
+        return surfaces.content(ending, labels, organs)
+    return None
+
+
+def _write_bytes(file: Replacement, content: bytes) -> None:
+    """Write, flush and read again."""
+    file.temporary.write_bytes(content)
+    file.flush_to_disk()
+    if file.temporary.read_bytes() != content:
+        raise ExportError(
+            f"{file.target.name} was written but read back with other bytes; check the disk. The previous "
+            "file is as it was."
+        )
 
 
 def _put_sidecar_in_place(beside: Replacement, labels_path: Path) -> None:
@@ -123,8 +215,11 @@ def _ending_of(path: Path) -> LabelEnding:
             return ending
     if name.endswith(".dcm"):
         raise ExportError(f"{path.name}: DICOM SEG is not written yet; choose .seg.nrrd or .nii.gz.")
+    if name.endswith(TABLE_ENDINGS):
+        raise ExportError(f"{path.name} is a table of names without voxels; use `write_table` for it.")
     raise ExportError(
-        f"{path.name} has no ending of a label format: choose .nii.gz, .nii, .nrrd, .seg.nrrd or .mha."
+        f"{path.name} has no ending of a label format: choose .nii.gz, .nii, .nrrd, .seg.nrrd or .mha, or "
+        ".coco.json, .stl, .obj, .ply or .vtk."
     )
 
 

@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
+_VOLUMES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
+_ENDINGS = (*_VOLUMES, ".coco.json", ".stl", ".obj", ".ply", ".vtk", ".label", ".lut.txt")
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
@@ -62,7 +63,7 @@ class Origin:
 
 
 def stem_of(path: Path) -> str:
-    """File name without its ending, ``.nii.gz`` and ``.seg.nrrd`` taken as one."""
+    """File name without its ending; ``.nii.gz``, ``.seg.nrrd``, ``.coco.json`` and ``.lut.txt`` are one."""
     name = path.name
     for ending in _ENDINGS:
         if name.lower().endswith(ending) and len(name) > len(ending):
@@ -83,14 +84,16 @@ def content(
 ) -> bytes:
     """The sidecar of labels written to `labels_path`, as UTF-8 JSON.
 
-    Keys: ``schema_version``, ``file``, ``source`` (``path``, ``sha256``; null if unknown), ``affine`` (4, 4)
-    voxel (i, j, k) to RAS mm, ``shape`` (i, j, k), ``labels`` (see `OrganTable.to_json`), ``model`` (null or
-    what the caller gave), ``program``, ``version``, ``written`` (UTC).
+    Keys: ``schema_version``, ``file``, ``also`` (other files of this stem, written before, of which all of it
+    is true as well), ``source`` (``path``, ``sha256``; null if unknown), ``affine`` (4, 4) voxel (i, j, k) to
+    RAS mm, ``shape`` (i, j, k), ``labels`` (see `OrganTable.to_json`), ``model`` (null or what the caller
+    gave), ``program``, ``version``, ``written`` (UTC).
     """
     source = origin.source
-    record = {
+    record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "file": labels_path.name,
+        "also": [],
         "source": None if source is None else {**source, "path": _place(source["path"], labels_path)},
         "affine": grid.affine.tolist(),
         "shape": list(grid.shape_ijk),
@@ -100,9 +103,22 @@ def content(
         "version": _version(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    record["also"] = _others_of_this_stem(labels_path, record)
     text = json.dumps(record, ensure_ascii=False, indent=1, default=str)
     # file names may be no UTF-8: their bytes then stand as \udcXX, an escape that JSON knows
     return text.encode("utf-8", "backslashreplace")
+
+
+def _others_of_this_stem(labels_path: Path, record: Mapping[str, Any]) -> list[str]:
+    """Names in the sidecar that is there already, if the new one says the same of their files."""
+    said = json.loads(json.dumps(record, default=str))
+    try:
+        previous = json.loads(path_beside(labels_path).read_bytes())
+        if any(previous[key] != said[key] for key in ("source", "affine", "shape", "labels", "model")):
+            return []
+        return sorted({previous["file"], *previous.get("also", [])} - {labels_path.name})
+    except _DAMAGES:  # there is none, or one that nobody can read
+        return []
 
 
 def _place(path: Path, labels_path: Path) -> str:
@@ -157,8 +173,10 @@ def _record(labels_path: Path, grid: Grid) -> dict[str, Any] | None:
     record: dict[str, Any] = json.loads(path.read_bytes())
     if record["schema_version"] != SCHEMA_VERSION:
         raise _UnknownVersionError(record["schema_version"])
-    # x.nii.gz and x.nrrd share a sidecar, which is of the one written last; a pair renamed together stays one
-    is_of_this_file = _ending_of(Path(record["file"])) == _ending_of(labels_path)
+    # x.nii.gz and x.nrrd share a sidecar, which is of the one written last, and of those of which it says the
+    # same; a pair renamed together stays one
+    files = [record["file"], *record.get("also", [])]
+    is_of_this_file = _ending_of(labels_path) in [_ending_of(Path(file)) for file in files]
     return record if is_of_this_file and record["shape"] == list(grid.shape_ijk) else None
 
 
