@@ -31,11 +31,19 @@ class Shortcut:
 
 
 SHORTCUTS: tuple[Shortcut, ...] = (
-    Shortcut("Enter", "accept the proposed mask", lambda a, _: a.accept()),
-    Shortcut("Escape", "clear the prompts of this slice", lambda a, _: a.clear_prompts(), "Esc"),
+    Shortcut(
+        "Enter", "accept the proposed mask", lambda a, _: a.bridge.prompts.end_shape(True) or a.accept()
+    ),
+    Shortcut(
+        "Escape",
+        "clear the prompts of this slice",
+        lambda a, _: a.bridge.prompts.end_shape(False) or a.clear_prompts(),
+        "Esc",
+    ),
     Shortcut("Control-Z", "undo", lambda a, _: a.undo(), "Ctrl-Z"),
     Shortcut("Control-Shift-Z", "do again", lambda a, _: a.redo(), "Ctrl-Shift-Z"),
     Shortcut("Q", "box tool", lambda a, _: a.bridge.set_tool("box")),
+    Shortcut("Shift-Q", "lasso: an outline", lambda a, _: a.bridge.set_tool("lasso")),
     Shortcut("W", "point tool", lambda a, _: a.bridge.set_tool("point")),
     Shortcut("H", "scribble: points along a stroke", lambda a, _: a.bridge.set_tool("scribble")),
     Shortcut("T", "switch between + and – points", lambda a, _: a.toggle_sign()),

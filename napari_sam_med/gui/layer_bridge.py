@@ -30,7 +30,15 @@ BOXES_NAME = "SAM Med boxes"
 LABELS_NAME = "SAM Med labels"
 PREVIEW_NAME = "SAM Med preview"
 
-Tool = Literal["box", "point", "scribble", "paint", "erase", "pan"]
+Tool = Literal["box", "lasso", "point", "scribble", "paint", "erase", "pan"]
+_MODES: dict[Tool, tuple[str, str]] = {  # whose layer, in which mode of napari's
+    "box": ("boxes_layer", "add_rectangle"),
+    "lasso": ("boxes_layer", "add_polygon_lasso"),
+    "point": ("points_layer", "add"),
+    "scribble": ("points_layer", "add"),
+    "paint": ("labels_layer", "paint"),
+    "erase": ("labels_layer", "erase"),
+}
 
 _OWN = {"sam_med_own": True}
 _WORK = "sam_med_work"
@@ -40,7 +48,7 @@ class LayerBridge(OwnWriting, QObject):
     """Which layers there are, where the user looks, and what the mouse does.
 
     What the layers hold is kept by two others: `LabelsDisplay` (labels, proposal) and `PromptEditing`
-    (points, boxes).
+    (points, boxes, outlines).
 
     Signals
     -------
@@ -112,7 +120,7 @@ class LayerBridge(OwnWriting, QObject):
 
     @property
     def boxes_layer(self) -> Shapes | None:
-        """The layer that rectangles are read from."""
+        """The layer that boxes and outlines are read from."""
         return self.prompts.boxes
 
     # listening
@@ -393,30 +401,20 @@ class LayerBridge(OwnWriting, QObject):
         mode = str(active.mode)
         if mode == "pan_zoom":
             return "pan"
-        if active is self.boxes_layer and mode == "add_rectangle":
-            return "box"
-        if active is self.points_layer and mode == "add":
-            return "scribble" if self.prompts.scribbles else "point"
-        if active is self.labels_layer and mode in ("paint", "erase"):
-            return mode
-        return None
+        fitting = (tool for tool, of in _MODES.items() if active is getattr(self, of[0]) and mode == of[1])
+        found = next(fitting, None)
+        return "scribble" if found == "point" and self.prompts.scribbles else found
 
     def set_tool(self, tool: Tool) -> None:
-        """Let the mouse draw boxes, set points, scribble, paint, erase, or move the camera."""
+        """Let the mouse draw boxes or outlines, set points, scribble, paint, erase, or move the camera."""
         if self.frame is None:
             return
-        if tool == "box" and self.boxes_layer is None:
+        if tool in ("box", "lasso") and self.boxes_layer is None:
             self.choose_boxes(None)
         if tool in ("point", "scribble") and self.points_layer is None:
             self.choose_points(None)
-        layer, mode = {
-            "box": (self.boxes_layer, "add_rectangle"),
-            "point": (self.points_layer, "add"),
-            "scribble": (self.points_layer, "add"),
-            "paint": (self.labels_layer, "paint"),
-            "erase": (self.labels_layer, "erase"),
-            "pan": (self.viewer.layers.selection.active, "pan_zoom"),
-        }[tool]
+        owner, mode = _MODES.get(tool, ("", "pan_zoom"))
+        layer = getattr(self, owner) if owner else self.viewer.layers.selection.active
         if layer is None:
             return
         self.viewer.layers.selection.active = layer

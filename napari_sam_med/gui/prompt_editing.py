@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ __all__ = ["PromptEditing"]
 
 _DRAG_CANVAS_PIXELS = 4
 """A hand that clicks may shake by less than this."""
+_MODES_OF_CLICKS = ("add_polygon", "add_polyline")
+"""napari's tools that draw corner by corner, without a button held down."""
 
 
 class PromptEditing(OwnWriting, QObject):
@@ -58,6 +60,7 @@ class PromptEditing(OwnWriting, QObject):
         self._scribbles = False
         self.takes_points: Callable[[], bool] = lambda: True
         self._clicked: int | None = None
+        self._lasso_begun: tuple[int, npt.NDArray[np.float64]] | None = None
         self._is_negative_click = False
         self._released_at: npt.NDArray[np.float64] | None = None
         self._is_outdated = False
@@ -99,13 +102,13 @@ class PromptEditing(OwnWriting, QObject):
             self._on_edited()
 
     def take_boxes(self, layer: Shapes | None) -> None:
-        """Read rectangles from this layer."""
+        """Read boxes and outlines from this layer."""
         if self.boxes is not None:
             self.boxes.events.data.disconnect(self._on_edited)
             if self._on_box_press in self.boxes.mouse_drag_callbacks:
                 self.boxes.mouse_drag_callbacks.remove(self._on_box_press)
         self.boxes = layer
-        self._clicked = None
+        self._clicked = self._lasso_begun = None
         if layer is not None:
             layer.mouse_drag_callbacks.insert(0, self._on_box_press)
             layer.events.data.connect(self._on_edited)
@@ -139,9 +142,24 @@ class PromptEditing(OwnWriting, QObject):
 
     @property
     def _is_readable(self) -> bool:
-        """Whether there is a scan, and no rectangle half drawn: napari announces it when it is done."""
-        is_half_drawn = getattr(self.boxes, "_is_creating", False)
-        return self._frame is not None and self._session.volume is not None and not is_half_drawn
+        """Whether there is a scan, and no shape half drawn: napari announces it when it is done."""
+        return self._frame is not None and self._session.volume is not None and not self._is_half_drawn
+
+    @property
+    def _is_half_drawn(self) -> bool:
+        return getattr(self.boxes, "_is_creating", False)
+
+    def end_shape(self, keep: bool) -> bool:
+        """End the polygon that is being drawn corner by corner, or drop it; False when there is none."""
+        if not self._is_half_drawn or str(self.boxes.mode) not in _MODES_OF_CLICKS:
+            return False
+        with self._writing():
+            count = len(self.boxes.data)
+            self.boxes._finish_drawing()
+            if not keep and len(self.boxes.data) == count:
+                self._remove_shapes({count - 1})
+        self._read_soon()
+        return True
 
     # from the layers
 
@@ -176,17 +194,22 @@ class PromptEditing(OwnWriting, QObject):
             self._give(reading.prompts)
 
     def _on_box_press(self, layer: Shapes, event: Any) -> Iterator[None]:
-        """Tell a click from a drag: napari makes a rectangle of either."""
-        self._clicked = None
-        if str(layer.mode) != "add_rectangle":
+        """Tell a click from a drag: napari makes a rectangle of either, and goes on drawing after a lasso's."""
+        self._clicked = self._lasso_begun = None
+        mode = str(layer.mode)
+        if mode not in ("add_rectangle", "add_polygon_lasso"):
             return
         self._is_negative_click = _turns_sign(event)
+        begun = len(layer.data), np.array(event.position, dtype=float)
         start, is_click = np.array(event.pos, dtype=float), True
         yield
         while event.type == "mouse_move":
             is_click &= bool(np.abs(np.array(event.pos) - start).max() < _DRAG_CANVAS_PIXELS)
             yield
-        if is_click:
+        if mode == "add_polygon_lasso":
+            self._lasso_begun = begun
+            self._read_soon()  # when napari has ended the outline too
+        elif is_click:
             self._clicked = len(layer.data) - 1
 
     def _on_edited(self, event: Any = None) -> None:
@@ -204,17 +227,19 @@ class PromptEditing(OwnWriting, QObject):
 
     def _read(self) -> None:
         self._is_outdated, self._released_at = False, None
+        self._end_lasso()
         if not self._is_readable:
             return
         clicked, self._clicked = self._clicked, None
         reading = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane, clicked)
         if reading.clicks:
-            self._set_points(reading.clicks)
+            with self._writing():
+                self._remove_shapes(set(reading.clicks))
+            self._set_points(list(reading.clicks.values()))
             reading = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane)
         with self._writing():
             if reading.replaced_shapes:
-                self.boxes.selected_data = set(reading.replaced_shapes)
-                self.boxes.remove_selected()
+                self._remove_shapes(set(reading.replaced_shapes))
             if self.points is not None:
                 prompt_layers.color_points(self.points)
             self._give(reading.prompts)
@@ -246,11 +271,25 @@ class PromptEditing(OwnWriting, QObject):
                 f"{n_left} of them not taken: outside the volume, too small, or not the newest on a slice."
             )
 
-    def _set_points(self, clicks: Mapping[int, npt.NDArray[np.float64]]) -> None:
-        """Points in place of rectangles that were clicked, not drawn; the box of the slice stays."""
-        with self._writing():
-            self.boxes.selected_data = set(clicks)
-            self.boxes.remove_selected()
+    def _end_lasso(self) -> None:
+        """See to a lasso once napari has; one too small for napari to make a shape of is a click."""
+        begun, self._lasso_begun = self._lasso_begun, None
+        if begun is None or self.boxes is None or self._frame is None:
+            return
+        n_shapes, position = begun
+        if self._is_half_drawn:
+            with self._writing():
+                self.boxes._finish_drawing()
+        if len(self.boxes.data) == n_shapes:
+            self._set_points([self._frame.index(position)])
+        self.boxes.selected_data = set()  # marks at every corner would cover the border of the mask
+
+    def _remove_shapes(self, numbers: set[int]) -> None:
+        self.boxes.selected_data = numbers
+        self.boxes.remove_selected()
+
+    def _set_points(self, positions: Sequence[npt.NDArray[np.float64]]) -> None:
+        """Points (voxel indices) in place of shapes that were clicked, not drawn; box and outline stay."""
         if not self.takes_points():
             self.message.emit("This model takes boxes only: press, drag and release to draw a box.")
             return
@@ -258,7 +297,7 @@ class PromptEditing(OwnWriting, QObject):
             self.points_wanted.emit()
         with self._writing():
             prompt_layers.prepare_next(self.points, self._is_negative_click, self._plane)
-            for position in clicks.values():
+            for position in positions:
                 self.points.add(self.points.world_to_data(self._frame.world(position)))
 
     # into the layers
@@ -268,15 +307,16 @@ class PromptEditing(OwnWriting, QObject):
             return
         active = self._session.active_object
         wanted = {} if active is None else dict(active.key_slices)
-        shown = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane).prompts
-        if shown == wanted:
+        half_drawn = len(self.boxes.data) - 1 if self._is_half_drawn else None  # is no prompt yet
+        shown = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane, half_drawn)
+        if shown.prompts == wanted:
             return
         self._is_outdated = False
         with self._writing():
             if self.points is not None:
                 prompt_layers.write_points(self.points, wanted, self._frame)
             if self.boxes is not None:
-                prompt_layers.write_boxes(self.boxes, wanted, self._frame)
+                prompt_layers.write_shapes(self.boxes, wanted, self._frame)
 
 
 def _action(event: Any) -> str:

@@ -1,7 +1,8 @@
 """Points and Shapes layers to frozen prompts, and back.
 
 A point is foreground unless its feature ``label`` says ``negative``; the feature ``plane`` remembers the
-plane that it was set in. A rectangle lies in the slice along whose axis it is flat.
+plane that it was set in. A shape lies in the slice along whose axis it is flat; a polygon or path (what
+napari's lasso and polygon tools draw) is an outline, any other shape stands for its tangent box.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from napari.layers import Points, Shapes
 
 from napari_sam_med.gui.planes import Frame
+from napari_sam_med.sam.outlines import simplified_outline
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
@@ -27,13 +29,14 @@ __all__ = [
     "prepare_next",
     "prepare_points",
     "read_prompts",
-    "write_boxes",
     "write_points",
+    "write_shapes",
 ]
 
 POSITIVE, NEGATIVE = "positive", "negative"
 _POINT_COLORS = {POSITIVE: (0.10, 0.85, 0.25, 1.0), NEGATIVE: (0.95, 0.15, 0.15, 1.0)}
 _LEAST_PIXELS = 2.0
+_OUTLINE_TYPES = ("polygon", "path")
 _DECIMALS = 2
 """Prompts are kept to a hundredth of a pixel, so that reading what was written gives the same prompts."""
 
@@ -47,12 +50,12 @@ class Reading:
     prompts : dict
         ``{view: Prompts}``.
     n_outside : int
-        Points and rectangles that lie outside the volume, ignored.
+        Points and shapes that lie outside the volume, ignored.
     replaced_shapes : list of int
-        Rectangles that a newer one on the same slice stands for: one box an object and slice.
+        Shapes that a newer one on the same slice stands for: one box and one outline an object and slice.
     clicks : dict
-        ``{number of a rectangle: voxel index (z, y, x) where it was begun}`` for rectangles that a click
-        without a drag left, or too small to mean an area; none of them is among the prompts.
+        ``{number of a shape: voxel index (z, y, x) where it was begun}`` for shapes that a click without a
+        drag left, or too small to mean an area; none of them is among the prompts.
     """
 
     prompts: dict[SliceView, Prompts] = field(default_factory=dict)
@@ -79,9 +82,9 @@ def read_prompts(
     frame : Frame
         Of the scan.
     plane : Plane
-        For points of which nothing says in which plane they were set, and boxes flat along several axes.
+        For points of which nothing says in which plane they were set, and shapes flat along several axes.
     clicked : int, optional
-        Number of a rectangle that is known to be a click, however large napari made it.
+        Number of a shape that is known to be a click, however large napari made it.
     coming : ndarray (ndim,), optional
         World position of a point that `points` is about to get, with its defaults.
     """
@@ -90,24 +93,39 @@ def read_prompts(
     if points is not None and (len(points.data) or coming is not None):
         _read_points(points, frame, plane, reading, found, coming)
     if boxes is not None and len(boxes.data):
-        newest: dict[SliceView, int] = {}
-        for number, vertices in enumerate(boxes.data):
-            corners = frame.index(_world(boxes, np.asarray(vertices)))
-            box = _box_in_slice(corners, frame, plane)
-            if box is None:
-                reading.n_outside += 1
-                continue
-            view, pixels = box
-            if number == clicked or _is_dot(view, corners, frame):
-                reading.clicks[number] = corners[0]
-                continue
-            if view in newest:
-                reading.replaced_shapes.append(newest[view])
-            newest[view] = number
-            found.setdefault(view, {})["box"] = pixels
+        _read_shapes(boxes, frame, plane, reading, found, clicked)
     for view, parts in found.items():
-        reading.prompts[view] = Prompts(parts.get("xy"), parts.get("labels"), parts.get("box"))
+        reading.prompts[view] = Prompts(
+            parts.get("xy"), parts.get("labels"), parts.get("box"), outline_xy=parts.get("outline")
+        )
     return reading
+
+
+def _read_shapes(
+    layer: Shapes,
+    frame: Frame,
+    plane: Plane,
+    reading: Reading,
+    found: dict[SliceView, dict[str, Any]],
+    clicked: int | None,
+) -> None:
+    newest: dict[tuple[SliceView, str], int] = {}
+    for number, (vertices, shape_type) in enumerate(zip(layer.data, layer.shape_type, strict=True)):
+        corners = frame.index(_world(layer, np.asarray(vertices)))
+        view = _slice_of(corners, frame, plane)
+        if view is None:
+            reading.n_outside += 1
+            continue
+        pixels = np.array([_pixel(view, corner, frame) for corner in corners])
+        kind = "outline" if shape_type in _OUTLINE_TYPES else "box"
+        drawn = simplified_outline(pixels) if kind == "outline" else _box_around(pixels, view, frame)
+        if number == clicked or drawn is None or _is_dot(view, corners, frame):
+            reading.clicks[number] = corners[0]
+            continue
+        if (view, kind) in newest:
+            reading.replaced_shapes.append(newest[view, kind])
+        newest[view, kind] = number
+        found.setdefault(view, {})[kind] = drawn
 
 
 def _read_points(
@@ -137,10 +155,8 @@ def _read_points(
         parts.setdefault("labels", []).append(0 if label == NEGATIVE else 1)
 
 
-def _box_in_slice(
-    corners: npt.NDArray[np.float64], frame: Frame, plane: Plane
-) -> tuple[SliceView, list[float]] | None:
-    """Slice and box (x_min, y_min, x_max, y_max) of a rectangle (4, 3) in voxels; None outside the volume."""
+def _slice_of(corners: npt.NDArray[np.float64], frame: Frame, plane: Plane) -> SliceView | None:
+    """Slice of a shape with corners (N, 3) in voxels; None outside the volume, or where it is not flat."""
     low, high = corners.min(axis=0), corners.max(axis=0)
     flat = [axis for axis in range(3) if high[axis] - low[axis] < 1e-3]
     axis = PLANES.index(plane)
@@ -149,15 +165,18 @@ def _box_in_slice(
     shape = np.array(frame.shape_zyx)
     if (high < -0.5).any() or (low > shape - 0.5).any() or not flat:
         return None
-    view = _containing(PLANES[axis], (low + high) / 2, frame)
-    pixels = np.array([_pixel(view, corner, frame) for corner in corners])
+    return _containing(PLANES[axis], (low + high) / 2, frame)
+
+
+def _box_around(pixels: npt.NDArray[np.float64], view: SliceView, frame: Frame) -> list[float]:
+    """Tangent box (x_min, y_min, x_max, y_max) of corners (N, 2), inside the slice."""
     height, width = view.slice_shape(frame.shape_zyx)
     pixels = np.clip(pixels, 0, [width - 1, height - 1])
-    return view, [*pixels.min(axis=0), *pixels.max(axis=0)]
+    return [*pixels.min(axis=0), *pixels.max(axis=0)]
 
 
 def _is_dot(view: SliceView, corners: npt.NDArray[np.float64], frame: Frame) -> bool:
-    """Whether a rectangle is under two pixels wide or high.
+    """Whether a shape is under two pixels wide or high.
 
     The pixel is the finer side of the slice's: where slices are thick, a box may be one slice high.
     """
@@ -185,7 +204,7 @@ def prepare_next(layer: Points, negative: bool, plane: Plane) -> None:
 
 
 def joined(known: Prompts | None, given: Prompts) -> Prompts:
-    """Prompts of a slice and more of them: points that are not there yet, and the newer box."""
+    """Prompts of a slice and more of them: points that are not there yet, the newer box and outline."""
     if known is None:
         return given
     points = [
@@ -195,7 +214,9 @@ def joined(known: Prompts | None, given: Prompts) -> Prompts:
     ]
     points = list(dict.fromkeys(points))
     box = known.box_xyxy if given.box_xyxy is None else given.box_xyxy
-    return Prompts([p[:2] for p in points] or None, [p[2] for p in points] or None, box, known.mask_input)
+    outline = known.outline_xy if given.outline_xy is None else given.outline_xy
+    xy, labels = [p[:2] for p in points], [p[2] for p in points]
+    return Prompts(xy or None, labels or None, box, known.mask_input, outline)
 
 
 def write_points(layer: Points, key_slices: Mapping[SliceView, Prompts], frame: Frame) -> None:
@@ -214,20 +235,25 @@ def write_points(layer: Points, key_slices: Mapping[SliceView, Prompts], frame: 
     color_points(layer)
 
 
-def write_boxes(layer: Shapes, key_slices: Mapping[SliceView, Prompts], frame: Frame) -> None:
-    """Show the boxes of an object in place of what the layer holds."""
-    rectangles = []
+def write_shapes(layer: Shapes, key_slices: Mapping[SliceView, Prompts], frame: Frame) -> None:
+    """Show the boxes and outlines of an object in place of what the layer holds."""
+    shapes: list[npt.NDArray[np.float64]] = []
+    types: list[str] = []
     for view, prompts in key_slices.items():
-        if prompts.box_xyxy is None:
-            continue
-        left, top, right, bottom = (float(value) for value in prompts.box_xyxy)
-        corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-        index = np.array([view.index_zyx(corner, frame.shape_zyx) for corner in corners])
-        rectangles.append(_data(layer, index, frame))
+        drawn: list[tuple[str, Sequence[Sequence[float]]]] = []
+        if prompts.box_xyxy is not None:
+            left, top, right, bottom = prompts.box_xyxy.tolist()
+            drawn.append(("rectangle", [(left, top), (right, top), (right, bottom), (left, bottom)]))
+        if prompts.outline_xy is not None:
+            drawn.append(("polygon", prompts.outline_xy.tolist()))
+        for shape_type, corners in drawn:
+            index = np.array([view.index_zyx(corner, frame.shape_zyx) for corner in corners])
+            shapes.append(_data(layer, index, frame))
+            types.append(shape_type)
     layer.selected_data = set()
     layer.data = []
-    if rectangles:
-        layer.add(rectangles, shape_type="rectangle")
+    if shapes:
+        layer.add(shapes, shape_type=types)
     layer.selected_data = set()
 
 

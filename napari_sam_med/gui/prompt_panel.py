@@ -1,4 +1,4 @@
-"""Section 4, Prompts: boxes and points, the proposal, undo."""
+"""Section 4, Prompts: boxes, outlines and points, the proposal, undo."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ class PromptPanel(Section):
                     "Box",
                     "Drag a box around the organ (Q); a click sets a point.\n"
                     "A box in a second plane joins the same object and bounds it in 3-D.",
+                ),
+                (
+                    "lasso",
+                    "Lasso",
+                    "Drag around the organ (Shift-Q): an outline says more than a box where\n"
+                    "neighbours lie in its corners; a click sets a point. A box on the slice holds too.",
                 ),
                 (
                     "plus",
@@ -62,7 +68,10 @@ class PromptPanel(Section):
         self.answer = note()
         self.add(self.answer)
         self.boxes = LayerCombo(
-            bridge, Shapes, "Boxes are kept here; choose a Shapes layer of yours to copy from.", None
+            bridge,
+            Shapes,
+            "Boxes and outlines are kept here; choose a Shapes layer of yours to copy from.",
+            None,
         )
         self.points = LayerCombo(
             bridge, Points, "Clicks are kept here; choose a Points layer of yours to copy from.", None

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_sam_med.errors import PromptError
+from napari_sam_med.sam.outlines import mask_of_outline
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.image_embedding import ImageEmbedding
@@ -19,7 +20,6 @@ __all__ = [
     "grid_per_pixel",
     "logits_of_distance",
     "logits_of_mask",
-    "mask_of_outline",
     "outline_as_box_and_mask",
 ]
 
@@ -55,25 +55,6 @@ def outline_as_box_and_mask(prompts: Prompts, embedding: ImageEmbedding, predict
         mask = mask_of_outline(outline, embedding.original_size)
         logits = logits_of_mask(mask, embedding, predictor) if mask.any() else None
     return prompts.replace(box_xyxy=box, mask_input=logits, outline_xy=None)
-
-
-def mask_of_outline(outline_xy: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Pixels (H, W) whose centres lie inside an outline (N, 2), or on it.
-
-    What lies outside the slice is left out. Where the outline goes around twice, as the overlapping ends of a
-    lasso do, is inside as well.
-    """
-    from skimage.draw import polygon2mask
-
-    (x0, y0), (x1, y1) = outline_xy.T, np.roll(outline_xy, -1, axis=0).T
-    rows = np.arange(shape[0])[:, None]
-    turn = ((y0 <= rows) & (rows < y1)).astype(int) - ((y1 <= rows) & (rows < y0))  # down or up across a row
-    row, edge = np.nonzero(turn)
-    x = x0[edge] + (row - y0[edge]) * ((x1 - x0)[edge] / (y1 - y0)[edge])
-    turns = np.zeros((shape[0], shape[1] + 1), dtype=int)
-    np.add.at(turns, (row, np.clip(np.ceil(x), 0, shape[1]).astype(int)), turn[row, edge])
-    on_edges_too: npt.NDArray[np.bool_] = polygon2mask(shape, outline_xy[:, ::-1])
-    return on_edges_too | (turns.cumsum(axis=1)[:, :-1] != 0)
 
 
 def logits_of_mask(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from napari import Viewer
@@ -97,6 +98,18 @@ class Desk:
             QTest.mouseMove(self.native, place)
             QTest.qWait(5)
         QTest.mouseRelease(self.native, LEFT, modifier, end)
+        self.settle()
+
+    def trace(self, way_zyx: Sequence[Sequence[float]], modifier=NO_KEY) -> None:
+        """Press, move along a way of many places, release."""
+        way = [self.canvas_xy(place) for place in way_zyx]
+        QTest.mouseMove(self.native, way[0])
+        QTest.mousePress(self.native, LEFT, modifier, way[0])
+        for start, end in pairwise(way):
+            for step in range(1, 4):
+                QTest.mouseMove(self.native, start + (end - start) * step / 3)
+                QTest.qWait(2)
+        QTest.mouseRelease(self.native, LEFT, modifier, way[-1])
         self.settle()
 
     def key(self, key: Qt.Key, modifier=NO_KEY) -> None:

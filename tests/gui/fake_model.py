@@ -10,7 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from napari_sam_med.errors import PromptError
+from napari_sam_med.sam.mask_prompts import outline_as_box_and_mask
 from napari_sam_med.sam.model_registry import MODELS
+from napari_sam_med.sam.outlines import mask_of_outline
 from napari_sam_med.sam.prompts import Prompts
 
 GRID = 16
@@ -52,9 +54,13 @@ class FakePredictor:
         )
 
     def predict(self, embedding: Any, prompts: Prompts, multimask=None, *, direct_upsampling=False) -> Any:
+        bright = embedding.features.image[..., 0] > 127
+        if prompts.outline_xy is not None and "mask" in self.accepts:
+            bright &= mask_of_outline(prompts.outline_xy, bright.shape)
+        prompts = outline_as_box_and_mask(prompts, embedding, self)
         if not prompts.kinds <= self.accepts:
             raise PromptError("This model takes boxes only; draw a box.")
-        mask = _answer(embedding.features.image[..., 0] > 127, prompts)
+        mask = _answer(bright, prompts)
         logits = np.where(_resized(mask, (GRID, GRID)), 8.0, -8.0).astype(np.float32)
         return SimpleNamespace(
             masks=mask[None],

@@ -7,68 +7,21 @@ from dataclasses import replace
 import numpy as np
 import numpy.testing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from skimage.draw import polygon2mask
 
 from napari_sam_med.errors import PromptError
-from napari_sam_med.sam.mask_prompts import logits_of_mask, mask_of_outline, outline_as_box_and_mask
+from napari_sam_med.sam.mask_prompts import logits_of_mask, outline_as_box_and_mask
+from napari_sam_med.sam.outlines import mask_of_outline
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.prompts import Prompts
 from tests.sam.micro_sam import MICRO_RECORD, build_micro_sam, predictor_over, random_image
+from tests.sam.test_outlines import circle
 from tests.sam.test_predictor import disc
 
 SHAPE = (40, 60)
 
 
-def circle(x: float, y: float, r: float, turns: int = 1) -> np.ndarray:
-    angle = np.linspace(0, 2 * np.pi * turns, 40 * turns, endpoint=False)
-    return np.stack([x + r * np.cos(angle), y + r * np.sin(angle)], axis=1)
-
-
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
-
-
-@given(st.integers(0, 50), st.integers(0, 30), st.integers(1, 9), st.integers(1, 9))
-def test_the_outline_of_a_rectangle_is_that_rectangle(left: int, top: int, width: int, height: int) -> None:
-    right, bottom = left + width, top + height
-    outline = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
-    wanted = np.zeros(SHAPE, bool)
-    wanted[top : bottom + 1, left : right + 1] = True
-    npt.assert_array_equal(mask_of_outline(outline, SHAPE), wanted)
-
-
-@given(
-    st.floats(-15, 70), st.floats(-15, 50), st.floats(1, 30), st.integers(3, 12), st.integers(0, 2**32 - 1)
-)
-def test_what_is_filled_lies_in_the_box_and_in_the_slice(
-    x: float, y: float, r: float, n: int, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    outline = (rng.uniform(-r, r, (n, 2)) + np.array((x, y))).astype(np.float32)
-    mask = mask_of_outline(outline, SHAPE)
-    assert mask.shape == SHAPE
-    rows, columns = np.nonzero(mask)
-    assert ((columns >= outline[:, 0].min()) & (columns <= outline[:, 0].max())).all()
-    assert ((rows >= outline[:, 1].min()) & (rows <= outline[:, 1].max())).all()
-
-
-def test_a_lasso_that_goes_around_twice_is_filled() -> None:
-    once, twice = (mask_of_outline(circle(30, 20, 12, turns), SHAPE) for turns in (1, 2))
-    assert once[20, 30]
-    npt.assert_array_equal(once, twice)
-    overshot = mask_of_outline(circle(30, 20, 12, 2)[:50], SHAPE)
-    npt.assert_array_equal(once, overshot)
-
-
-@given(st.integers(3, 9), st.integers(0, 2**32 - 1))
-def test_a_simple_outline_is_filled_as_scikit_image_does(n: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    angle = np.sort(rng.uniform(0, 2 * np.pi, n))
-    reach = rng.uniform(2, 25, n)
-    star = np.stack([30 + reach * np.cos(angle), 20 + reach * np.sin(angle)], axis=1).astype(np.float32)
-    npt.assert_array_equal(mask_of_outline(star, SHAPE), polygon2mask(SHAPE, star[:, ::-1]))
 
 
 def test_an_outline_becomes_its_box_and_its_area(micro: Predictor) -> None:
