@@ -22,6 +22,7 @@ from napari_sam_med.session.changes import Change
 from napari_sam_med.session.clean_up import interpolation_input
 from napari_sam_med.session.jobs import ModelView
 from napari_sam_med.session.open_change import OpenChange
+from napari_sam_med.session.review import with_confirmed_ends
 from napari_sam_med.session.session import Session
 from napari_sam_med.session.video_engine import carry_as_video
 from napari_sam_med.volume.slice_view import SliceView
@@ -237,7 +238,8 @@ class Carrying(QObject):
     def _input(self, work: _Work, ids: list[int]) -> tuple[PromptedObjects, _Masks]:
         if work.fills_between:
             return interpolation_input(self._session, ids, with_model=work.asks == "model")
-        return self._session.propagation_input(ids)
+        objects, masks = self._session.propagation_input(ids)
+        return objects, with_confirmed_ends(self._session, objects, masks) if work.asks == "model" else masks
 
     def _start(self, work: _Work, slices: _Slices, object_ids: tuple[int, ...]) -> None:
         names = ", ".join(self._session.objects[i].name for i in object_ids)

@@ -14,11 +14,19 @@ from napari_sam_med.segmentation.review import Proposal, SliceDoubt, proposals
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
 if TYPE_CHECKING:
+    from napari_sam_med.sam.prompts import Prompts
     from napari_sam_med.session.changes import Change
     from napari_sam_med.session.objects import AnnotatedObject, SliceMask, Stop
     from napari_sam_med.session.session import Session
 
-__all__ = ["DoubtfulSlice", "accept_slice", "doubtful_slices", "plane_of", "use_labels_as_key"]
+__all__ = [
+    "DoubtfulSlice",
+    "accept_slice",
+    "doubtful_slices",
+    "plane_of",
+    "use_labels_as_key",
+    "with_confirmed_ends",
+]
 
 _LEAST_SHARE = 0.01
 """Share of an object below which an expected error is not worth a person's look."""
@@ -135,6 +143,27 @@ def accept_slice(session: Session, object_id: int, view: SliceView) -> Change | 
         ended = replace(item, confirmed_ends=item.confirmed_ends | {stop.view})
         session.objects = {**session.objects, object_id: ended}
     return change.committed
+
+
+def with_confirmed_ends(
+    session: Session,
+    objects: Mapping[int, tuple[int, Mapping[SliceView, Prompts]]],
+    masks: Mapping[int, Mapping[SliceView, npt.NDArray[np.bool_]]],
+) -> dict[int, dict[SliceView, npt.NDArray[np.bool_]]]:
+    """Key masks of `Session.propagation_input`, and an empty one where the user said that an object ends.
+
+    An end that lies between key slices by now is one no more.
+    """
+    assert session.volume is not None  # there are objects on an open scan alone
+    found = {object_id: dict(known) for object_id, known in masks.items()}
+    for object_id, (_, prompted) in objects.items():
+        keys = {*prompted, *found.get(object_id, {})}
+        for view in session.objects[object_id].confirmed_ends:
+            along = [key.index for key in keys if key.plane == view.plane]
+            if along and not min(along) <= view.index <= max(along):
+                empty = np.zeros(view.slice_shape(session.volume.shape), dtype=bool)
+                found.setdefault(object_id, {})[view] = empty
+    return found
 
 
 def use_labels_as_key(session: Session, view: SliceView) -> Change | None:

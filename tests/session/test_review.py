@@ -7,12 +7,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from napari_sam_med import propagate
 from napari_sam_med.errors import LockedError, PromptError
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.session.objects import Stop
-from napari_sam_med.session.review import accept_slice, doubtful_slices, plane_of, use_labels_as_key
+from napari_sam_med.session.review import (
+    accept_slice,
+    doubtful_slices,
+    plane_of,
+    use_labels_as_key,
+    with_confirmed_ends,
+)
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.slice_view import SliceView
+from tests.segmentation.threshold_model import WINDOW, ImageStore, ThresholdPredictor, volume_of
 
 LIVER, SPLEEN = 6, 1
 BLOCK = (slice(4, 12), slice(4, 12))
@@ -162,3 +170,45 @@ def test_locked_voxels_are_those_of_locked_organs(session: Session, liver: int) 
     organ = session.organs[LIVER]
     session.set_organ(organ.__class__(LIVER, organ.name, organ.color, locked=True))
     assert np.array_equal(session.locked_voxels(), session.labels.data == LIVER)
+
+
+def confirmed(session: Session, object_id: int, index: int) -> None:
+    """Carrying ended before a slice, and the user said that this is right."""
+    with session.begin("Carry") as change:
+        change.clear_slice(object_id, axial(index))
+    stop(session, object_id, index, "overlap with the previous slice fell to 0.30 (limit 0.50)")
+    accept_slice(session, object_id, axial(index))
+
+
+def given(session: Session, object_id: int) -> dict[int, dict[SliceView, np.ndarray]]:
+    objects, masks = session.propagation_input([object_id])
+    return with_confirmed_ends(session, objects, masks)
+
+
+def test_carrying_is_told_where_the_user_said_that_the_object_ends(session: Session, liver: int) -> None:
+    assert set(given(session, liver)[liver]) == {axial(0)}
+    confirmed(session, liver, 7)
+    told = given(session, liver)[liver]
+    assert set(told) == {axial(0), axial(7)}
+    assert told[axial(0)].any()
+    assert not told[axial(7)].any()
+    session.undo()
+    assert set(given(session, liver)[liver]) == {axial(0)}
+
+
+def test_an_end_with_a_key_slice_beyond_it_is_one_no_more(session: Session, liver: int) -> None:
+    confirmed(session, liver, 5)
+    accept_slice(session, liver, axial(6))
+    assert set(given(session, liver)[liver]) == {axial(0), axial(6)}
+
+
+def test_nothing_is_carried_past_an_end_that_the_user_confirmed(session: Session, liver: int) -> None:
+    confirmed(session, liver, 4)
+    objects, _ = session.propagation_input([liver])
+    bright = np.zeros(session.volume.shape, dtype=np.uint8)
+    bright[:, 4:12, 4:12] = 200
+    done = propagate(
+        volume_of(bright), objects, ThresholdPredictor(), window=WINDOW, store=ImageStore(),
+        masks=given(session, liver),
+    )  # fmt: skip
+    assert {one.view.index for one in done if one.mask.any()} == {0, 1, 2, 3}
