@@ -53,7 +53,7 @@ def run_convert(request: ConvertRequest, *, as_json: bool) -> int:
         check_output(output, inputs)
     from napari_sam_med.volume.formats.sidecar import read_origin
     from napari_sam_med.volume.reading import read_labels, read_volume
-    from napari_sam_med.volume.writing import losses
+    from napari_sam_med.volume.writing import remarks
 
     given = _organs(request.names) if request.names else None
     volume = None if request.reference is None else read_volume(request.reference)
@@ -75,7 +75,9 @@ def run_convert(request: ConvertRequest, *, as_json: bool) -> int:
     )
     n_organs = len(labels.class_ids())
     said += warn(
-        line for planned in plan for line in losses(planned.path, n_organs if planned.class_id is None else 1)
+        line
+        for planned in plan
+        for line in remarks(planned.path, n_organs if planned.class_id is None else 1)
     )
     rows = [
         {

@@ -87,7 +87,7 @@ def segment_file(request: SegmentRequest) -> Outcome:
     from napari_sam_med.segmentation.prompts_file import read_prompts
     from napari_sam_med.volume.intensity import resolve_window
     from napari_sam_med.volume.reading import read_volume
-    from napari_sam_med.volume.writing import losses, write_labels
+    from napari_sam_med.volume.writing import remarks, write_labels
 
     clock, warnings = _Clock(), []
     with clock.stage("read"):
@@ -115,7 +115,7 @@ def segment_file(request: SegmentRequest) -> Outcome:
     warnings += warn(segmentation.warnings) + segmentation.remarks
     with clock.stage("write"):
         write_labels(request.output, segmentation.labels, source=volume, model=_described(model))
-        warnings += warn(losses(request.output, len(segmentation.labels.class_ids())))
+        warnings += warn(remarks(request.output, len(segmentation.labels.class_ids())))
     report = _report(request, model, segmentation, clock.seconds, warnings)
     report["warnings"] += warn(doubtful_objects(report, volume.shape))
     return Outcome(volume, segmentation, report | {"window": list(window)})

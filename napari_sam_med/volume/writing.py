@@ -20,7 +20,7 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.replacement import Replacement, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["LABEL_ENDINGS", "losses", "write_labels", "write_table"]
+__all__ = ["LABEL_ENDINGS", "remarks", "write_labels", "write_table"]
 
 LabelEnding = Literal[
     ".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".mha", ".coco.json", ".stl", ".obj", ".ply", ".vtk"
@@ -54,7 +54,7 @@ def write_labels(
     path : path
         The ending decides: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.mha`` for label volumes,
         ``.coco.json`` for masks of slices, ``.stl``, ``.obj``, ``.ply`` or ``.vtk`` for surfaces in LPS mm;
-        `losses` says what a format cannot keep. NIfTI carries the geometry of a NIfTI source bit for bit;
+        `remarks` says what a format cannot keep. NIfTI carries the geometry of a NIfTI source bit for bit;
         NIfTI and .seg.nrrd carry names and colours.
     labels : LabelVolume
         uint8 and uint16 stay what they are.
@@ -147,14 +147,22 @@ def write_table(path: str | os.PathLike[str], organs: OrganTable) -> Path:
     return target
 
 
-def losses(path: str | os.PathLike[str], n_organs: int = 1) -> tuple[str, ...]:
-    """What the format of a path cannot keep of labels with `n_organs` organs, one line each, for people."""
-    name = Path(path).name
-    lower = name.lower()
+def remarks(path: str | os.PathLike[str], n_organs: int = 1) -> tuple[str, ...]:
+    """What people must know of labels with `n_organs` organs at a path, one line each.
+
+    What the format cannot keep, and a file beside it that other programs take for it.
+    """
+    file = Path(path)
+    name, lower = file.name, file.name.lower()
     if lower.endswith(".coco.json"):
         return (f"{name} is lossy: {coco.LOSS}",)
     if lower.endswith(TABLE_ENDINGS):
         return (f"{name} holds names and colours, no voxels.",)
+    if lower.endswith(".nii.gz") and file.with_name(name[:-3]).exists():
+        return (
+            f"{name[:-3]} lies beside {name}: 3D Slicer and others on ITK read it even when asked for {name}; "
+            "remove or rename one of them.",
+        )
     if not lower.endswith((".stl", ".obj", ".ply", ".vtk")):
         return ()
     lines = [f"{name} holds surfaces, from which voxels cannot be restored; keep a label volume, too."]
