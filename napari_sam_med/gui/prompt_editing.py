@@ -194,7 +194,7 @@ class PromptEditing(OwnWriting, QObject):
             self._give(reading.prompts)
 
     def _on_box_press(self, layer: Shapes, event: Any) -> Iterator[None]:
-        """Tell a click from a drag: napari makes a rectangle of either, and goes on drawing after a lasso's."""
+        """Tell a click from a drag: napari makes a rectangle of either, and draws on after a lasso's."""
         self._clicked = self._lasso_begun = None
         mode = str(layer.mode)
         if mode not in ("add_rectangle", "add_polygon_lasso"):
