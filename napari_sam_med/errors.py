@@ -13,6 +13,7 @@ __all__ = [
     "DeviceMemoryError",
     "ExportError",
     "ImageError",
+    "JournalError",
     "LabelError",
     "LockedError",
     "ModelError",
@@ -27,6 +28,10 @@ class SamMedError(Exception):
 
 class ImageError(SamMedError):
     """A file is not a scan that can be opened, or its geometry cannot be trusted."""
+
+
+class JournalError(SamMedError):
+    """Earlier work cannot be brought back here, or another window is at work on the same image."""
 
 
 class LabelError(SamMedError):

@@ -75,6 +75,8 @@ class Session:
     reverted: ClassVar[Signal] = Signal(Change)
     reapplied: ClassVar[Signal] = Signal(Change)
     history_changed: ClassVar[Signal] = Signal()
+    #: every voxel change, as it is written; True: it was taken back
+    voxels_changed: ClassVar[Signal] = Signal(object, bool)
     counts_changed: ClassVar[Signal] = Signal(frozenset)
 
     volume: Volume | None = None
@@ -197,7 +199,8 @@ class Session:
         self.count(change, reverted=True)
 
     def count(self, change: LabelChange, *, reverted: bool = False) -> None:
-        """Let the counts follow a voxel change that stands in the labels already."""
+        """Let the counts and the journal follow a voxel change that stands in the labels already."""
+        self.voxels_changed.emit(change, reverted)
         if self._counts is not None:
             self.counts_changed.emit(self._counts.record(change, reverted=reverted))
 

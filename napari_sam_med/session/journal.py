@@ -1,0 +1,287 @@
+"""The journal of a session: every accepted change is kept, so that a crash loses nothing.
+
+The session's thread hands over references to frozen values and pays microseconds; a thread of its own writes
+them (`JournalWriter`). Whatever goes wrong there, the session goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy.typing as npt
+from psygnal import Signal
+
+from napari_sam_med.errors import JournalError
+from napari_sam_med.session.changes import Change
+from napari_sam_med.session.journal_annotations import is_unchanged
+from napari_sam_med.session.journal_recovery import (
+    Offer,
+    RecoveredWork,
+    change_between,
+    find_offers,
+    read_work,
+)
+from napari_sam_med.session.journal_writer import Exported, JournalWriter, Step, WhenKept
+from napari_sam_med.session.objects import Annotations
+from napari_sam_med.volume.labels import LabelChange
+from napari_sam_med.volume.replacement import sweep_orphans
+
+if TYPE_CHECKING:
+    from napari_sam_med.progress import Progress
+    from napari_sam_med.session.journal_folder import ImageLock, JournalFolder
+    from napari_sam_med.session.journal_image import ImageIdentity
+    from napari_sam_med.session.session import Session
+    from napari_sam_med.volume.organs import Color, OrganTable
+
+__all__ = ["SessionJournal"]
+
+_PATIENCE_SECONDS = 10.0
+
+
+class SessionJournal:
+    """Keeps what a session does; one for the life of a session, anew for every scan it opens.
+
+    Everything but the jobs (`find_offers`, `read`) belongs on the session's thread. Call `sync` two or three
+    times a second: it notices what other plugins wrote, and what a propagation has filled so far.
+
+    Parameters
+    ----------
+    session : Session
+    folder : JournalFolder or None
+        None keeps nothing on disk; `has_unexported_changes` still works.
+    """
+
+    #: Why work is not being kept, in one line; None when it is kept again. Emitted by `sync`.
+    trouble_changed: ClassVar[Signal] = Signal(object)
+
+    def __init__(self, session: Session, folder: JournalFolder | None) -> None:
+        self.folder = folder
+        self.change_number = 0
+        self._session = session
+        self._image: ImageIdentity | None = None
+        self._lock: ImageLock | None = None
+        self._writer: JournalWriter | None = None
+        self._pending: list[tuple[LabelChange, bool]] = []
+        self._known: Annotations = session.annotations
+        self._last_work = 0
+        self._exported: int | None = None
+        self._trouble: str | None = None
+        session.voxels_changed.connect(self._on_voxels)
+        session.committed.connect(self._on_committed)
+        session.reverted.connect(self._on_reverted)
+        session.reapplied.connect(self._on_reapplied)
+        session.events.labels.connect(self._on_labels)
+
+    def begin(self, image: ImageIdentity) -> None:
+        """Start to keep the work on the scan that is open, of which ``image`` was made by `identify`.
+
+        Raises
+        ------
+        JournalError
+            If another window works on the same image, or none is open. The session goes on without a journal.
+        """
+        labels = self._session.labels
+        if labels is None or image.grid.shape_zyx != labels.shape:
+            raise JournalError(f"{image.name} is not the scan that is open; identify the one that is.")
+        self._stop_writing()
+        path = None
+        if self.folder is not None:
+            try:
+                self._lock = self.folder.lock(image)
+                path = self.folder.new_path(image)
+            except OSError as error:
+                raise JournalError(
+                    f"Your work cannot be kept for recovery: {self.folder.path} cannot be written ({error}); "
+                    "free some space or change its rights, and export your labels often."
+                ) from error
+            sweep_orphans(self.folder.path)
+        if self._pending:
+            self._hand_over("Unfinished step")
+        self._image = image
+        self._known = self._session.annotations
+        self._writer = JournalWriter(image, labels, self._known, self.change_number, path)
+
+    def close(self) -> None:
+        """Write what is left and let other windows work on the image; the journal stays on disk."""
+        self.sync()
+        self._tell_trouble(self._stop_writing())
+
+    def sync(self) -> None:
+        """Hand over what changed without a commit; cheap, for a timer."""
+        writer, labels = self._writer, self._session.labels
+        if writer is None or labels is None:
+            return
+        if self._pending or not is_unchanged(self._known, self._session.annotations):
+            self._hand_over("Unfinished step")
+        foreign = writer.take_foreign()
+        if foreign:
+            copies = tuple((index, labels.data[index].copy()) for index in foreign)
+            self._put("Edit from outside", (), copies, is_work=False)
+        writer.compare()
+        self._tell_trouble(writer.trouble)
+
+    def flush(self, timeout: float = _PATIENCE_SECONDS) -> bool:
+        """Wait until every change so far, also from outside, is written; False when it takes longer."""
+        for _ in range(2):  # the first time finds what others wrote, the second time writes it
+            self.sync()
+            if self._writer is not None and not self._writer.wait(timeout):
+                return False
+        return True
+
+    # earlier work
+
+    @property
+    def image(self) -> ImageIdentity | None:
+        """The image whose work is being kept; None before `begin`."""
+        return self._image
+
+    def find_offers(self, *, all_kept: bool = False) -> Generator[Progress, None, tuple[Offer, ...]]:
+        """Job: what earlier windows left of this image, the newest first.
+
+        With ``all_kept`` also what was declined or brought back before.
+        """
+        if self.folder is None or self._image is None:
+            return ()
+        own = None if self._writer is None else self._writer.path
+        return (yield from find_offers(self.folder, self._image, without=own, all_kept=all_kept))
+
+    def read(self, offer: Offer) -> Generator[Progress, None, RecoveredWork]:
+        """Job: read the work of an offer; raises `JournalError` where it is of another image."""
+        if self._image is None:
+            raise JournalError("No image is open; open the one that the work was done on.")
+        return (yield from read_work(offer, self._image))
+
+    def put_back(self, work: RecoveredWork) -> Change:
+        """Put recovered labels and annotations in the place of those there are; one undo step.
+
+        The file that they come from is kept aside as soon as this journal has them on disk.
+
+        Raises
+        ------
+        JournalError
+            If it is the work on another image.
+        """
+        session = self._session
+        if self._image is None or session.labels is None:
+            raise JournalError("No image is open; open the one that the work was done on.")
+        mismatch = self._image.difference_from(work.offer.image)
+        if mismatch is not None:
+            raise JournalError(f"The earlier work does not fit: {mismatch}. Nothing was changed or removed.")
+        session.close_changes()
+        session.preview = None
+        before, applied = session.annotations, work.changes
+        if session.labels.data.any():
+            both = zip(session.labels.data, work.labels, strict=True)
+            changes = [change_between(index, now, then) for index, (now, then) in enumerate(both)]
+            applied = tuple(change for change in changes if not change.is_empty)
+        if work.labels.dtype.itemsize > session.labels.data.itemsize:
+            session.labels.data = session.labels.data.astype(work.labels.dtype)
+            session.labels.changed.emit(None)
+        for change in applied:
+            index = change.view.index
+            session.labels.data[index] = work.labels[index]  # many times faster than applying the change
+            session.labels.changed.emit(change.view)
+            session.count(change)
+        step = Change("Bring back earlier work", applied, before, work.annotations)
+        session.commit(step)
+        if work.offer.is_exported:
+            self.mark_exported()
+        if self._writer is not None:
+            file, is_damaged = work.offer.file, work.problem is not None
+            self._writer.put(WhenKept(lambda: file.put_aside(is_damaged=is_damaged)))
+        return step
+
+    def clear_earlier(self) -> int:
+        """Remove every other journal of this image; answers bytes. For all images: `JournalFolder.clear`."""
+        if self.folder is None or self._image is None or self._lock is None:
+            return 0
+        own = None if self._writer is None else self._writer.path
+        return self.folder.clear_locked(self._image, keep=own)
+
+    # exports
+
+    @property
+    def has_unexported_changes(self) -> bool:
+        """Whether labels, names or colours changed since the last export; ask before closing."""
+        last = self._last_work
+        if self._writer is not None:
+            last = max(last, self._writer.last_work)
+        if self._exported is not None:
+            return last > self._exported
+        labels = self._session.labels
+        return last > 0 and labels is not None and bool(labels.data.any())
+
+    def mark_exported(self, change_number: int | None = None) -> None:
+        """Note that the labels were exported as they stood after a change (None: the last one).
+
+        An export that runs in the background asks for `change_number` when it copies the labels.
+        """
+        number = self.change_number if change_number is None else change_number
+        self._exported = number if self._exported is None else max(self._exported, number)
+        if self._writer is not None:
+            self._writer.put(Exported(self._exported))
+
+    # from the session
+
+    def _on_labels(self) -> None:
+        """Another scan was opened, or none is open."""
+        self._tell_trouble(self._stop_writing())
+        self._pending.clear()
+        self.change_number = self._last_work = 0
+        self._exported = None
+        self._known = self._session.annotations
+
+    def _on_voxels(self, change: LabelChange, reverted: bool) -> None:
+        self._pending.append((change, reverted))
+
+    def _on_committed(self, change: Change) -> None:
+        self._hand_over(change.label)
+
+    def _on_reverted(self, change: Change) -> None:
+        self._hand_over(f"Undo {change.label}")
+
+    def _on_reapplied(self, change: Change) -> None:
+        self._hand_over(f"Redo {change.label}")
+
+    def _hand_over(self, label: str) -> None:
+        voxels, self._pending = tuple(self._pending), []
+        was, now = self._known.organs, self._session.organs
+        is_work = bool(voxels) or (was is not now and _look(was) != _look(now))
+        self._put(label, voxels, (), is_work=is_work)
+
+    def _put(
+        self,
+        label: str,
+        voxels: tuple[tuple[LabelChange, bool], ...],
+        slices: tuple[tuple[int, npt.NDArray[Any]], ...],
+        *,
+        is_work: bool,
+    ) -> None:
+        self.change_number += 1
+        self._known = self._session.annotations
+        if is_work:
+            self._last_work = self.change_number
+        if self._writer is not None:
+            self._writer.put(Step(self.change_number, label, voxels, slices, self._known, is_work))
+
+    def _tell_trouble(self, trouble: str | None) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self.trouble_changed.emit(trouble)
+
+    def _stop_writing(self) -> str | None:
+        """Write what was handed over, and let go of the image; answers what went wrong."""
+        writer, self._writer = self._writer, None
+        self._image = None
+        if writer is not None:
+            writer.stop(_PATIENCE_SECONDS)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+        return None if writer is None else writer.trouble
+
+
+def _look(organs: OrganTable) -> dict[int, tuple[str, Color]]:
+    """What an export says of the organs: names and colours, not locks."""
+    return {class_id: (organ.name, organ.color) for class_id, organ in organs.items()}
