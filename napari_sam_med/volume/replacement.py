@@ -18,6 +18,7 @@ _ORPHAN = re.compile(r"\.sam-med-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.partial(\.[a-z
 # Windows: access denied, shared by another process (a virus scanner, an indexer); gone after a moment
 _BUSY_ON_WINDOWS = (5, 32, 33)
 _RETRIES = 6
+_PROBE = 1 << 16  # bytes; more than the last block of a full disk has left
 
 
 class Replacement:
@@ -48,6 +49,19 @@ class Replacement:
     def flush_to_disk(self) -> None:
         """Wait until the temporary file is on the disk, so that a power cut cannot leave an empty one."""
         with self.temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+    def raise_hidden_error(self) -> None:
+        """Raise the error of the system that a library which wrote the temporary file has kept to itself.
+
+        Raises
+        ------
+        OSError
+            If not even a little more can be written.
+        """
+        with self.temporary.open("ab") as stream:
+            stream.write(bytes(_PROBE))
+            stream.flush()
             os.fsync(stream.fileno())
 
     def put_in_place(self) -> None:

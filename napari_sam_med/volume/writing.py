@@ -100,9 +100,7 @@ def write_labels(
             known = Origin.of(source_path, model).completed_by(origin or Origin())
             content = _content_without_grid(ending, labels, organs, known)
             if content is None:
-                _write(file.temporary, ending, labels, header, organs)
-                file.flush_to_disk()
-                _compare(file.temporary, ending, labels, organs)
+                _write_volume(file, ending, labels, header, organs)
             else:
                 _write_bytes(file, content)
             beside.temporary.write_bytes(sidecar.content(target, labels.grid, organs, known))
@@ -160,8 +158,8 @@ def remarks(path: str | os.PathLike[str], n_organs: int = 1) -> tuple[str, ...]:
         return (f"{name} holds names and colours, no voxels.",)
     if lower.endswith(".nii.gz") and file.with_name(name[:-3]).exists():
         return (
-            f"{name[:-3]} lies beside {name}: 3D Slicer and others on ITK read it even when asked for {name}; "
-            "remove or rename one of them.",
+            f"{name[:-3]} lies beside {name}: 3D Slicer and others on ITK read it even when asked for "
+            f"{name}; remove or rename one of them.",
         )
     if not lower.endswith((".stl", ".obj", ".ply", ".vtk")):
         return ()
@@ -234,6 +232,19 @@ def _ending_of(path: Path) -> LabelEnding:
 def _refuse_source(target: Path, source: Path | None) -> None:
     if source is not None and target.exists() and source.exists() and target.samefile(source):
         raise ExportError(f"{target} is the scan itself, which labels must not replace; choose another name.")
+
+
+def _write_volume(
+    file: Replacement, ending: LabelEnding, labels: LabelVolume, header: object, organs: OrganTable
+) -> None:
+    """Write, flush, read again and compare."""
+    try:
+        _write(file.temporary, ending, labels, header, organs)
+        file.flush_to_disk()
+        _compare(file.temporary, ending, labels, organs)
+    except ExportError as error:
+        file.raise_hidden_error()  # SimpleITK is silent on a full disk
+        raise ExportError(f"{file.target} was not replaced: {error}") from error
 
 
 def _write(path: Path, ending: LabelEnding, labels: LabelVolume, header: object, organs: OrganTable) -> None:
