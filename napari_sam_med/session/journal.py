@@ -14,7 +14,6 @@ from psygnal import Signal
 
 from napari_sam_med.errors import JournalError
 from napari_sam_med.session.changes import Change
-from napari_sam_med.session.journal_annotations import is_unchanged
 from napari_sam_med.session.journal_recovery import (
     Offer,
     RecoveredWork,
@@ -100,7 +99,7 @@ class SessionJournal:
             self._hand_over("Unfinished step")
         self._image = image
         self._known = self._session.annotations
-        self._writer = JournalWriter(image, labels, self._known, self.change_number, path)
+        self._writer = JournalWriter(image, labels, self._known, self.change_number, self._last_work, path)
 
     def close(self) -> None:
         """Write what is left and let other windows work on the image; the journal stays on disk."""
@@ -112,7 +111,7 @@ class SessionJournal:
         writer, labels = self._writer, self._session.labels
         if writer is None or labels is None:
             return
-        if self._pending or not is_unchanged(self._known, self._session.annotations):
+        if self._pending or not self._known.same_as(self._session.annotations):
             self._hand_over("Unfinished step")
         foreign = writer.take_foreign()
         if foreign:

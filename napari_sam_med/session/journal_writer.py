@@ -95,18 +95,24 @@ class JournalWriter:
         Copied at the start, and read in the background when `compare` asks.
     start : Annotations
         Of the state that the steps begin from.
-    number : int
-        Number of the last change in that state; above 0 it is work to be kept already.
+    number, last_work : int
+        Last change in that state (above 0: it is to be kept already), and last one that outdates an export.
     path : Path or None
         File to write, made with the first change; None keeps nothing on disk.
     """
 
     def __init__(
-        self, image: ImageIdentity, labels: LabelVolume, start: Annotations, number: int, path: Path | None
+        self,
+        image: ImageIdentity,
+        labels: LabelVolume,
+        start: Annotations,
+        number: int,
+        last_work: int,
+        path: Path | None,
     ) -> None:
         self.path = path
         self.trouble: str | None = None
-        self.last_work = number
+        self.last_work = last_work
         self.foreign: tuple[int, ...] = ()
         self._image = image
         self._labels = labels

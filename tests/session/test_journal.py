@@ -256,8 +256,14 @@ def test_what_is_done_before_the_image_is_recognised_is_kept(
     session: Session, accept: Callable, folder: JournalFolder, image: ImageIdentity
 ) -> None:
     journal = SessionJournal(session, folder)
+    session.prompt(AXIAL, BOX)
+    journal.begin(image)
+    assert not journal.has_unexported_changes  # a prompt is kept, but no export would hold it
+    journal.close()
+    assert_kept(folder, image, session)
     accept()
     journal.begin(image)
+    assert journal.has_unexported_changes
     journal.close()
     assert_kept(folder, image, session)
 
