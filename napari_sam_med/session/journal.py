@@ -191,6 +191,10 @@ class SessionJournal:
             self._writer.put(WhenKept(lambda: file.put_aside(is_damaged=is_damaged)))
         return step
 
+    def remove(self, offer: Offer) -> None:
+        """Remove earlier work on this image for good; one that is gone already is no error."""
+        offer.file.path.unlink(missing_ok=True)
+
     def clear_earlier(self) -> int:
         """Remove every other journal of this image; answers bytes. For all images: `JournalFolder.clear`."""
         if self.folder is None or self._image is None or self._lock is None:

@@ -264,10 +264,10 @@ class JournalWriter:
         return change
 
     def _differing(self) -> tuple[int, ...]:
-        now, known = self._labels.data, self._shadow
-        if now.dtype != known.dtype:
-            return tuple(i for i in range(len(known)) if not np.array_equal(now[i], known[i]))
-        return tuple(i for i in range(len(known)) if not _same(now[i], known[i]))
+        now = self._labels.data
+        if now.dtype.itemsize > self._shadow.itemsize:
+            self._shadow = self._shadow.astype(now.dtype)
+        return tuple(i for i in range(len(now)) if not _same(now[i], self._shadow[i]))
 
     def _append_step(self, changes: list[LabelChange], old: Annotations) -> None:
         blobs = Blobs()
@@ -349,7 +349,7 @@ class JournalWriter:
 
 
 def _same(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
-    """Whether two arrays of one dtype are equal; eight bytes at a time where they lie in one piece."""
-    if a.flags.c_contiguous and b.flags.c_contiguous and a.nbytes % 8 == 0:
+    """Whether two arrays are equal; eight bytes at a time where they lie in one piece."""
+    if a.dtype == b.dtype and a.flags.c_contiguous and b.flags.c_contiguous and a.nbytes % 8 == 0:
         return np.array_equal(a.reshape(-1).view(np.uint64), b.reshape(-1).view(np.uint64))
     return np.array_equal(a, b)
