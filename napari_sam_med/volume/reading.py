@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Protocol, SupportsIndex
 
+import numpy as np
+
 from napari_sam_med.errors import LabelError
-from napari_sam_med.volume.formats import metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.formats import coco, metaimage, nifti, nrrd, sidecar
 from napari_sam_med.volume.formats.content import FileKind, kind_of
 from napari_sam_med.volume.formats.label_description import read_table
 from napari_sam_med.volume.formats.scan import Scan
@@ -87,7 +89,7 @@ def read_labels(
     reference: Volume | None = None,
     names: OrganTable | str | os.PathLike[str] | None = None,
 ) -> LabelVolume:
-    """Read labels from any of the formats of `read_volume`.
+    """Read labels from any of the formats of `read_volume`, or COCO masks (.coco.json) written here.
 
     Names and colours come from the file's own table, else from its sidecar, else they are ``label N``.
     Values are made whole numbers: floats with noise below 0.001 are rounded, a 0/255 mask becomes 0/1, and a
@@ -121,6 +123,8 @@ def read_labels(
     given = (
         OrganTable() if names is None else names if isinstance(names, OrganTable) else read_table(Path(names))
     )
+    if file.name.lower().endswith(".coco.json"):
+        return _coco_labels(file, reference, given)
     scan = _scan(file, None)
     if scan.n_times > 1:
         raise LabelError(
@@ -146,6 +150,20 @@ def read_labels(
         path=source_path,
         warnings=(*scan.warnings, *warnings, *more),
     )
+    labels.organs = labels.organs.covering(labels.class_ids())
+    return labels
+
+
+def _coco_labels(file: Path, reference: Volume | None, given: OrganTable) -> LabelVolume:
+    if reference is None:
+        raise LabelError(
+            f"{file.name} holds masks of single slices without geometry; give the scan on which they lie as "
+            "the reference."
+        )
+    data, organs = coco.read(file, reference.grid, reference.path)
+    small = data if int(data.max(initial=0)) > 255 else data.astype(np.uint8)
+    named = OrganTable((dict(organs) | dict(given)).values())
+    labels = LabelVolume(small, reference.grid, named, header=reference.header, path=reference.path)
     labels.organs = labels.organs.covering(labels.class_ids())
     return labels
 

@@ -78,6 +78,14 @@ def test_refusals_come_before_anything_is_written(run: Runner, scan: Scan, folde
     assert list(folder.iterdir()) == []
 
 
+def test_masks_of_slices_go_back_onto_their_scan(run: Runner, scan: Scan, folder: Path) -> None:
+    run("convert", scan.labels, "-o", folder / "a.coco.json", "--reference", scan.volume)
+    back = ("convert", folder / "a.coco.json", "-o", folder / "b.nii.gz")
+    assert "without geometry" in run(*back).error
+    assert run(*back, "--reference", scan.volume).status == 0
+    assert np.array_equal(read_labels(folder / "b.nii.gz").data, read_labels(scan.labels).data)
+
+
 def test_segment_says_what_a_format_lacks(run: Runner, scan: Scan, folder: Path) -> None:
     options = ("-p", scan.prompts, "--no-propagate", "--json")
     answer = run("segment", scan.volume, "-o", folder / "a.coco.json", *options)

@@ -1,4 +1,4 @@
-"""COCO annotations (JSON with run-length masks) out, one image a slice: masks without a place in the patient.
+"""COCO annotations (JSON with run-length masks), one image a slice: masks without a place in the patient.
 
 The format: https://cocodataset.org/#format-data, and for compressed counts pycocotools.
 """
@@ -6,18 +6,21 @@ The format: https://cocodataset.org/#format-data, and for compressed counts pyco
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_sam_med.volume.formats.sidecar import Origin
+from napari_sam_med.errors import ImageError, LabelError
+from napari_sam_med.volume.formats.sidecar import Origin, sha256_of_file
+from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
-from napari_sam_med.volume.organs import OrganTable
+from napari_sam_med.volume.organs import MAX_CLASS_ID, Organ, OrganTable, default_color
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["LOSS", "content", "run_lengths"]
+__all__ = ["LOSS", "content", "mask_of", "read", "run_lengths"]
 
 #: What a reader of such a file must know; it stands in the file, too.
 LOSS = (
@@ -116,3 +119,98 @@ def _characters(number: int) -> str:
         text += chr(48 + (group if is_last else group | 32))
         if is_last:
             return text
+
+
+def read(path: Path, grid: Grid, scan: Path | None) -> tuple[npt.NDArray[np.uint16], OrganTable]:
+    """Masks of a COCO file that `content` made, on the grid of the scan that it names.
+
+    Parameters
+    ----------
+    path : Path
+    grid : Grid
+        Of the scan.
+    scan : Path or None
+        File of the scan; its SHA-256 must be the one in the file, as a slice's number says nothing about
+        another scan.
+
+    Returns
+    -------
+    data : (z, y, x) uint16
+        Labels, LPS+.
+    organs : OrganTable
+        The categories.
+
+    Raises
+    ------
+    LabelError
+        If the file is of another scan, does not say of which, has masks that overlap, or is damaged.
+    """
+    data = np.zeros(grid.shape_zyx, np.uint16)
+    try:
+        document = json.loads(path.read_bytes())
+        images = {image["id"]: image for image in document["images"]}
+        if not all(image.get("volume_sha256") for image in images.values()):
+            raise LabelError(
+                f"{path.name} does not say on which scan its masks lie, and COCO has no geometry; give a "
+                "label volume, or a COCO file that was written for a scan here."
+            )
+        sha256 = None if scan is None or not scan.is_file() else sha256_of_file(scan)
+        names = {image["volume_file"] for image in images.values() if image["volume_sha256"] != sha256}
+        if names:
+            raise LabelError(
+                f"{path.name} has masks of {', '.join(sorted(map(str, names)))}, which is not the scan "
+                "given; give that very file as the reference."
+            )
+        for annotation in document["annotations"]:
+            image, class_id = images[annotation["image_id"]], int(annotation["category_id"])
+            plane = grid.view_from_file(image["volume_axis"], image["volume_slice"]).window_on(data)
+            mask = mask_of(annotation["segmentation"], (plane.shape[0], plane.shape[1]))
+            if not 1 <= class_id <= MAX_CLASS_ID or plane[mask].any():
+                raise LabelError(
+                    f"{path.name} has masks that overlap, or categories outside 1 to {MAX_CLASS_ID}; a voxel "
+                    "can have one such label here: merge them first."
+                )
+            plane[mask] = class_id
+        rows = [row for row in document["categories"] if 1 <= int(row["id"]) <= MAX_CLASS_ID]
+        organs = OrganTable(map(_organ, rows))
+    except OSError as error:
+        raise LabelError(f"{path} cannot be read: {error.strerror or error}; check the path.") from error
+    except (AttributeError, ImageError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise LabelError(
+            f"{path.name} is no COCO file of masks, or damaged ({error!r}); write it again."
+        ) from error
+    return data, organs
+
+
+def _organ(category: dict[str, Any]) -> Organ:
+    class_id, color = int(category["id"]), category.get("color")
+    red, green, blue = default_color(class_id) if color is None else (value / 255 for value in color)
+    return Organ(class_id, str(category["name"]), (red, green, blue))
+
+
+def mask_of(segmentation: dict[str, Any], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Mask (H, W) of compressed run lengths; inverse of `run_lengths`.
+
+    Raises
+    ------
+    ValueError
+        If the mask is of another shape, or the runs do not fill it.
+    """
+    runs: list[int] = []
+    number, shift = 0, 0
+    for code in segmentation["counts"].encode("ascii"):
+        group = code - 48
+        number |= (group & 31) << shift
+        shift += 5
+        if shift > 60:  # a run that no picture has: not worth the memory
+            raise ValueError("a run of impossible length")
+        if not group & 32:
+            if group & 16:
+                number -= 1 << shift
+            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+            number, shift = 0, 0
+    height, width = shape
+    if segmentation["size"] != [height, width] or min(runs, default=-1) < 0 or sum(runs) != height * width:
+        raise ValueError("a mask of another size")
+    is_inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(is_inside, runs).reshape(shape, order="F")
