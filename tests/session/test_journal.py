@@ -634,6 +634,30 @@ def test_a_full_disk_gives_one_message_and_the_session_goes_on(
     assert_kept(folder, image, session)
 
 
+def test_a_defect_of_the_journal_is_said_and_the_session_goes_on(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str | None] = []
+    journal.trouble_changed.connect(said.append)
+    monkeypatch.setattr(journal_writer, "_RETRY_SECONDS", 0.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(journal_writer, "encode_slice", lambda *_: 1 / 0)
+        accept()
+        journal.flush()
+    assert session.voxel_count(LIVER) == 28
+    [message] = said
+    assert "please report it" in message
+    journal.flush()
+    journal.sync()
+    assert said == [message, None]
+    assert_kept(folder, image, session)
+
+
 def test_a_folder_that_cannot_be_made_is_said_at_the_start(
     session: Session, image: ImageIdentity, accept: Callable, tmp_path: Path
 ) -> None:
