@@ -18,7 +18,7 @@ from napari_sam_med.volume.formats.sidecar import Origin, path_beside, stem_of
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
-from napari_sam_med.volume.writing import LABEL_ENDINGS, write_labels, write_table
+from napari_sam_med.volume.writing import LABEL_ENDINGS, refuse_sources, write_labels, write_table
 
 __all__ = ["EXPORT_ENDINGS", "PlannedFile", "check_pattern", "export_labels", "plan_export", "safe_name"]
 
@@ -85,8 +85,8 @@ def export_labels(
     Raises
     ------
     ExportError
-        If two files would have the same name, an ending is unknown, there is nothing to write, or a file
-        cannot be written.
+        If two files would have the same name, one is the scan, an ending is unknown, there is nothing to
+        write, or a file cannot be written.
     LabelError
         If `source` lies on another grid.
     """
@@ -94,6 +94,8 @@ def export_labels(
     if case is None:
         case = "labels" if scan_path is None else stem_of(scan_path)
     plan = plan_export(patterns, labels, case=case, endings=endings)
+    for planned in plan:
+        refuse_sources(planned.path, labels, source, origin)
     written: list[Path] = []
     single: LabelVolume | None = None
     single_id: int | None = None

@@ -20,7 +20,7 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.replacement import Replacement, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["LABEL_ENDINGS", "remarks", "write_labels", "write_table"]
+__all__ = ["LABEL_ENDINGS", "refuse_sources", "remarks", "write_labels", "write_table"]
 
 LabelEnding = Literal[
     ".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".mha", ".coco.json", ".stl", ".obj", ".ply", ".vtk"
@@ -89,10 +89,7 @@ def write_labels(
                 f"The labels have another grid than {source.name}: they must lie on the scan's own voxels; "
                 "read them with `read_labels(path, reference=volume)`."
             )
-    _refuse_source(target, labels.path)
-    _refuse_source(target, source_path)
-    if origin is not None and origin.source is not None:
-        _refuse_source(target, origin.source["path"])
+    refuse_sources(target, labels, source, origin)
     organs = labels.organs.covering(labels.class_ids())
     sweep_orphans(Path(os.path.realpath(target)).parent)
     try:
@@ -148,7 +145,7 @@ def write_table(path: str | os.PathLike[str], organs: OrganTable) -> Path:
 def remarks(path: str | os.PathLike[str], n_organs: int = 1) -> tuple[str, ...]:
     """What people must know of labels with `n_organs` organs at a path, one line each.
 
-    What the format cannot keep, and a file beside it that other programs take for it.
+    What the format cannot keep, and a file beside it that other programs take for it; ask after writing.
     """
     file = Path(path)
     name, lower = file.name, file.name.lower()
@@ -156,10 +153,13 @@ def remarks(path: str | os.PathLike[str], n_organs: int = 1) -> tuple[str, ...]:
         return (f"{name} is lossy: {coco.LOSS}",)
     if lower.endswith(TABLE_ENDINGS):
         return (f"{name} holds names and colours, no voxels.",)
-    if lower.endswith(".nii.gz") and file.with_name(name[:-3]).exists():
+    if lower.endswith((".nii", ".nii.gz")):
+        plain = name[:-3] if lower.endswith(".gz") else name
+        if not (file.with_name(plain).exists() and file.with_name(f"{plain}.gz").exists()):
+            return ()
         return (
-            f"{name[:-3]} lies beside {name}: 3D Slicer and others on ITK read it even when asked for "
-            f"{name}; remove or rename one of them.",
+            f"{plain} and {plain}.gz lie side by side: 3D Slicer and others on ITK read the former even when "
+            "asked for the latter; remove or rename one of them.",
         )
     if not lower.endswith((".stl", ".obj", ".ply", ".vtk")):
         return ()
@@ -229,9 +229,22 @@ def _ending_of(path: Path) -> LabelEnding:
     )
 
 
-def _refuse_source(target: Path, source: Path | None) -> None:
-    if source is not None and target.exists() and source.exists() and target.samefile(source):
-        raise ExportError(f"{target} is the scan itself, which labels must not replace; choose another name.")
+def refuse_sources(
+    target: Path, labels: LabelVolume, source: Volume | None = None, origin: Origin | None = None
+) -> None:
+    """Refuse to write over the scan that labels were drawn on, whichever of these knows it.
+
+    Raises
+    ------
+    ExportError
+        If `target` is that file, also through a link.
+    """
+    known = None if origin is None or origin.source is None else origin.source["path"]
+    for scan in (labels.path, None if source is None else source.path, known):
+        if scan is not None and target.exists() and scan.exists() and target.samefile(scan):
+            raise ExportError(
+                f"{target} is the scan itself, which labels must not replace; choose another name."
+            )
 
 
 def _write_volume(

@@ -129,6 +129,15 @@ def test_patterns_of_no_format_are_refused_before_anything_is_written(
     assert list(folder.iterdir()) == []
 
 
+def test_the_scan_is_refused_before_anything_is_written(labels, folder) -> None:
+    """Statement 15."""
+    before = labels.path.read_bytes()
+    with pytest.raises(ExportError, match="scan itself"):
+        export_labels([folder / "first.nii", labels.path.with_name("{case}.nii.gz")], labels)
+    assert list(folder.iterdir()) == []
+    assert labels.path.read_bytes() == before
+
+
 def test_other_braces_stay(labels, folder) -> None:
     assert export_labels(folder / "{0}{name}.nii", labels)[0].name == "{0}{name}.nii"
 
