@@ -7,18 +7,20 @@ moment, and what comes back is compared with the script played without a journal
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import itertools
 import json
+import multiprocessing
 import os
 import random
-import signal
 import statistics
-import subprocess
-import sys
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,14 +48,23 @@ SCRIPT_SHAPE = (24, 64, 64)
 N_ACTIONS = 400
 KILL_WITHIN_SECONDS = 2.0
 TIMER_SECONDS = 0.4
+NOTHING_THERE = "nothing"
+N_LOOKED_BACK = 20
+"""States that are compared with what came back; losing more counts as a corrupt journal."""
+
+# children are forked from a process that has imported everything, where the system can do that
+PROCESSES = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+if os.name == "posix":
+    PROCESSES.set_forkserver_preload(["benchmarks.journal"])
 
 
 @dataclass(frozen=True)
 class Kill:
-    """What one kill came to: actions that the child called finished, how many of them are lost."""
+    """What one kill came to: actions that the child called finished, how many are lost, of what time."""
 
     n_finished: int
     n_lost: int
+    seconds_lost: float
     is_corrupt: bool
 
 
@@ -152,6 +163,8 @@ def carry(session: Session, rng: random.Random, shape: tuple[int, int, int]) -> 
 
 def digest(labels: np.ndarray, annotations: Annotations) -> str:
     """One number for all that recovery is to bring back."""
+    if not labels.any() and not annotations.objects:
+        return NOTHING_THERE  # and nothing is offered
     blobs = Blobs()
     objects = {number: in_order(item) for number, item in sorted(annotations.objects.items())}
     sorted_out = replace(annotations, objects=objects, active_object_id=None)
@@ -172,51 +185,56 @@ def in_order(item: AnnotatedObject) -> AnnotatedObject:
     )
 
 
-def play(folder: Path, seed: int) -> None:
-    """The child: do the script under a journal, and say each finished action on a line."""
+def play(folder: str, seed: int, said: Connection) -> None:
+    """The child: do the script under a journal, and say each finished action."""
     session = opened(SCRIPT_SHAPE)
-    journal = SessionJournal(session, JournalFolder(folder))
+    journal = SessionJournal(session, JournalFolder(Path(folder)))
     journal.begin(identity(session))
     pause = random.Random(seed + 1)
-    print("ready", flush=True)
-    for number, _ in enumerate(script(session, seed, journal.flush)):
+    said.send_bytes(b"ready")
+    for _ in script(session, seed, journal.flush):
         journal.sync()
-        print(number, flush=True)
+        said.send_bytes(struct.pack("<d", time.monotonic()))
         time.sleep(pause.uniform(0, 0.02))
 
 
-def states(seed: int) -> list[str]:
-    """Digests before the first action and after each."""
+def last_states(seed: int, n_finished: int) -> dict[int, str]:
+    """Digests after the last actions that were finished, and after the one that may have been."""
     session = opened(SCRIPT_SHAPE)
-    found = [digest(session.labels.data, session.annotations)]
-    found += [digest(session.labels.data, session.annotations) for _ in script(session, seed, lambda: None)]
-    return found
+    played = itertools.chain([None], script(session, seed, lambda: None))
+    return {
+        number: digest(session.labels.data, session.annotations)
+        for number, _ in enumerate(itertools.islice(played, n_finished + 2))
+        if number >= n_finished - N_LOOKED_BACK
+    }
 
 
 def kill_once(folder: Path, seed: int) -> Kill:
     """Let a child play, kill it at a random moment, and look at what it left."""
-    command = [sys.executable, "-m", "benchmarks.journal", "--play", os.fspath(folder), str(seed)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
+    here, there = PROCESSES.Pipe(duplex=False)
+    child = PROCESSES.Process(target=play, args=(os.fspath(folder), seed, there))
+    child.start()
+    there.close()
+    assert here.recv_bytes() == b"ready"
     time.sleep(random.Random(seed).uniform(0.0, KILL_WITHIN_SECONDS))
-    os.kill(child.pid, signal.SIGKILL)
-    said = child.stdout.read().split("\n")[:-1]  # a line that is cut was not said
-    child.wait()
-    child.stdout.close()
-    expected = states(seed)
+    killed = time.monotonic()
+    child.kill()
+    child.join()
+    finished: list[float] = []
+    with here, contextlib.suppress(EOFError):
+        while True:
+            finished += struct.unpack("<d", here.recv_bytes())
+    n_finished = len(finished)
+    expected = last_states(seed, n_finished)
     image = identity(opened(SCRIPT_SHAPE))
     offers = outcome(find_offers(JournalFolder(folder), image))
-    n_finished = len(said)
-    if not offers:
-        empty = next(n for n in reversed(range(n_finished + 2)) if n == 0 or expected[n] == expected[0])
-        return Kill(n_finished, max(0, n_finished - empty), bool(JournalFolder(folder).files()))
-    work = outcome(read_work(offers[0], image))
-    found = digest(work.labels, work.annotations)
-    matching = [n for n, state in enumerate(expected[: n_finished + 2]) if state == found]
-    if work.problem is not None or not matching:
-        return Kill(n_finished, n_finished, True)
-    return Kill(n_finished, max(0, n_finished - matching[-1]), False)
+    work = outcome(read_work(offers[0], image)) if offers else None
+    found = NOTHING_THERE if work is None else digest(work.labels, work.annotations)
+    matching = [number for number, state in expected.items() if state == found]
+    is_corrupt = (work is not None and work.problem is not None) or not matching
+    n_lost = n_finished if is_corrupt else max(0, n_finished - matching[-1])
+    seconds_lost = max(0.0, killed - finished[-n_lost]) if n_lost else 0.0
+    return Kill(n_finished, n_lost, seconds_lost, is_corrupt)
 
 
 def measure_kills(n_kills: int) -> None:
@@ -231,6 +249,7 @@ def measure_kills(n_kills: int) -> None:
     )
     print(f"corrupt journals: {sum(kill.is_corrupt for kill in kills)}")
     print(f"finished actions lost: at most {max(lost)}; in {sum(n > 0 for n in lost)} kills any")
+    print(f"oldest work lost: {max(kill.seconds_lost for kill in kills) * 1000:.0f} ms old")
 
 
 def measure_session(shape: tuple[int, int, int], n_masks: int) -> None:
@@ -340,11 +359,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--shape", nargs=3, type=int, default=(300, 512, 512), metavar=("Z", "Y", "X"))
     parser.add_argument("--masks", type=int, default=200)
-    parser.add_argument("--play", nargs=2, metavar=("FOLDER", "SEED"), help="be the child that is killed")
     options = parser.parse_args()
-    if options.play:
-        play(Path(options.play[0]), int(options.play[1]))
-        return
     measure_session(tuple(options.shape), options.masks)
     if options.kills:
         measure_kills(options.kills)
