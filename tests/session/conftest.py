@@ -1,14 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from napari_sam_med.session.journal import SessionJournal
+from napari_sam_med.session.journal_folder import JournalFolder
+from napari_sam_med.session.journal_image import ImageIdentity, identify
 from napari_sam_med.session.session import Preview, Session
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
+from tests.session.journal_checks import AXIAL, BOX, LIVER, run
 
 
 @pytest.fixture
@@ -30,3 +35,33 @@ def propose(session: Session) -> Callable[..., np.ndarray]:
         return mask
 
     return put
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> JournalFolder:
+    return JournalFolder(tmp_path / "state")
+
+
+@pytest.fixture
+def image(volume: Volume) -> ImageIdentity:
+    return run(identify(volume))
+
+
+@pytest.fixture
+def journal(session: Session, folder: JournalFolder, image: ImageIdentity) -> Generator[SessionJournal]:
+    """A journal at work."""
+    made = SessionJournal(session, folder)
+    made.begin(image)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def accept(session: Session, propose: Callable) -> Callable[..., None]:
+    def do(class_id: int = LIVER, view: SliceView = AXIAL, rows: slice = slice(2, 6)) -> None:
+        session.select_organ(class_id)
+        session.prompt(view, BOX)
+        propose(view, rows, slice(2, 9))
+        session.accept()
+
+    return do
