@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_sam_med.errors import CancelledError, SamMedError
 from napari_sam_med.gui.carrying import Carrying
+from napari_sam_med.gui.keeping import Keeping
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.live_model import LiveModel
 from napari_sam_med.gui.reviewing import Reviewing
@@ -52,16 +53,20 @@ class Actions(QObject):
         self.bridge.prompts.takes_points = lambda: "point" in self.model.accepts
         self.carrying = Carrying(self.session, self.workers, self.model, self._is_free, self)
         self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end_now, self)
+        self.keeping = Keeping(self.session, self.workers, settings, self.carrying.end_now, self)
+        #: asks before work that was not exported is left; the widget's part
+        self.may_leave: Callable[[str, Callable[[], object]], bool] = lambda verb, again: True
         self._download: Job | None = None
         self.bridge.message.connect(self.tell)
         self.bridge.view_changed.connect(self.model.look_at)
         self.bridge.view_changed.connect(self.bridge.display.look_at)
         self.bridge.scan_removed.connect(self._on_scan_removed)
-        for part in (self.model, self.scans, self.carrying, self.reviewing):
+        for part in (self.model, self.scans, self.carrying, self.reviewing, self.keeping):
             part.status.connect(self.status)
             part.failed.connect(self.show_error)
         self.carrying.progress.connect(self.progress)
         self.scans.opened.connect(self._on_opened)
+        self.keeping.brought_back.connect(self._show_active_object)
 
     # saying things
 
@@ -154,7 +159,8 @@ class Actions(QObject):
 
     def open_labels(self, path: Path) -> None:
         """Go on with labels from a file."""
-        self.attempt(lambda: self.scans.open_labels_file(path))
+        if self.may_leave("Open", lambda: self.open_labels(path)):
+            self.attempt(lambda: self.scans.open_labels_file(path))
 
     def export(self, path: Path, written: Callable[[Path], None] | None = None) -> None:
         """Write the labels to a file, from a copy, so that work can go on meanwhile."""
@@ -163,6 +169,8 @@ class Actions(QObject):
             self.status.emit("There is nothing to export: open a scan first.")
             return
         labels = session.labels
+        self.keeping.journal.sync()
+        exported = self.keeping.journal.change_number
         copy = LabelVolume(
             labels.data.copy(), labels.grid, session.organs, header=labels.header, path=labels.path
         )
@@ -173,6 +181,10 @@ class Actions(QObject):
 
         def returned(path: Path) -> None:
             self.status.emit(f"{path.name} written and checked.")
+            if (
+                session.labels is labels
+            ):  # else another scan was opened meanwhile, and its changes are counted anew
+                self.keeping.journal.mark_exported(exported)
             if written is not None:
                 written(path)
 
@@ -208,12 +220,23 @@ class Actions(QObject):
 
     def open_scan(self, source: Path | Image, labels: Labels | None = None) -> None:
         """Work on a file or on a layer that is open already."""
+        if not self.may_leave("Open", lambda: self.open_scan(source, labels)):
+            self.bridge.layers_changed.emit()  # the lists show again what is worked on
+            return
         self.carrying.end()
         self.attempt(lambda: self.scans.open(source, labels))
 
     def _on_opened(self) -> None:
         self.model.look_at(self.bridge.current_view())
         self.model.ensure_loaded()
+
+    def _show_active_object(self) -> None:
+        """Look at a slice of it, so that what was brought back is in sight."""
+        active = self.session.active_object
+        views = [] if active is None else [*active.key_slices, *active.masks]
+        if views and self.bridge.current_view() not in views:
+            self.bridge.show_plane(views[0].plane)
+            self.bridge.go_to(views[0])
 
     def _on_scan_removed(self) -> None:
         self.carrying.end()
@@ -226,4 +249,5 @@ class Actions(QObject):
         self.model.stop()
         self.workers.stop()
         self.session.close_changes()
+        self.keeping.stop()
         self.bridge.detach()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox
@@ -32,7 +33,7 @@ class ExportPanel(Section):
         self.export = button(
             "Export labels…",
             "Write all organs to one file on the scan's own grid; it is read again and compared.",
-            self._ask,
+            self.ask,
         )
         self.add(self.export)
         self.written = note()
@@ -58,7 +59,8 @@ class ExportPanel(Section):
         stem = "labels" if volume is None else _stem(volume.name if source is None else source.name)
         return _free(folder, f"{stem}_labels", settings.export_suffix)
 
-    def _ask(self) -> None:
+    def ask(self, then: Callable[[], None] | None = None) -> None:
+        """Let the user choose a file and write it; ``then`` is called once it is written."""
         suffix = self._actions.settings.export_suffix
         path, chosen = QFileDialog.getSaveFileName(
             self,
@@ -72,16 +74,22 @@ class ExportPanel(Section):
         target = _with_suffix(Path(path), chosen)
         # the dialog asked about the name as it was typed, not about the one with its suffix
         if target == Path(path) or not target.exists() or self._may_replace(target):
-            self.export_to(target)
+            self.export_to(target, then)
 
     def _may_replace(self, path: Path) -> bool:
         question = f"{path.name} is there already. Replace it?"
         yes = QMessageBox.StandardButton.Yes
         return QMessageBox.question(self, "Export labels", question) == yes
 
-    def export_to(self, path: Path) -> None:
+    def export_to(self, path: Path, then: Callable[[], None] | None = None) -> None:
         """Write to a path and remember its folder and format."""
-        self._actions.export(path, self._on_written)
+
+        def written(path: Path) -> None:
+            self._on_written(path)
+            if then is not None:
+                then()
+
+        self._actions.export(path, written)
 
     def _on_written(self, path: Path) -> None:
         suffix = next((s for s in _FILTERS if path.name.endswith(s)), ".nii.gz")

@@ -32,6 +32,10 @@ class Settings:
         Whether the list of shortcuts is unfolded.
     video_model : str
         Path of the video model that was used last, offered again but not chosen. Empty: none was.
+    keeps_nothing : bool
+        Whether neither work nor embeddings are written to disk.
+    journals_gb, embeddings_gb : int
+        Limits; work that was not exported does not obey.
     """
 
     model: str = "nano"
@@ -41,6 +45,9 @@ class Settings:
     export_suffix: str = ".nii.gz"
     shows_shortcuts: bool = False
     video_model: str = ""
+    keeps_nothing: bool = False
+    journals_gb: int = 2
+    embeddings_gb: int = 8
 
     @classmethod
     def load(cls) -> Settings:
@@ -64,7 +71,7 @@ class Settings:
             partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
             partial.replace(path)
 
-    def remember(self, **choices: str | bool) -> None:
+    def remember(self, **choices: str | bool | int) -> None:
         """Change some settings and save them."""
         for name, value in choices.items():
             setattr(self, name, value)

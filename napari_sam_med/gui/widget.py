@@ -14,12 +14,15 @@ from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import InputManners
+from napari_sam_med.gui.disk_panel import DiskPanel
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
+from napari_sam_med.gui.leaving import Leaving
 from napari_sam_med.gui.model_panel import ModelPanel
 from napari_sam_med.gui.organ_panel import OrganPanel
 from napari_sam_med.gui.prompt_panel import PromptPanel
 from napari_sam_med.gui.propagation_panel import PropagationPanel
+from napari_sam_med.gui.recovery_bar import RecoveryBar
 from napari_sam_med.gui.review_bar import ReviewBar
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.status_line import StatusLine
@@ -52,7 +55,11 @@ class SamMedWidget(QWidget):
         self.prompt_panel = PromptPanel(self.actions_)
         self.propagation_panel = PropagationPanel(self.actions_)
         self.export_panel = ExportPanel(self.actions_)
+        self.disk_panel = DiskPanel(self.actions_)
         self.review_bar = ReviewBar(self.actions_)
+        self.recovery_bar = RecoveryBar(self.actions_.keeping)
+        self.leaving = Leaving(self.actions_.keeping, self.export_panel, self.export_panel.ask)
+        self.actions_.may_leave = self.leaving.may_leave
         self._compose()
         self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
         self._is_stopped = False
@@ -78,6 +85,7 @@ class SamMedWidget(QWidget):
         ):
             column.addWidget(panel)
         column.addWidget(self._shortcut_list())
+        column.addWidget(self.disk_panel)
         column.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidget(content)
@@ -94,6 +102,7 @@ class SamMedWidget(QWidget):
         outer.setContentsMargins(0, 0, 0, 4)
         outer.setSpacing(3)
         outer.addWidget(scroll, 1)
+        outer.addWidget(self.recovery_bar)
         outer.addWidget(self.review_bar)
         outer.addWidget(self.status)
 
@@ -178,6 +187,9 @@ class SamMedWidget(QWidget):
             if watched is getattr(self, "_content", None):  # Qt still asks while Python is taken down
                 self._fit()
         elif event.type() == QEvent.Type.Close and isinstance(watched, QMainWindow):
+            if not self._may_close(watched):
+                event.ignore()
+                return True
             self._close_is_asked = True  # napari may ask the user, and the answer may be no
         elif event.type() == QEvent.Type.Hide and isinstance(watched, QMainWindow):
             if self._close_is_asked:
@@ -185,6 +197,12 @@ class SamMedWidget(QWidget):
         elif event.type() == QEvent.Type.Show and isinstance(watched, QMainWindow):
             self._close_is_asked = False
         return False
+
+    def _may_close(self, window: QMainWindow) -> bool:
+        """Ask where work was not exported; not a script that closes the viewer, half of which is gone."""
+        canvas = getattr(window, "_qt_viewer", None)
+        is_by_hand = canvas is None or not canvas.isHidden()
+        return self._is_stopped or not is_by_hand or self.leaving.may_leave("Close", window.close)
 
     def stop(self) -> None:
         """Stop the threads and let go of the viewer; safe to call twice."""

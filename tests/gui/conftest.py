@@ -11,11 +11,20 @@ import torch
 import torchvision  # noqa: F401
 from pytestqt.qtbot import QtBot
 
+from napari_sam_med.gui import leaving
 from napari_sam_med.session import jobs
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
 
 torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was asked about unexported work; answered with "leave", so that no test hangs on a question."""
+    questions: list[str] = []
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: questions.append(verb) or "leave")
+    return questions
 
 
 @pytest.fixture

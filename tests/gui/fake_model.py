@@ -115,6 +115,9 @@ class FakeStore:
     def __init__(self) -> None:
         self.kept: dict[bytes, Any] = {}
 
+    def clear(self) -> None:
+        self.kept.clear()
+
     def get_or_embed(
         self, predictor: FakePredictor, image: np.ndarray, pixel_spacing=(1.0, 1.0), crop_xyxy=None
     ) -> Any:

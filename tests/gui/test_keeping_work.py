@@ -50,7 +50,7 @@ def test_an_export_asks_before_it_replaces_a_name_that_got_its_suffix_from_us(
     monkeypatch.setattr(
         QMessageBox, "question", lambda *args: asked.append(args[2]) or QMessageBox.StandardButton[answer]
     )
-    desk.widget.export_panel._ask()
+    desk.widget.export_panel.ask()
     if answer == "Yes":
         desk.wait(lambda: desk.widget.export_panel.written.text() == f"Written: {there}")
     desk.settle()

@@ -1,0 +1,193 @@
+"""Kept on disk: what is derived from the user's scans, where it lies, how large it is, how it goes away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qtpy.QtWidgets import QCheckBox, QLabel, QMessageBox, QSpinBox, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_sam_med.gui import disk_use
+from napari_sam_med.gui.actions import Actions
+from napari_sam_med.gui.appearance import button, labelled, note, row
+from napari_sam_med.gui.disk_use import DiskUse
+from napari_sam_med.session.journal_folder import default_folder
+
+__all__ = ["DiskPanel"]
+
+_MOST_GB = 1000
+_CAPTION = 96
+
+
+class DiskPanel(QCollapsible):
+    """Measured in a worker whenever it is unfolded or something in it changes."""
+
+    def __init__(self, actions: Actions) -> None:
+        super().__init__("Kept on disk")
+        self.setDuration(0)
+        self._actions = actions
+        self._keeping = actions.keeping
+        settings = actions.settings
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setContentsMargins(6, 2, 6, 6)
+        column.setSpacing(5)
+        column.addWidget(
+            note("Your work, kept for after a crash, and embeddings of slices are derived from your scans.")
+        )
+        self.work = QLabel("…")
+        self.work_path = note(_breakable(default_folder().path))
+        self.clear_work = _narrow(
+            "Clear…", "Remove all earlier work, of every scan; asks first.", self._ask_clear_work
+        )
+        self.work_limit = _limit(settings.journals_gb, "Work that was not exported is never removed unasked.")
+        self.earlier = button(
+            "Earlier work…",
+            "Offer all earlier work on this scan again, also what was declined or brought back before.",
+            self._keeping.look_for_all,
+        )
+        self.embeddings = QLabel("…")
+        self.embeddings_path = note(_breakable(disk_use.embeddings_folder()))
+        self.clear_embeddings = _narrow(
+            "Clear",
+            "Remove all embeddings; the model makes them anew when they are needed.",
+            self._clear_embeddings,
+        )
+        self.embeddings_limit = _limit(settings.embeddings_gb, "What was not used for longest goes first.")
+        self.nothing = QCheckBox("Keep nothing on disk")
+        self.nothing.setToolTip(
+            "From now on neither work nor embeddings are written to disk. What is there already stays until\n"
+            "you clear it. After a crash nothing can be brought back."
+        )
+        self.nothing.setChecked(settings.keeps_nothing)
+        self.warning = note("After a crash nothing can be brought back.")
+        for item in (
+            labelled("Work", self.work, self.clear_work, width=_CAPTION),
+            self.work_path,
+            labelled("at most", self.work_limit, self.earlier, width=_CAPTION),
+            labelled("Embeddings", self.embeddings, self.clear_embeddings, width=_CAPTION),
+            self.embeddings_path,
+            labelled("at most", self.embeddings_limit, width=_CAPTION),
+            row(self.nothing),
+            self.warning,
+        ):
+            (column.addWidget if isinstance(item, QWidget) else column.addLayout)(item)
+        self.addWidget(body)
+        self.nothing.toggled.connect(self._on_nothing)
+        self.work_limit.valueChanged.connect(self._on_work_limit)
+        self.embeddings_limit.valueChanged.connect(self._on_embeddings_limit)
+        self.toggled.connect(self.refresh)
+        self._keeping.changed_on_disk.connect(self._on_changed)
+        actions.model.loaded.connect(self._apply_to_store)
+        self._apply_to_store()
+        self._show_warning()
+
+    # showing
+
+    def _on_changed(self) -> None:
+        self._actions.workers.start(
+            disk_use.keep_within(self._actions.settings.journals_gb << 30), "prune", finished=self.refresh
+        )
+
+    def refresh(self, *_: object) -> None:
+        """Measure anew, unless nobody can see it."""
+        if self.isExpanded():
+            self._actions.workers.start(
+                disk_use.measure(), "measure", returned=self._show, failed=self._actions.show_error
+            )
+
+    def _show(self, use: DiskUse) -> None:
+        self.work.setText(_size_text(use.journal_bytes, use.n_journals, "file"))
+        self.embeddings.setText(_size_text(use.embedding_bytes, use.n_embeddings, "slice"))
+
+    def _show_warning(self) -> None:
+        self.warning.setVisible(self.nothing.isChecked())
+
+    # acting
+
+    def _on_nothing(self, is_nothing: bool) -> None:
+        self._keeping.keep_nothing(is_nothing)
+        self._apply_to_store()
+        self._show_warning()
+
+    def _on_work_limit(self, gigabytes: int) -> None:
+        self._actions.settings.remember(journals_gb=gigabytes)
+        self._on_changed()
+
+    def _on_embeddings_limit(self, gigabytes: int) -> None:
+        self._actions.settings.remember(embeddings_gb=gigabytes)
+        self._apply_to_store()
+
+    def _apply_to_store(self) -> None:
+        """The store is one for all windows of this process; jobs under way obey at once."""
+        model, settings = self._actions.model.model, self._actions.settings
+        if model is not None:
+            model.store.directory = None if settings.keeps_nothing else disk_use.embeddings_folder()
+            model.store.disk_bytes = settings.embeddings_gb << 30
+
+    def _ask_clear_work(self) -> None:
+        question = (
+            "Remove all earlier work, of every scan, for good? Labels in it that were not exported are "
+            "lost. The work that is open now stays."
+        )
+        yes = QMessageBox.StandardButton.Yes
+        if QMessageBox.question(self, "SAM Med", question) != yes:
+            return
+        of_this_scan = self._actions.attempt(self._keeping.clear_earlier) or 0
+
+        def returned(removed: int) -> None:
+            self._actions.status.emit(f"{_bytes_text(removed + of_this_scan)} of earlier work removed.")
+
+        self._actions.workers.start(
+            disk_use.clear_earlier_work(),
+            "clear earlier work",
+            returned=returned,
+            failed=self._actions.show_error,
+            finished=self.refresh,
+        )
+
+    def _clear_embeddings(self) -> None:
+        model = self._actions.model.model
+        self._actions.workers.start(
+            disk_use.clear_embeddings(None if model is None else model.store),
+            "clear embeddings",
+            returned=lambda removed: self._actions.status.emit(
+                f"{_bytes_text(removed)} of embeddings removed."
+            ),
+            failed=self._actions.show_error,
+            finished=self.refresh,
+        )
+
+
+def _narrow(text: str, tip: str, clicked) -> QWidget:
+    made = button(text, tip, clicked)
+    made.setFixedWidth(64)
+    return made
+
+
+def _limit(gigabytes: int, tip: str) -> QSpinBox:
+    made = QSpinBox()
+    made.setRange(1, _MOST_GB)
+    made.setSuffix(" GB")
+    made.setValue(gigabytes)
+    made.setToolTip(tip)
+    return made
+
+
+def _breakable(path: Path) -> str:
+    """A path that a label may break after each folder, and so needs not be as wide as the whole."""
+    return str(path).replace(os.sep, f"{os.sep}\u200b")
+
+
+def _size_text(n_bytes: int, number: int, what: str) -> str:
+    if not number:
+        return "nothing"
+    return f"{_bytes_text(n_bytes)}, {number} {what}{'' if number == 1 else 's'}"
+
+
+def _bytes_text(n_bytes: int) -> str:
+    for unit, size in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes} bytes"
