@@ -72,7 +72,11 @@ WORKS = {
     "r23_label_other_grid/label_ok_122x102x112.nii.gz": QUIET,
     "r24_same_shape_other_affine/seg_LPS_origin-239.nii.gz": QUIET,
     "r24_same_shape_other_affine/seg_identity_affine_float64.nii.gz": QUIET,
+    "r26_dicom_seg_labelmap.dcm": "looks like labels",
     "r27_overlapping.seg.nrrd": "the first is used",
+    "r28_dicom_decimal_rescale.dcm": QUIET,
+    "r29_dicom_empty_slicethickness.dcm": "1 mm is taken",
+    "r31_two_series_dicom/0.dcm": QUIET,
     "r30_kits_ipl_axes.nii.gz": QUIET,
 }
 
@@ -91,12 +95,9 @@ REFUSED = {
     "r20_gitlfs_pointer.nrrd": "Git LFS",
     "r21_gitlfs_pointer.nii.gz": "Git LFS",
     "r22_appledouble/._seg.nii.gz": "AppleDouble",
-    "r25_dicom_seg_overlapping.dcm": "DICOM",
-    "r26_dicom_seg_labelmap.dcm": "DICOM",
-    "r28_dicom_decimal_rescale.dcm": "DICOM",
-    "r29_dicom_empty_slicethickness.dcm": "DICOM",
-    "r31_two_series_dicom": "DICOM",
-    "r32_missing_slice_dicom": "DICOM",
+    "r25_dicom_seg_overlapping.dcm": "overlapping segments",
+    "r31_two_series_dicom": "2 series",
+    "r32_missing_slice_dicom": "not evenly spaced",
 }
 
 _IMAGE = "r23_label_other_grid/image_122x102x112.nii.gz"
@@ -110,6 +111,7 @@ CONVERTED = [
     ("d33_label_negative.nii.gz", None, ".nii", {}, "negative"),
     ("r08_tiny_4x5x7.nii.gz", None, ".seg.nrrd", {1: 30}, "0 and 255"),
     ("r17_sform_shear_label.nii.gz", None, ".nii.gz", {1: 141}, QUIET),
+    ("r26_dicom_seg_labelmap.dcm", None, ".seg.nrrd", {1: 630}, QUIET),
     ("r23_label_other_grid/label_ok_122x102x112.nii.gz", _IMAGE, ".seg.nrrd", {1: 253}, QUIET),
     ("r23_label_other_grid/label_heart_233x167x191.nii.gz", _IMAGE, ".nii.gz", {1: 198176}, "another grid"),
 ]
@@ -118,7 +120,8 @@ NOT_CONVERTED = [
     ("d18_all_nan.nii.gz", None, "whole numbers"),
     ("r01_4d_oblique.nii.gz", None, "one label"),
     ("r27_overlapping.seg.nrrd", None, "overlapping"),
-    ("r25_dicom_seg_overlapping.dcm", None, "DICOM"),
+    ("r25_dicom_seg_overlapping.dcm", None, "overlapping segments"),
+    ("r26_dicom_seg_labelmap.dcm", "d01_crop_good.nii.gz", "none of it lies inside"),
     ("d12_label_int64.nii.gz", "r07_oblique17_3mm.nii.gz", "another grid"),
     (
         "r24_same_shape_other_affine/seg_identity_affine_float64.nii.gz",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_sam_med.errors import ExportError, ImageError
 from napari_sam_med.volume.formats.sidecar import path_beside
-from napari_sam_med.volume.writing import LABEL_ENDINGS
+from napari_sam_med.volume.writing import LABEL_ENDINGS, SERIES_ENDINGS
 
 __all__ = ["check_input", "check_label_output", "check_output"]
 
@@ -32,10 +32,9 @@ def check_label_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
     ExportError
         With the reason and the way out.
     """
-    if not path.name.lower().endswith(LABEL_ENDINGS):
-        raise ExportError(
-            f"{path}: labels are written as {', '.join(LABEL_ENDINGS)}; give a name that ends so."
-        )
+    endings = (*LABEL_ENDINGS, *SERIES_ENDINGS)
+    if not path.name.lower().endswith(endings):
+        raise ExportError(f"{path}: labels are written as {', '.join(endings)}; give a name that ends so.")
     check_output(path, inputs)
     check_output(path_beside(path), inputs)
 

@@ -85,6 +85,7 @@ def segment_file(request: SegmentRequest) -> Outcome:
     """Read, segment and write the labels; the report is returned, not written."""
     _check(request)
     from napari_sam_med.segmentation.prompts_file import read_prompts
+    from napari_sam_med.volume.formats.dicom import refuse_foreign
     from napari_sam_med.volume.intensity import resolve_window
     from napari_sam_med.volume.reading import read_volume
     from napari_sam_med.volume.writing import remarks, write_labels
@@ -93,6 +94,7 @@ def segment_file(request: SegmentRequest) -> Outcome:
     with clock.stage("read"):
         volume = read_volume(request.volume)
         warnings += warn(volume.warnings)
+        refuse_foreign(request.output, volume.header)
         if looks_like_labels(volume):
             warnings += warn([f"{request.volume.name} looks like labels, not a scan; check that it is meant"])
         objects = read_prompts(request.prompts, volume)

@@ -18,12 +18,18 @@ from napari_sam_med.volume.formats.sidecar import Origin, path_beside, stem_of
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
-from napari_sam_med.volume.writing import LABEL_ENDINGS, refuse_sources, write_labels, write_table
+from napari_sam_med.volume.writing import (
+    LABEL_ENDINGS,
+    SERIES_ENDINGS,
+    refuse_sources,
+    write_labels,
+    write_table,
+)
 
 __all__ = ["EXPORT_ENDINGS", "PlannedFile", "check_pattern", "export_labels", "plan_export", "safe_name"]
 
 #: Endings that an export may have: label files, and tables of names.
-EXPORT_ENDINGS: tuple[str, ...] = (*LABEL_ENDINGS, *TABLE_ENDINGS)
+EXPORT_ENDINGS: tuple[str, ...] = (*LABEL_ENDINGS, *SERIES_ENDINGS, *TABLE_ENDINGS)
 
 _FIELD = re.compile(r"\{(case|organ|label|ending)\}")
 # what Windows, which is the strictest, refuses in names

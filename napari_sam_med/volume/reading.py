@@ -10,10 +10,11 @@ from typing import Protocol, SupportsIndex
 import numpy as np
 
 from napari_sam_med.errors import LabelError
-from napari_sam_med.volume.formats import coco, metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, sidecar
 from napari_sam_med.volume.formats.content import FileKind, kind_of
 from napari_sam_med.volume.formats.label_description import read_table
 from napari_sam_med.volume.formats.scan import Scan
+from napari_sam_med.volume.formats.sidecar import Origin
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.label_values import placed_on, whole_numbers
 from napari_sam_med.volume.labels import LabelVolume
@@ -31,16 +32,17 @@ class _Reader(Protocol):
     def read(self, path: Path, time: int | None = None) -> Scan: ...
 
 
-_READERS: dict[FileKind, _Reader] = {"nifti": nifti, "nrrd": nrrd, "metaimage": metaimage}
+_READERS: dict[FileKind, _Reader] = {"nifti": nifti, "nrrd": nrrd, "metaimage": metaimage, "dicom": dicom}
 
 
 def read_volume(path: str | os.PathLike[str], *, time: SupportsIndex | None = None) -> Volume:
-    """Read a scan: NIfTI (.nii, .nii.gz, pairs), Analyze, NRRD or MetaImage.
+    """Read a scan: NIfTI (.nii, .nii.gz, pairs), Analyze, NRRD, MetaImage, or a DICOM series.
 
     Parameters
     ----------
     path : path
-        The file. What is inside decides how it is read; a name that says otherwise gives a warning.
+        The file; for DICOM the folder of a series or any file of it. What is inside decides how it is read; a
+        name that says otherwise gives a warning.
     time : int, optional
         Which volume of a file that holds several (time points or components, counted in file order); the
         first, with a warning, when left out.
@@ -89,7 +91,7 @@ def read_labels(
     reference: Volume | None = None,
     names: OrganTable | str | os.PathLike[str] | None = None,
 ) -> LabelVolume:
-    """Read labels from any of the formats of `read_volume`, or COCO masks (.coco.json) written here.
+    """Read labels: formats of `read_volume`, DICOM SEG, or COCO masks (.coco.json) written here.
 
     Names and colours come from the file's own table, else from its sidecar, else they are ``label N``.
     Values are made whole numbers: floats with noise below 0.001 are rounded, a 0/255 mask becomes 0/1, and a
@@ -160,7 +162,8 @@ def _coco_labels(file: Path, reference: Volume | None, given: OrganTable) -> Lab
             f"{file.name} holds masks of single slices without geometry; give the scan on which they lie as "
             "the reference."
         )
-    data, organs = coco.read(file, reference.grid, reference.path)
+    known = Origin.of(reference.path, None, dicom.files_of(reference.header)).source
+    data, organs = coco.read(file, reference.grid, None if known is None else known["sha256"])
     small = data if int(data.max(initial=0)) > 255 else data.astype(np.uint8)
     named = OrganTable((dict(organs) | dict(given)).values())
     labels = LabelVolume(small, reference.grid, named, header=reference.header, path=reference.path)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_sam_med.errors import ExportError, ImageError, LabelError
-from napari_sam_med.volume.formats import coco, metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, sidecar
 from napari_sam_med.volume.formats.label_description import TABLE_ENDINGS, table_content
 from napari_sam_med.volume.formats.sidecar import Origin
 from napari_sam_med.volume.grid import Grid
@@ -20,16 +20,29 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.replacement import Replacement, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["LABEL_ENDINGS", "refuse_sources", "remarks", "write_labels", "write_table"]
+__all__ = ["LABEL_ENDINGS", "SERIES_ENDINGS", "refuse_sources", "remarks", "write_labels", "write_table"]
 
 LabelEnding = Literal[
-    ".nii", ".nii.gz", ".nrrd", ".seg.nrrd", ".mha", ".coco.json", ".stl", ".obj", ".ply", ".vtk"
+    ".nii",
+    ".nii.gz",
+    ".nrrd",
+    ".seg.nrrd",
+    ".mha",
+    ".seg.dcm",
+    ".dcm",
+    ".coco.json",
+    ".stl",
+    ".obj",
+    ".ply",
+    ".vtk",
 ]
-#: Endings that `write_labels` takes; the longer of two that fit counts.
+#: Endings that `write_labels` takes for labels of any scan; the longer of two that fit counts.
 LABEL_ENDINGS: tuple[LabelEnding, ...] = (
     *(".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha"),
     *(".coco.json", ".stl", ".obj", ".ply", ".vtk"),
 )
+#: Endings that it takes for labels of a DICOM series, too.
+SERIES_ENDINGS: tuple[LabelEnding, ...] = (".seg.dcm", ".dcm")
 
 # NIfTI stores float32: a qform was measured to be 3.7e-5 mm off in ordinary heads
 _AFFINE_TOLERANCE_MM = 1e-3
@@ -53,9 +66,10 @@ def write_labels(
     ----------
     path : path
         The ending decides: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.mha`` for label volumes,
+        ``.dcm`` or ``.seg.dcm`` for a DICOM SEG of a DICOM series,
         ``.coco.json`` for masks of slices, ``.stl``, ``.obj``, ``.ply`` or ``.vtk`` for surfaces in LPS mm;
         `remarks` says what a format cannot keep. NIfTI carries the geometry of a NIfTI source bit for bit;
-        NIfTI and .seg.nrrd carry names and colours.
+        NIfTI, .seg.nrrd and DICOM SEG carry names and colours.
     labels : LabelVolume
         uint8 and uint16 stay what they are.
     source : Volume, optional
@@ -94,9 +108,11 @@ def write_labels(
     sweep_orphans(Path(os.path.realpath(target)).parent)
     try:
         with Replacement(target, ending) as file, Replacement(sidecar.path_beside(target), ".json") as beside:
-            known = Origin.of(source_path, model).completed_by(origin or Origin())
+            known = Origin.of(source_path, model, dicom.files_of(header)).completed_by(origin or Origin())
             content = _content_without_grid(ending, labels, organs, known)
-            if content is None:
+            if ending == ".dcm" or ending == ".seg.dcm":
+                dicom.write_seg(file, labels, header, organs, known.model)
+            elif content is None:
                 _write_volume(file, ending, labels, header, organs)
             else:
                 _write_bytes(file, content)
@@ -216,16 +232,14 @@ def _put_sidecar_in_place(beside: Replacement, labels_path: Path) -> None:
 
 def _ending_of(path: Path) -> LabelEnding:
     name = path.name.lower()
-    for ending in LABEL_ENDINGS:
+    for ending in (*LABEL_ENDINGS, *SERIES_ENDINGS):
         if name.endswith(ending) and len(name) > len(ending):
             return ending
-    if name.endswith(".dcm"):
-        raise ExportError(f"{path.name}: DICOM SEG is not written yet; choose .seg.nrrd or .nii.gz.")
     if name.endswith(TABLE_ENDINGS):
         raise ExportError(f"{path.name} is a table of names without voxels; use `write_table` for it.")
     raise ExportError(
-        f"{path.name} has no ending of a label format: choose .nii.gz, .nii, .nrrd, .seg.nrrd or .mha, or "
-        ".coco.json, .stl, .obj, .ply or .vtk."
+        f"{path.name} has no ending of a label format: choose .nii.gz, .nii, .nrrd, .seg.nrrd or .mha, "
+        ".dcm for a DICOM series, or .coco.json, .stl, .obj, .ply or .vtk."
     )
 
 
@@ -240,7 +254,8 @@ def refuse_sources(
         If `target` is that file, also through a link.
     """
     known = None if origin is None or origin.source is None else origin.source["path"]
-    for scan in (labels.path, None if source is None else source.path, known):
+    series = [dicom.files_of(labels.header), () if source is None else dicom.files_of(source.header)]
+    for scan in (labels.path, None if source is None else source.path, known, *series[0], *series[1]):
         if scan is not None and target.exists() and scan.exists() and target.samefile(scan):
             raise ExportError(
                 f"{target} is the scan itself, which labels must not replace; choose another name."

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_sam_med.errors import ImageError, LabelError
-from napari_sam_med.volume.formats.sidecar import Origin, sha256_of_file
+from napari_sam_med.volume.formats.sidecar import Origin
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import MAX_CLASS_ID, Organ, OrganTable, default_color
@@ -121,7 +121,7 @@ def _characters(number: int) -> str:
             return text
 
 
-def read(path: Path, grid: Grid, scan: Path | None) -> tuple[npt.NDArray[np.uint16], OrganTable]:
+def read(path: Path, grid: Grid, sha256: str | None) -> tuple[npt.NDArray[np.uint16], OrganTable]:
     """Masks of a COCO file that `content` made, on the grid of the scan that it names.
 
     Parameters
@@ -129,9 +129,9 @@ def read(path: Path, grid: Grid, scan: Path | None) -> tuple[npt.NDArray[np.uint
     path : Path
     grid : Grid
         Of the scan.
-    scan : Path or None
-        File of the scan; its SHA-256 must be the one in the file, as a slice's number says nothing about
-        another scan.
+    sha256 : str or None
+        Of the scan, as `Origin` has it; it must be the one in the file, as a slice's number says nothing
+        about another scan.
 
     Returns
     -------
@@ -154,7 +154,6 @@ def read(path: Path, grid: Grid, scan: Path | None) -> tuple[npt.NDArray[np.uint
                 f"{path.name} does not say on which scan its masks lie, and COCO has no geometry; give a "
                 "label volume, or a COCO file that was written for a scan here."
             )
-        sha256 = None if scan is None or not scan.is_file() else sha256_of_file(scan)
         names = {image["volume_file"] for image in images.values() if image["volume_sha256"] != sha256}
         if names:
             raise LabelError(

@@ -11,12 +11,8 @@ from napari_sam_med.errors import ImageError
 
 __all__ = ["FileKind", "kind_of"]
 
-FileKind = Literal["nifti", "nrrd", "metaimage"]
+FileKind = Literal["nifti", "nrrd", "metaimage", "dicom"]
 
-_DICOM = (
-    "DICOM is not read yet; convert the series to NIfTI first, for example with dcm2niix, and open "
-    "the result."
-)
 # first bytes of files that people mistake for scans: what they are, and what to do
 _NO_SCAN: tuple[tuple[bytes, str], ...] = (
     (
@@ -47,7 +43,11 @@ _BY_NAME: tuple[tuple[tuple[str, ...], str], ...] = (
         (".head", ".brik", ".brik.gz"),
         "is an AFNI file, which is not supported; convert it with 3dAFNItoNIFTI.",
     ),
-    ((".dcm", ".ima"), f"is a DICOM file. {_DICOM}"),
+    (
+        (".dcm", ".ima"),
+        "does not begin as a DICOM file does: it is damaged or very old; copy it again, or convert it with "
+        "dcmconv.",
+    ),
 )
 _SIZES = {n.to_bytes(4, order) for n in (348, 540) for order in ("little", "big")}
 
@@ -55,17 +55,21 @@ _SIZES = {n.to_bytes(4, order) for n in (348, 540) for order in ("little", "big"
 def kind_of(path: Path) -> tuple[FileKind, tuple[str, ...]]:
     """Kind of an existing scan file, and a warning where its name says something else.
 
+    A folder is a DICOM series.
+
     Raises
     ------
     ImageError
         If there is no such file, it is empty, or it is no scan of a format that is read.
     """
+    if path.is_dir():
+        return "dicom", ()
     head, is_gzip = _head(path)
     for magic, text in _NO_SCAN:
         if head[: len(magic)].lower() == magic.lower():
             raise ImageError(f"{path.name} {text}")
     if head[128:132] == b"DICM":
-        raise ImageError(f"{path.name} is a DICOM file. {_DICOM}")
+        return "dicom", ()
     if head[:4] in _SIZES:
         return "nifti", _name_warnings(path, is_gzip)
     if head[:4] == b"NRRD":
@@ -80,14 +84,12 @@ def kind_of(path: Path) -> tuple[FileKind, tuple[str, ...]]:
         return "nifti", ()
     if name.endswith((".nrrd", ".nhdr")):
         return "nrrd", ()
-    raise ImageError(f"{path.name} is no scan that can be read: open NIfTI (.nii, .nii.gz), NRRD or MHA.")
+    raise ImageError(f"{path.name} is no scan that can be read: open NIfTI, NRRD, MHA or DICOM.")
 
 
 def _head(path: Path) -> tuple[bytes, bool]:
     """First bytes of a file, unpacked where it is gzipped, and whether it is."""
     try:
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder. {_DICOM}")
         if not path.exists():
             raise ImageError(f"{path} does not exist; check the path.")
         with path.open("rb") as stream:

@@ -21,7 +21,7 @@ from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.organs import MAX_CLASS_ID, Organ, OrganTable, default_color
 from napari_sam_med.volume.orientation import AS_STORED
 
-__all__ = ["n_times", "organs_of_metadata", "read", "write"]
+__all__ = ["SNOMED_CODES", "n_times", "organs_of_metadata", "read", "write"]
 
 FloatArray = npt.NDArray[np.float64]
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -33,8 +33,8 @@ _TAGS = (
     "Anatomy list~SCT^123037004^Anatomical Structure~SCT^{code}^{name}~^^~"
     "Anatomic codes - DICOM master list~^^~^^|"
 )
-# SNOMED CT codes of Slicer's own list for the organs that this package names; else "Organ"
-_SNOMED = {
+#: SNOMED CT codes of Slicer's own list for the organs that this package names; else "Organ".
+SNOMED_CODES = {
     "spleen": "78961009",
     "right kidney": "9846003",
     "left kidney": "18639004",
@@ -236,7 +236,7 @@ def _segment_metadata(array_ijk: npt.NDArray[Any], organs: OrganTable) -> dict[s
             "LabelValue": str(organ.class_id),
             "Layer": "0",
             "Extent": extent,
-            "Tags": _TAGS.format(code=_SNOMED.get(organ.name, "113343008"), name=tag_name),
+            "Tags": _TAGS.format(code=SNOMED_CODES.get(organ.name, "113343008"), name=tag_name),
         }
         metadata |= {f"Segment{number}_{key}": value for key, value in rows.items()}
     return metadata

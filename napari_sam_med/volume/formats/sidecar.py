@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,14 +20,15 @@ __all__ = [
     "Origin",
     "content",
     "path_beside",
+    "program_version",
     "read_organs",
     "read_origin",
-    "sha256_of_file",
+    "sha256_of_files",
     "stem_of",
 ]
 
 SCHEMA_VERSION = 1
-_VOLUMES = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
+_VOLUMES = (".seg.nrrd", ".seg.dcm", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
 _ENDINGS = (*_VOLUMES, ".coco.json", ".stl", ".obj", ".ply", ".vtk", ".label", ".lut.txt")
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
@@ -39,7 +40,8 @@ class Origin:
     Attributes
     ----------
     source : mapping or None
-        ``path`` (absolute `Path`) and ``sha256`` of the scan.
+        ``path`` (absolute `Path`) and ``sha256`` of the scan; of a DICOM series, of the bytes of its files in
+        the order of its slices.
     model : mapping or None
         Name, version and hash of the model.
     """
@@ -48,11 +50,13 @@ class Origin:
     model: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, scan: Path | None, model: Mapping[str, Any] | None) -> Origin:
-        """Of a scan, if its file is there, and a model."""
-        if scan is None or not scan.is_file():
+    def of(
+        cls, scan: Path | None, model: Mapping[str, Any] | None, files: Sequence[Path] | None = None
+    ) -> Origin:
+        """Of a scan, if its file or all of its `files` are there, and a model."""
+        if scan is None or not all(file.is_file() for file in files or [scan]):
             return cls(None, model)
-        return cls({"path": scan.resolve(), "sha256": sha256_of_file(scan)}, model)
+        return cls({"path": scan.resolve(), "sha256": sha256_of_files(files or [scan])}, model)
 
     def completed_by(self, other: Origin) -> Origin:
         """This, with what it does not know taken from another."""
@@ -100,7 +104,7 @@ def content(
         "labels": organs.to_json(),
         "model": None if origin.model is None else dict(origin.model),
         "program": "napari-sam-med",
-        "version": _version(),
+        "version": program_version(),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     record["also"] = _others_of_this_stem(labels_path, record)
@@ -126,7 +130,8 @@ def _place(path: Path, labels_path: Path) -> str:
     return path.name if path.parent == labels_path.resolve().parent else str(path)
 
 
-def _version() -> str:
+def program_version() -> str:
+    """Version of this package."""
     try:
         return version("napari-sam-med")
     except PackageNotFoundError:  # a source tree that was never installed
@@ -184,7 +189,11 @@ def _ending_of(path: Path) -> str:
     return path.name[len(stem_of(path)) :].lower()
 
 
-def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256_of_files(paths: Sequence[Path]) -> str:
+    """SHA-256 of the bytes of files, one after the other, hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -18,7 +18,7 @@ from tests.volume.phantoms import ct_like, save_nifti
         ("scan.nii", b"\x89PNG\r\n", "PNG"),
         ("scan.nii", b"PK\x03\x04", "ZIP"),
         ("scan.mnc", b"\x89HDF", "MINC-2"),
-        ("IM0001", bytes(128) + b"DICM", "dcm2niix"),
+        ("scan.dcm", b"hello" * 99, "dcmconv"),
         ("scan.nii.gz", b"\x1f\x8b", "truncated or damaged"),
         ("scan.nii.gz", b"\x1f\x8b" + bytes(40), "truncated or damaged"),
         ("scan.nii.gz", gzip.compress(b""), "empty"),
@@ -40,3 +40,6 @@ def test_the_content_counts_and_a_wrong_name_is_said(tmp_path) -> None:
     assert kind == "nifti"
     assert "not gzipped" in warnings[0]
     assert kind_of(plain.rename(tmp_path / "scan.dcm"))[0] == "nifti"
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    assert kind_of(tmp_path / "IM0001") == ("dicom", ())
+    assert kind_of(tmp_path) == ("dicom", ())
