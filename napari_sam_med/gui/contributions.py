@@ -14,6 +14,7 @@ from napari_sam_med.errors import SamMedError
 from napari_sam_med.gui.label_colors import organ_colormap
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.sample_data import sample_labels, sample_volume
+from napari_sam_med.volume.formats import dicom
 from napari_sam_med.volume.intensity import WINDOW_PRESETS, resolve_window
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
@@ -32,14 +33,14 @@ __all__ = [
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".ima")
 _NIFTI_LABEL_INTENT = 1002
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
-    """npe2 reader for NIfTI, NRRD and MetaImage; None for anything else."""
+    """npe2 reader for NIfTI, NRRD, MetaImage and DICOM, also of a folder; None for anything else."""
     paths = [path] if isinstance(path, str) else path
-    if all(str(p).lower().endswith(_SUFFIXES) for p in paths):
+    if all(str(p).lower().endswith(_SUFFIXES) or _is_series(Path(p)) for p in paths):
         return read_files
     return None
 
@@ -52,8 +53,18 @@ def read_files(path: str | list[str]) -> list[LayerData]:
     SamMedError
         When a file cannot be opened; napari shows its text.
     """
-    files = map(Path, [path] if isinstance(path, str) else path)
-    return [_labels_layer(read_labels(file)) if _holds_labels(file) else _image_layer(file) for file in files]
+    layers: list[LayerData] = []
+    read: set[Path] = set()  # files of one DICOM series are one layer
+    for file in map(Path, [path] if isinstance(path, str) else path):
+        if file not in read:
+            layers.append(_labels_layer(read_labels(file)) if _holds_labels(file) else _image_layer(file))
+            read.update(dicom.files_of(layers[-1][1]["metadata"]["sam_med"].header))
+    return layers
+
+
+def _is_series(path: Path) -> bool:
+    """Whether a folder has DICOM files in it."""
+    return path.is_dir() and bool(dicom.find_files(path)[0])
 
 
 def _image_layer(file: Path) -> LayerData:
@@ -99,6 +110,8 @@ def _holds_labels(file: Path) -> bool:
     name = file.name.lower()
     if name.endswith((".seg.nrrd", ".seg.nhdr")):
         return True
+    if name.endswith(".dcm") and file.is_file():
+        return dicom.is_label_file(file)
     stem = next((file.name[: -len(s)] for s in (".nii.gz", *_SUFFIXES) if name.endswith(s)), file.stem)
     if file.with_name(f"{stem}.sam-med.json").is_file():
         return True

@@ -20,6 +20,7 @@ __all__ = [
     "find_files",
     "has_dicom_mark",
     "is_available",
+    "is_label_file",
     "n_times",
     "read",
     "refuse_foreign",
@@ -103,6 +104,15 @@ def _is_like_dicom(path: Path) -> bool:
     """Whether a file is called as those of series are."""
     ending = path.suffix.lower()
     return ending in ("", ".dcm", ".ima") or ending[1:].isdigit()
+
+
+def is_label_file(path: Path) -> bool:
+    """Whether a file is a DICOM SEG; False without the extra, which reading it then asks for."""
+    if not is_available():
+        return False
+    from napari_sam_med.volume.formats import dicom_seg
+
+    return dicom_seg.is_seg(path)
 
 
 def n_times(path: Path) -> int:
