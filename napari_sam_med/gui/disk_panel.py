@@ -17,7 +17,7 @@ from napari_sam_med.session.journal_folder import default_folder
 __all__ = ["DiskPanel"]
 
 _MOST_GB = 1000
-_CAPTION = 96
+_CAPTION = 90
 
 
 class DiskPanel(QCollapsible):
@@ -36,18 +36,18 @@ class DiskPanel(QCollapsible):
         column.addWidget(
             note("Your work, kept for after a crash, and embeddings of slices are derived from your scans.")
         )
-        self.work = QLabel("…")
+        self.work = _wrapping("…")
         self.work_path = note(_breakable(default_folder().path))
         self.clear_work = _narrow(
             "Clear…", "Remove all earlier work, of every scan; asks first.", self._ask_clear_work
         )
         self.work_limit = _limit(settings.journals_gb, "Work that was not exported is never removed unasked.")
         self.earlier = button(
-            "Earlier work…",
+            "Earlier work on this scan…",
             "Offer all earlier work on this scan again, also what was declined or brought back before.",
             self._keeping.look_for_all,
         )
-        self.embeddings = QLabel("…")
+        self.embeddings = _wrapping("…")
         self.embeddings_path = note(_breakable(disk_use.embeddings_folder()))
         self.clear_embeddings = _narrow(
             "Clear",
@@ -65,7 +65,8 @@ class DiskPanel(QCollapsible):
         for item in (
             labelled("Work", self.work, self.clear_work, width=_CAPTION),
             self.work_path,
-            labelled("at most", self.work_limit, self.earlier, width=_CAPTION),
+            labelled("at most", self.work_limit, width=_CAPTION),
+            row(self.earlier),
             labelled("Embeddings", self.embeddings, self.clear_embeddings, width=_CAPTION),
             self.embeddings_path,
             labelled("at most", self.embeddings_limit, width=_CAPTION),
@@ -163,6 +164,12 @@ class DiskPanel(QCollapsible):
 def _narrow(text: str, tip: str, clicked) -> QWidget:
     made = button(text, tip, clicked)
     made.setFixedWidth(64)
+    return made
+
+
+def _wrapping(text: str) -> QLabel:
+    made = QLabel(text)
+    made.setWordWrap(True)
     return made
 
 

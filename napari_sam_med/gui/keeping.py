@@ -195,12 +195,12 @@ class Keeping(QObject):
         if offer is None or self._is_reading:
             return
         try:
-            if offer.file.is_active:
+            if offer.file.is_active and offer.mismatch is None:  # else it waits for the scan that it fits
                 offer.file.decline()
         except OSError as error:  # it is offered again the next time, no more
             self.status.emit(f"{offer.file.path} stays as it is ({error}).")
         else:
-            self.status.emit('Kept: "Earlier work…" under "Kept on disk" offers it again.')
+            self.status.emit('Kept: "Earlier work on this scan…" under "Kept on disk" offers it again.')
         self._offers.pop(0)
         self.offer_changed.emit()
 

@@ -37,7 +37,8 @@ class RecoveryBar(QWidget):
         )
         self.not_now = button(
             "Not now",
-            'Work on without it. It stays on disk: "Earlier work…" under "Kept on disk" offers it again.',
+            "Work on without it. It stays on disk;\n"
+            '"Earlier work on this scan…" under "Kept on disk" offers it again.',
             keeping.not_now,
         )
         inside = QVBoxLayout(self.offer)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QMessageBox, QP
 
 from napari_sam_med.gui import keeping as keeping_module
 from napari_sam_med.gui import leaving
+from napari_sam_med.gui.disk_use import DiskUse
 from napari_sam_med.gui.keeping import Keeping
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.sam.embedding_store import default_store
@@ -163,6 +164,23 @@ def test_not_now_keeps_the_file_and_asks_no_more(desk: Desk, volume: Volume) -> 
     press(bar.bring_back)
     desk.wait(lambda: not bar.isVisible())
     assert desk.session.undo_stack.undo_label == "Bring back earlier work"
+
+
+def test_work_on_the_same_voxels_elsewhere_is_told_apart_and_waits(
+    desk: Desk, volume: Volume, make_volume: Callable[..., Volume]
+) -> None:
+    """Statement 5."""
+    accept_a_box(desk)
+    path = crash(desk)
+    desk.open(make_volume(spacing=(5.0, 1.5, 1.0)))
+    bar = desk.widget.recovery_bar
+    desk.wait(bar.offer.isVisible)
+    assert "does not fit this scan" in bar.text.text()
+    assert not bar.bring_back.isEnabled()
+    press(bar.not_now)
+    assert not bar.isVisible()
+    assert path.is_file()
+    assert [offer.mismatch for offer in offers_of(volume)] == [None]
 
 
 def test_another_window_on_the_image_is_named_and_work_goes_on(
@@ -344,6 +362,9 @@ def test_the_disk_section_measures_clears_and_keeps_nothing(
     desk.settle()
     desk.wait(lambda: panel.work.text() == "3.0 KB, 2 files")
     assert panel.embeddings.text() == "2.0 KB, 1 slice"
+    panel._show(DiskUse(123 << 30, 1234, 123 << 30, 123456))
+    desk.settle()
+    assert desk.widget.minimumWidth() <= 345, "nothing is cut off in a narrow dock"
     assert str(folder) == panel.work_path.text().replace("\u200b", "")
     desk.widget._scroll.ensureWidgetVisible(panel.nothing)
     desk.settle()
