@@ -18,6 +18,8 @@ __all__ = ["DiskPanel"]
 
 _MOST_GB = 1000
 _CAPTION = 90
+_ANY_HEIGHT = (1 << 24) - 1
+"""Qt's QWIDGETSIZE_MAX."""
 
 
 class DiskPanel(QCollapsible):
@@ -33,10 +35,8 @@ class DiskPanel(QCollapsible):
         column = QVBoxLayout(body)
         column.setContentsMargins(6, 2, 6, 6)
         column.setSpacing(5)
-        column.addWidget(
-            note("Your work, kept for after a crash, and embeddings of slices are derived from your scans.")
-        )
-        self.work = _wrapping("…")
+        column.addWidget(note("Kept work and embeddings of slices are derived from your scans."))
+        self.work = QLabel("…")
         self.work_path = note(_breakable(default_folder().path))
         self.clear_work = _narrow(
             "Clear…", "Remove all earlier work, of every scan; asks first.", self._ask_clear_work
@@ -47,7 +47,7 @@ class DiskPanel(QCollapsible):
             "Offer all earlier work on this scan again, also what was declined or brought back before.",
             self._keeping.look_for_all,
         )
-        self.embeddings = _wrapping("…")
+        self.embeddings = QLabel("…")
         self.embeddings_path = note(_breakable(disk_use.embeddings_folder()))
         self.clear_embeddings = _narrow(
             "Clear",
@@ -74,7 +74,8 @@ class DiskPanel(QCollapsible):
             self.warning,
         ):
             (column.addWidget if isinstance(item, QWidget) else column.addLayout)(item)
-        self.addWidget(body)
+        self.content().layout().addWidget(body)  # `addWidget` would keep it as low as texts in one line are
+        self.toggled.connect(self._make_room)
         self.nothing.toggled.connect(self._on_nothing)
         self.work_limit.valueChanged.connect(self._on_work_limit)
         self.embeddings_limit.valueChanged.connect(self._on_embeddings_limit)
@@ -85,6 +86,10 @@ class DiskPanel(QCollapsible):
         self._show_warning()
 
     # showing
+
+    def _make_room(self, is_open: bool) -> None:
+        if is_open:
+            self.content().setMaximumHeight(_ANY_HEIGHT)
 
     def _on_changed(self) -> None:
         self._actions.workers.start(
@@ -99,8 +104,8 @@ class DiskPanel(QCollapsible):
             )
 
     def _show(self, use: DiskUse) -> None:
-        self.work.setText(_size_text(use.journal_bytes, use.n_journals, "file"))
-        self.embeddings.setText(_size_text(use.embedding_bytes, use.n_embeddings, "slice"))
+        self.work.setText(_bytes_text(use.journal_bytes) if use.journal_bytes else "nothing")
+        self.embeddings.setText(_bytes_text(use.embedding_bytes) if use.embedding_bytes else "nothing")
 
     def _show_warning(self) -> None:
         self.warning.setVisible(self.nothing.isChecked())
@@ -167,12 +172,6 @@ def _narrow(text: str, tip: str, clicked) -> QWidget:
     return made
 
 
-def _wrapping(text: str) -> QLabel:
-    made = QLabel(text)
-    made.setWordWrap(True)
-    return made
-
-
 def _limit(gigabytes: int, tip: str) -> QSpinBox:
     made = QSpinBox()
     made.setRange(1, _MOST_GB)
@@ -185,12 +184,6 @@ def _limit(gigabytes: int, tip: str) -> QSpinBox:
 def _breakable(path: Path) -> str:
     """A path that a label may break after each folder, and so needs not be as wide as the whole."""
     return str(path).replace(os.sep, f"{os.sep}\u200b")
-
-
-def _size_text(n_bytes: int, number: int, what: str) -> str:
-    if not number:
-        return "nothing"
-    return f"{_bytes_text(n_bytes)}, {number} {what}{'' if number == 1 else 's'}"
 
 
 def _bytes_text(n_bytes: int) -> str:

@@ -20,12 +20,10 @@ __all__ = ["DiskUse", "clear_earlier_work", "clear_embeddings", "embeddings_fold
 
 @dataclass(frozen=True)
 class DiskUse:
-    """Bytes and files of journals (earlier work and the work under way) and of embeddings."""
+    """Bytes of journals (earlier work and the work under way) and of embeddings."""
 
     journal_bytes: int
-    n_journals: int
     embedding_bytes: int
-    n_embeddings: int
 
 
 def embeddings_folder() -> Path:
@@ -39,8 +37,7 @@ def measure() -> Generator[Progress, None, DiskUse]:
     preload_torch_libraries()
     from napari_sam_med.sam.embedding_store import EmbeddingStore
 
-    folder, store = default_folder(), EmbeddingStore(embeddings_folder())
-    return DiskUse(folder.size_bytes(), len(folder.files()), store.size_bytes(), len(store))
+    return DiskUse(default_folder().size_bytes(), EmbeddingStore(embeddings_folder()).size_bytes())
 
 
 def clear_embeddings(live: EmbeddingStore | None) -> Generator[Progress, None, int]:

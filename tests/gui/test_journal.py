@@ -358,14 +358,19 @@ def test_the_disk_section_measures_clears_and_keeps_nothing(
     desk.open(volume)
     keeping = kept(desk)
     panel = desk.widget.disk_panel
-    panel.expand(animate=False)
+    desk.widget._scroll.ensureWidgetVisible(panel)
+    press(panel.toggleButton())
     desk.settle()
-    desk.wait(lambda: panel.work.text() == "3.0 KB, 2 files")
-    assert panel.embeddings.text() == "2.0 KB, 1 slice"
-    panel._show(DiskUse(123 << 30, 1234, 123 << 30, 123456))
+    desk.wait(lambda: panel.work.text() == "3.0 KB")
+    assert panel.embeddings.text() == "2.0 KB"
+    assert str(folder) == panel.work_path.text().replace("\u200b", "")
+    panel._show(DiskUse(1234 << 30, 1234 << 30))
+    panel.work_path.setText("/\u200b".join(["a rather long folder"] * 9))
     desk.settle()
     assert desk.widget.minimumWidth() <= 345, "nothing is cut off in a narrow dock"
-    assert str(folder) == panel.work_path.text().replace("\u200b", "")
+    for label in (panel.work_path, panel.embeddings_path):
+        assert label.height() >= label.heightForWidth(label.width())
+    panel.refresh()
     desk.widget._scroll.ensureWidgetVisible(panel.nothing)
     desk.settle()
     press(panel.clear_work)
