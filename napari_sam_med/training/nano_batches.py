@@ -21,6 +21,7 @@ __all__ = ["NanoBatch", "ScenePool"]
 
 _SMALLEST_AREA = 24
 _LARGEST_SHARE = 0.45
+_LARGE_AREA = 14000
 _ANATOMY_SHARE = 0.4
 _REAL_SHARE = 0.12
 _EACH = torch.eye(256, dtype=torch.bool)[1:]
@@ -126,7 +127,7 @@ def _plausibility(masks: torch.Tensor) -> torch.Tensor:
     area = masks.sum((1, 2))
     fill = area / ((box[:, 2] - box[:, 0] + 1) * (box[:, 3] - box[:, 1] + 1))
     cut_off = (box[:, :2].amin(1) == 0) | (box[:, 2:].amax(1) == SIZE - 1)
-    return fill.clamp(0.1, 0.6) ** 0.8 * area.clamp(max=4000) ** 0.4 * torch.where(cut_off, 0.3, 1.0)
+    return fill.clamp(0.1, 0.6) ** 0.8 * area.clamp(max=_LARGE_AREA) ** 0.4 * torch.where(cut_off, 0.3, 1.0)
 
 
 class _Drawer:

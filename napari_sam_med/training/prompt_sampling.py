@@ -96,8 +96,8 @@ def sample_prompts(targets: torch.Tensor, generator: torch.Generator) -> Sampled
 
 
 def _jittered(tight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A third of the boxes stay tight but for what resampling does to them; others are drawn by an unsteady
-    hand.
+    """A quarter of the boxes stay tight but for what resampling does to them; others are drawn by an unsteady
+    hand, with small errors or with sides anywhere within a tenth of where they belong, or generously.
     """
     n = len(tight)
     side = (tight[:, 2:] - tight[:, :2] + 1).repeat(1, 2)
@@ -105,10 +105,12 @@ def _jittered(tight: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     style = torch.rand(n, 1, generator=generator)
     hand = (0.06 * side * torch.randn(n, 4, generator=generator)).clamp(-0.12 * side, 0.12 * side)
     hand = hand + torch.rand(n, 4, generator=generator) * 2 - 1
+    careless = 0.1 * side * (torch.rand(n, 4, generator=generator) * 2 - 1)
     loose = outward * torch.rand(n, 4, generator=generator) * (2 + 0.12 * side)
     # a predictor scales both corners of a box alike, which moves the far one by up to a pixel
     rounding = torch.tensor([0.25, 0.25, 0.5, 0.5]) * (torch.rand(n, 4, generator=generator) * 2 - 1)
-    change = torch.where(style < 0.35, rounding, torch.where(style < 0.9, hand, loose))
+    unsteady = torch.where(style < 0.5, hand, torch.where(style < 0.93, careless, loose))
+    change = torch.where(style < 0.28, rounding, unsteady)
     boxes = tight + change
     return torch.cat([torch.minimum(boxes[:, :2], boxes[:, 2:] - 1), boxes[:, 2:]], 1)
 

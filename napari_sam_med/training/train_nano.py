@@ -196,11 +196,17 @@ def validate(network: Nano, pool: ScenePool, n_batches: int = 4) -> dict[str, fl
 
 
 def write_weights(network: Nano, path: Path, note: str = "") -> None:
-    """Write the weights in half precision, with what they are in the header, and their digest beside them."""
+    """Write the weights in half precision, with what they are in the header, and their digest beside them.
+
+    What batch normalisation has counted stays in single precision: its variances may be beyond 65504, the
+    largest number in half precision.
+    """
     state = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
+        name: (value if not value.is_floating_point() or ".running_" in name else value.half()).contiguous()
         for name, value in network.state_dict().items()
     }
+    if not all(bool(value.isfinite().all()) for value in state.values()):
+        raise ValueError("Some weights are not finite, or too large for half precision.")
     header = {"architecture": "nano", "preprocessing": "nano", "licence": "Apache-2.0", "note": note}
     part = path.with_suffix(".part")
     save_file(state, part, metadata=header)

@@ -102,6 +102,29 @@ def test_weights_name_their_architecture(tmp_path: Path) -> None:
         assert file.metadata()["licence"] == "Apache-2.0"
 
 
+def test_variances_beyond_half_precision_are_kept(tmp_path: Path) -> None:
+    network = Nano().eval()
+    with torch.no_grad():
+        network.pyramid.merge8[1].running_var.fill_(3e6)
+    write_weights(network, tmp_path / "w.safetensors")
+    kept = load_file(tmp_path / "w.safetensors")
+    assert float(kept["pyramid.merge8.1.running_var"].max()) == 3e6
+    assert kept["region_net.head.weight"].dtype == torch.float16
+
+
+def test_weights_too_large_for_half_precision_are_refused(tmp_path: Path) -> None:
+    network = Nano()
+    with torch.no_grad():
+        network.region_net.head.bias.fill_(1e6)
+    with pytest.raises(ValueError, match="too large for half precision"):
+        write_weights(network, tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_bundled_weights_are_finite() -> None:
+    assert all(bool(value.isfinite().all()) for value in load_file(WEIGHTS).values())
+
+
 def test_bundled_weights_are_small_and_beat_the_ellipse_on_unseen_images() -> None:
     assert WEIGHTS.stat().st_size <= 12_000_000
     with safe_open(WEIGHTS, "pt") as file:
