@@ -24,6 +24,7 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.writing import holds_voxels
 
 __all__ = ["Actions"]
 
@@ -181,9 +182,8 @@ class Actions(QObject):
 
         def returned(path: Path) -> None:
             self.status.emit(f"{path.name} written and checked.")
-            if (
-                session.labels is labels
-            ):  # else another scan was opened meanwhile, and its changes are counted anew
+            # not where another scan was opened meanwhile, whose changes are counted anew
+            if session.labels is labels and holds_voxels(path):
                 self.keeping.journal.mark_exported(exported)
             if written is not None:
                 written(path)

@@ -11,17 +11,26 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 import napari_sam_med
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import Section, button, note
+from napari_sam_med.volume.formats import dicom
+from napari_sam_med.volume.writing import remarks
 
 __all__ = ["ExportPanel"]
 
+_SEGMENTATION_IN_DICOM = {".dcm": "DICOM segmentation, on the series it was drawn on (*.dcm)"}
 _FILTERS = {
     ".nii.gz": "NIfTI, compressed (*.nii.gz)",
     ".nii": "NIfTI (*.nii)",
     ".seg.nrrd": "3D Slicer segmentation (*.seg.nrrd)",
     ".nrrd": "NRRD (*.nrrd)",
     ".mha": "MetaImage (*.mha)",
+    **_SEGMENTATION_IN_DICOM,
+    ".coco.json": "COCO masks, without the scan's geometry (*.coco.json)",
+    ".stl": "Surfaces, STL (*.stl)",
+    ".obj": "Surfaces, OBJ (*.obj)",
+    ".ply": "Surfaces, PLY (*.ply)",
+    ".vtk": "Surfaces, VTK (*.vtk)",
 }
-_SCAN_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
+_SCAN_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 
 
 class ExportPanel(Section):
@@ -51,13 +60,21 @@ class ExportPanel(Section):
         Never among the package's own sample data, nor where nothing can be written: then in the home folder.
         """
         settings, volume = self._actions.settings, self._actions.session.volume
+        suffix = settings.export_suffix if settings.export_suffix in self.filters else ".nii.gz"
         source = None if volume is None else volume.path
         folder = Path(settings.export_folder) if settings.export_folder else None
         if folder is None or not _is_for_users(folder):
             folder = Path.home() if source is None else source.parent
             folder = folder if _is_for_users(folder) else Path.home()
         stem = "labels" if volume is None else _stem(volume.name if source is None else source.name)
-        return _free(folder, f"{stem}_labels", settings.export_suffix)
+        return _free(folder, f"{stem}_labels", suffix)
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What the dialog offers, by ending; DICOM only for a scan that is a DICOM series."""
+        volume = self._actions.session.volume
+        is_series = volume is not None and bool(dicom.files_of(volume.header))
+        return {s: title for s, title in _FILTERS.items() if is_series or s not in _SEGMENTATION_IN_DICOM}
 
     def ask(self, then: Callable[[], None] | None = None) -> None:
         """Let the user choose a file and write it; ``then`` is called once it is written."""
@@ -66,8 +83,8 @@ class ExportPanel(Section):
             self,
             "Export labels",
             str(self.suggested_path()),
-            ";;".join(_FILTERS.values()),
-            _FILTERS.get(suffix, ""),
+            ";;".join(self.filters.values()),
+            self.filters.get(suffix, ""),
         )
         if not path:
             return
@@ -94,7 +111,9 @@ class ExportPanel(Section):
     def _on_written(self, path: Path) -> None:
         suffix = next((s for s in _FILTERS if path.name.endswith(s)), ".nii.gz")
         self._actions.settings.remember(export_folder=str(path.parent), export_suffix=suffix)
-        self.written.setText(f"Written: {path}")
+        labels = self._actions.session.labels
+        n_organs = 1 if labels is None else len(labels.class_ids())
+        self.written.setText("\n".join([f"Written: {path}", *remarks(path, n_organs)]))
         self.written.setVisible(True)
 
 
@@ -121,7 +140,7 @@ def _stem(name: str) -> str:
 
 def _with_suffix(path: Path, chosen_filter: str) -> Path:
     """The name as typed where it says a format, else with the suffix of the chosen format."""
-    if any(path.name.lower().endswith(suffix) for suffix in (*_FILTERS, ".dcm")):
+    if any(path.name.lower().endswith(suffix) for suffix in _FILTERS):
         return path
     suffix = next((s for s, title in _FILTERS.items() if title == chosen_filter), ".nii.gz")
     return path.with_name(path.name + suffix)

@@ -20,7 +20,15 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.replacement import Replacement, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["LABEL_ENDINGS", "SERIES_ENDINGS", "refuse_sources", "remarks", "write_labels", "write_table"]
+__all__ = [
+    "LABEL_ENDINGS",
+    "SERIES_ENDINGS",
+    "holds_voxels",
+    "refuse_sources",
+    "remarks",
+    "write_labels",
+    "write_table",
+]
 
 LabelEnding = Literal[
     ".nii",
@@ -156,6 +164,13 @@ def write_table(path: str | os.PathLike[str], organs: OrganTable) -> Path:
     except OSError as error:
         raise _not_written(target, error) from error
     return target
+
+
+def holds_voxels(path: str | os.PathLike[str]) -> bool:
+    """Whether labels at a path can be read again as they are: surfaces and COCO masks are for other uses."""
+    return (
+        not Path(path).name.lower().endswith((".coco.json", ".stl", ".obj", ".ply", ".vtk", *TABLE_ENDINGS))
+    )
 
 
 def remarks(path: str | os.PathLike[str], n_organs: int = 1) -> tuple[str, ...]:
