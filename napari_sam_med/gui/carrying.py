@@ -239,7 +239,9 @@ class Carrying(QObject):
         if work.fills_between:
             return interpolation_input(self._session, ids, with_model=work.asks == "model")
         objects, masks = self._session.propagation_input(ids)
-        return objects, with_confirmed_ends(self._session, objects, masks) if work.asks == "model" else masks
+        if work.asks == "model":
+            masks = with_confirmed_ends(self._session, objects, masks, work.extent.directions)
+        return objects, masks
 
     def _start(self, work: _Work, slices: _Slices, object_ids: tuple[int, ...]) -> None:
         names = ", ".join(self._session.objects[i].name for i in object_ids)

@@ -111,8 +111,8 @@ class ExportPanel(Section):
     def _on_written(self, path: Path) -> None:
         suffix = next((s for s in _FILTERS if path.name.endswith(s)), ".nii.gz")
         self._actions.settings.remember(export_folder=str(path.parent), export_suffix=suffix)
-        labels = self._actions.session.labels
-        n_organs = 1 if labels is None else len(labels.class_ids())
+        session = self._actions.session
+        n_organs = sum(session.voxel_count(class_id) > 0 for class_id in session.organs)
         self.written.setText("\n".join([f"Written: {path}", *remarks(path, n_organs)]))
         self.written.setVisible(True)
 

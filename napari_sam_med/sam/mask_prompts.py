@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_sam_med.errors import PromptError
 from napari_sam_med.sam.outlines import mask_of_outline
 
 if TYPE_CHECKING:
@@ -40,17 +39,7 @@ def outline_as_box_and_mask(prompts: Prompts, embedding: ImageEmbedding, predict
     outline = prompts.outline_xy
     if outline is None:
         return prompts
-    height, width = embedding.original_size
-    last = np.array([width - 1, height - 1], dtype=np.float32)
-    low, high = outline.min(axis=0), outline.max(axis=0)
-    if (low > last + 0.5).any() or (high < -0.5).any():
-        raise PromptError(
-            f"The outline from {low.tolist()} to {high.tolist()} lies outside the image of {width} x "
-            f"{height} pixels; its corners are x = column, y = row."
-        )
-    box, logits = prompts.box_xyxy, prompts.mask_input
-    if box is None:
-        box = np.concatenate([np.clip(low, 0, last), np.clip(high, 0, last)])
+    box, logits = prompts.extent_within(embedding.original_size), prompts.mask_input
     if logits is None and "mask" in predictor.accepts:
         mask = mask_of_outline(outline, embedding.original_size)
         logits = logits_of_mask(mask, embedding, predictor) if mask.any() else None

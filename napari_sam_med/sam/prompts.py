@@ -110,12 +110,25 @@ class Prompts:
         """Whether the prompt is one point and nothing else: ambiguous, so models answer with three masks."""
         return len(self.points_xy) == 1 and self.kinds == {"point"}
 
-    @property
-    def extent_xyxy(self) -> npt.NDArray[np.float32] | None:
-        """The box (4,), else the tangent box of the outline, else None."""
+    def extent_within(self, image_size: tuple[int, int]) -> npt.NDArray[np.float32] | None:
+        """The box (4,), else the tangent box of the part of the outline in an image (H, W), else None.
+
+        Raises
+        ------
+        PromptError
+            When the outline lies outside the image.
+        """
         if self.box_xyxy is not None or self.outline_xy is None:
             return self.box_xyxy
-        return np.concatenate([self.outline_xy.min(axis=0), self.outline_xy.max(axis=0)])
+        height, width = image_size
+        last = np.array([width - 1, height - 1], dtype=np.float32)
+        low, high = self.outline_xy.min(axis=0), self.outline_xy.max(axis=0)
+        if (low > last + 0.5).any() or (high < -0.5).any():
+            raise PromptError(
+                f"The outline from {low.tolist()} to {high.tolist()} lies outside the image of {width} x "
+                f"{height} pixels; its corners are x = column, y = row."
+            )
+        return np.concatenate([np.clip(low, 0, last), np.clip(high, 0, last)])
 
     def replace(self, **changes: ArrayLike | None) -> Prompts:
         """Copy with some fields replaced."""

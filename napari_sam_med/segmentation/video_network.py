@@ -174,7 +174,7 @@ class VideoNetwork:
         PromptError
             When there is neither point nor box, or one lies outside the slice.
         """
-        prompts = prompts.replace(box_xyxy=prompts.extent_xyxy, outline_xy=None)
+        prompts = prompts.replace(box_xyxy=prompts.extent_within(film.fit.image_size), outline_xy=None)
         if prompts.mask_input is not None and len(prompts.kinds) > 1:
             prompts = prompts.replace(mask_input=None)  # of another model, and points and box say it too
         check_prompt(prompts, self.record, film.fit.image_size, film.fit.side // 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -149,10 +149,12 @@ def with_confirmed_ends(
     session: Session,
     objects: Mapping[int, tuple[int, Mapping[SliceView, Prompts]]],
     masks: Mapping[int, Mapping[SliceView, npt.NDArray[np.bool_]]],
+    directions: Collection[str] = ("forward", "backward"),
 ) -> dict[int, dict[SliceView, npt.NDArray[np.bool_]]]:
     """Key masks of `Session.propagation_input`, and an empty one where the user said that an object ends.
 
-    An end that lies between key slices by now is one no more.
+    Of the ends, only those in the directions that carrying goes. An end that lies between key slices by now
+    is one no more.
     """
     assert session.volume is not None  # there are objects on an open scan alone
     found = {object_id: dict(known) for object_id, known in masks.items()}
@@ -160,7 +162,9 @@ def with_confirmed_ends(
         keys = {*prompted, *found.get(object_id, {})}
         for view in session.objects[object_id].confirmed_ends:
             along = [key.index for key in keys if key.plane == view.plane]
-            if along and not min(along) <= view.index <= max(along):
+            is_ahead = view.index > max(along, default=view.index) and "forward" in directions
+            is_behind = view.index < min(along, default=view.index) and "backward" in directions
+            if is_ahead or is_behind:
                 empty = np.zeros(view.slice_shape(session.volume.shape), dtype=bool)
                 found.setdefault(object_id, {})[view] = empty
     return found

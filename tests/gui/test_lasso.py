@@ -172,7 +172,7 @@ def test_a_model_of_boxes_takes_the_box_of_the_outline(desk: Desk, predictor: Fa
     desk.actions.model.loaded.emit()
     assert desk.widget.prompt_panel.tools["lasso"].isEnabled()
     mask = lasso_half(desk)
-    left, top, right, bottom = np.rint(prompts(desk).extent_xyxy).astype(int)
+    left, top, right, bottom = np.rint(prompts(desk).extent_within((999, 999))).astype(int)
     boxed = np.zeros_like(mask)
     boxed[top : bottom + 1, left : right + 1] = True
     assert np.array_equal(mask, boxed & organ_mask(desk))

@@ -88,6 +88,6 @@ def test_an_outline_is_a_prompt_of_its_own() -> None:
 
 def test_the_box_comes_before_the_outline_in_saying_how_far_the_object_reaches() -> None:
     outline = Prompts.from_outline([[1, 2], [8, 2], [4, 9]])
-    assert outline.extent_xyxy.tolist() == [1, 2, 8, 9]  # type: ignore[union-attr]
-    assert outline.replace(box_xyxy=(0, 0, 5, 5)).extent_xyxy.tolist() == [0, 0, 5, 5]  # type: ignore[union-attr]
-    assert Prompts([[3, 3]]).extent_xyxy is None
+    assert outline.extent_within((20, 20)).tolist() == [1, 2, 8, 9]  # type: ignore[union-attr]
+    assert outline.replace(box_xyxy=(0, 0, 5, 5)).extent_within((20, 20)).tolist() == [0, 0, 5, 5]  # type: ignore[union-attr]
+    assert Prompts([[3, 3]]).extent_within((20, 20)) is None

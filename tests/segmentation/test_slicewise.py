@@ -123,6 +123,8 @@ def test_an_outline_under_a_correction_says_how_far_the_object_reaches(nano, bal
     corrected = corrected_prompts(given, mask, embedding, nano)
     assert corrected.kinds == {"point", "box", "mask"}
     assert corrected.box_xyxy.tolist() == [30, 20, 70, 60]
+    beyond = given.replace(outline_xy=[(-40, 20), (70, 22), (68, 160), (-30, 58)])
+    assert corrected_prompts(beyond, mask, embedding, nano).box_xyxy.tolist() == [0, 20, 70, 79]
     without = corrected_prompts(Prompts([(50, 40)], None, (30, 20, 70, 60)), mask, embedding, nano)
     assert np.array_equal(corrected.mask_input, without.mask_input), "the mask is the one to correct"
 

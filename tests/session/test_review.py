@@ -180,9 +180,9 @@ def confirmed(session: Session, object_id: int, index: int) -> None:
     accept_slice(session, object_id, axial(index))
 
 
-def given(session: Session, object_id: int) -> dict[int, dict[SliceView, np.ndarray]]:
+def given(session: Session, object_id: int, *directions: str) -> dict[int, dict[SliceView, np.ndarray]]:
     objects, masks = session.propagation_input([object_id])
-    return with_confirmed_ends(session, objects, masks)
+    return with_confirmed_ends(session, objects, masks, directions or ("forward", "backward"))
 
 
 def test_carrying_is_told_where_the_user_said_that_the_object_ends(session: Session, liver: int) -> None:
@@ -192,6 +192,8 @@ def test_carrying_is_told_where_the_user_said_that_the_object_ends(session: Sess
     assert set(told) == {axial(0), axial(7)}
     assert told[axial(0)].any()
     assert not told[axial(7)].any()
+    assert set(given(session, liver, "forward")[liver]) == {axial(0), axial(7)}
+    assert set(given(session, liver, "backward")[liver]) == {axial(0)}, "nothing ahead is to be filled"
     session.undo()
     assert set(given(session, liver)[liver]) == {axial(0)}
 
