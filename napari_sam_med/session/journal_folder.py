@@ -123,7 +123,7 @@ class JournalFolder:
         return removed
 
     def prune(self, limit_bytes: int) -> int:
-        """Remove the oldest journals whose work was exported or lives on elsewhere, down to a limit.
+        """Remove the oldest journals whose work was exported, or that hold none, down to a limit.
 
         Work that exists nowhere else is never removed, whatever it weighs.
 
@@ -139,7 +139,7 @@ class JournalFolder:
         for file in reversed(self.files()):
             if removed >= over:
                 break
-            if file.path.suffix == _CONTINUED or is_dispensable(file.path):
+            if is_dispensable(file.path):  # an ending alone says too little: a newer journal may hold less
                 removed += self._remove(file.path)
         return removed
 

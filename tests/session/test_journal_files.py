@@ -201,7 +201,7 @@ def test_nothing_is_kept_on_disk_when_asked(
 def test_journals_are_counted_pruned_and_cleared(
     session: Session, accept: Callable, folder: JournalFolder, image: ImageIdentity, volume: Volume
 ) -> None:
-    """Only what was exported, or lives on elsewhere, goes by itself."""
+    """Only what was exported, or holds nothing, goes by itself."""
     for is_exported in (True, False, True):
         session.open(volume, LabelVolume.like(volume), (0.0, 1.0))
         journal = SessionJournal(session, folder)
@@ -234,3 +234,29 @@ def test_journals_are_counted_pruned_and_cleared(
     journal.close()
     assert folder.clear() > 0
     assert folder.size_bytes() == 0
+
+
+def test_work_that_was_brought_back_and_undone_stays(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+    volume: Volume,
+) -> None:
+    """Its newer journal holds nothing, so the old file is the only one that has it."""
+    accept()
+    expected = session.labels.data.copy()
+    journal.close()
+    again = opened_again(volume)
+    next_journal = SessionJournal(again, folder)
+    next_journal.begin(image)
+    [offer] = run(next_journal.find_offers())
+    next_journal.put_back(run(next_journal.read(offer)))
+    next_journal.flush()
+    again.undo()
+    next_journal.close()
+    assert sorted(file.path.suffix for file in folder.files()) == [".continued", ".journal"]
+    assert folder.prune(0) > 0
+    [left] = offers_of(folder, image, all_kept=True)
+    assert np.array_equal(run(read_work(left, image)).labels, expected)
