@@ -279,6 +279,9 @@ class SessionJournal:
         self._image = None
         if writer is not None:
             writer.stop(_PATIENCE_SECONDS)
+            # it may have found edits from outside on its own, the last of them after the last change here
+            self._last_work = max(self._last_work, writer.last_work)
+            self.change_number = max(self.change_number, self._last_work)
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()

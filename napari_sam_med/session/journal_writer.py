@@ -222,9 +222,10 @@ class JournalWriter:
         old, self._annotations = self._annotations, step.annotations
         if step.is_work or (changes and step.slices):
             self.last_work = max(self.last_work, step.number)
+        self._number = step.number
         if not changes and is_unchanged(old, step.annotations):
             return
-        self._number, self._label, self._time = step.number, step.label, time.time()
+        self._label, self._time = step.label, time.time()
         if self.path is None:
             return
         if self._is_behind:

@@ -287,3 +287,26 @@ def test_s11_exported_work_brought_back_is_exported(
     next_journal.put_back(run(next_journal.read(offer)))
     assert not next_journal.has_unexported_changes
     next_journal.close()
+
+
+@pytest.mark.parametrize("is_found_late", [False, True])
+def test_s11_an_edit_from_outside_is_not_exported_once_nothing_is_kept(
+    is_found_late: bool, session: Session, accept: Callable, journal: SessionJournal, image: ImageIdentity
+) -> None:
+    """Safety contract, statement 11: also where only the writer that ends comes upon the edit."""
+    accept()
+    session.labels.data[7, 5:9, 5:9] = SPLEEN
+    journal.sync()
+    assert journal._writer.wait(10)
+    session.labels.data[7] = 0  # taken back before it was copied: a step in which nothing changes
+    journal.sync()
+    journal.mark_exported()
+    session.labels.data[7, 5:9, 5:9] = SPLEEN
+    if not is_found_late:
+        journal.flush()
+        assert journal.has_unexported_changes
+    journal.folder = None
+    journal.begin(image)
+    assert journal.has_unexported_changes
+    journal.mark_exported()
+    assert not journal.has_unexported_changes
