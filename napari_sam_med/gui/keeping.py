@@ -18,6 +18,7 @@ from napari_sam_med.session.session import Session
 __all__ = ["Keeping"]
 
 _SYNC_MS = 400
+_PATIENCE_SECONDS = 1.0
 _RETRY_MS = 5000
 """Another window may be closed, or a disk have room again."""
 
@@ -257,7 +258,7 @@ class Keeping(QObject):
     @property
     def has_unexported_work(self) -> bool:
         """Whether closing would leave work that is in no exported file."""
-        self.journal.sync()
+        self.journal.flush(_PATIENCE_SECONDS)  # what another plugin wrote just now is work too
         return self._session.labels is not None and self.journal.has_unexported_changes
 
     @property

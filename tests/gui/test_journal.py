@@ -325,6 +325,18 @@ def test_closing_without_an_export_keeps_the_work(desk: Desk, volume: Volume, re
     assert offer.was_closed
 
 
+def test_closing_right_after_an_edit_from_outside_asks(desk: Desk, tmp_path: Path, asked: list[str]) -> None:
+    """Statement 11."""
+    window = window_of(desk)
+    accept_a_box(desk)
+    keeping = kept(desk)
+    desk.actions.export(tmp_path / "work.nii.gz")
+    desk.wait(lambda: not keeping.has_unexported_work)
+    desk.labels[2, 3:5, 3:5] = LIVER
+    window.close()
+    assert asked == ["Close"]
+
+
 def test_closing_without_work_asks_nothing(desk: Desk, asked: list[str]) -> None:
     kept(desk)
     window = window_of(desk)
@@ -385,8 +397,7 @@ def test_the_disk_section_measures_clears_and_keeps_nothing(
     assert Settings.load().keeps_nothing
     default_store().put("cd34", made_embedding())
     desk.labels[2, 3:5, 3:5] = LIVER
-    assert keeping.journal.flush()
-    desk.wait(lambda: keeping.has_unexported_work)
+    assert keeping.has_unexported_work
     assert not keeping.is_kept
     assert not files()
     assert not list(embedding.parent.glob("*"))
