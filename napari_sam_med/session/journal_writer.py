@@ -170,7 +170,7 @@ class JournalWriter:
         while (item := self._queue.get()) is not None:
             self._guarded(partial(self._take, item))
         self._guarded(self._take_rest)
-        if self._log is not None:
+        if self._log is not None or (self._is_behind and self.path is not None):
             self._guarded(self._finish)
 
     def _start(self) -> None:
@@ -340,10 +340,10 @@ class JournalWriter:
             self._take_step(Step(self._number + 1, label, (), copies, self._annotations, is_work=False))
 
     def _finish(self) -> None:
-        assert self._log is not None  # the caller looked
         try:
             if self._is_behind:
                 self._keep_all()
             self._append({"kind": "closed"}, Blobs())
         finally:
-            self._log.close()
+            if self._log is not None:
+                self._log.close()

@@ -146,6 +146,56 @@ def test_a_full_disk_gives_one_message_and_the_session_goes_on(
     assert_kept(folder, image, session)
 
 
+def test_a_disk_that_has_room_again_before_the_window_closes_gets_the_work(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where not even the first write came through, and the next try was not due yet."""
+    said: list[str | None] = []
+    journal.trouble_changed.connect(said.append)
+
+    def full(descriptor: int, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as no_room:
+        no_room.setattr(journal_log, "_write_whole", full)
+        accept()
+        journal.flush()
+        journal.sync()
+    assert not folder.files()
+    monkeypatch.setattr(journal_writer, "_RETRY_SECONDS", 3600.0)
+    journal.close()
+    assert len(said) == 2
+    assert said[-1] is None
+    assert offers_of(folder, image)[0].was_closed
+    assert_kept(folder, image, session)
+
+
+def test_a_disk_that_stays_full_is_said_to_the_end(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str | None] = []
+    journal.trouble_changed.connect(said.append)
+
+    def full(descriptor: int, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(journal_log, "_write_whole", full)
+    accept()
+    journal.close()
+    [message] = said
+    assert "No space left on device" in message
+    assert not folder.files()
+
+
 def test_a_defect_of_the_journal_is_said_and_the_session_goes_on(
     session: Session,
     accept: Callable,
