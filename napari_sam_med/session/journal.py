@@ -7,6 +7,7 @@ them (`JournalWriter`). Whatever goes wrong there, the session goes on.
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from psygnal import Signal
 
 from napari_sam_med.errors import JournalError
 from napari_sam_med.session.changes import Change
+from napari_sam_med.session.journal_folder import JournalFile
 from napari_sam_med.session.journal_recovery import (
     Offer,
     RecoveredWork,
@@ -27,6 +29,8 @@ from napari_sam_med.volume.labels import LabelChange
 from napari_sam_med.volume.replacement import sweep_orphans
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_sam_med.progress import Progress
     from napari_sam_med.session.journal_folder import ImageLock, JournalFolder
     from napari_sam_med.session.journal_image import ImageIdentity
@@ -65,6 +69,7 @@ class SessionJournal:
         self._known: Annotations = session.annotations
         self._last_work = 0
         self._exported: int | None = None
+        self._former: Path | None = None
         self._trouble: str | None = None
         session.voxels_changed.connect(self._on_voxels)
         session.committed.connect(self._on_committed)
@@ -100,6 +105,12 @@ class SessionJournal:
         self._image = image
         self._known = self._session.annotations
         self._writer = JournalWriter(image, labels, self._known, self.change_number, self._last_work, path)
+        if self._exported is not None:
+            self._writer.put(Exported(self._exported))
+        if path is not None:
+            former, self._former = self._former, None
+            if former is not None:
+                self._writer.put(WhenKept(lambda: _put_aside(former)))
 
     def close(self) -> None:
         """Write what is left and let other windows work on the image; the journal stays on disk."""
@@ -232,7 +243,7 @@ class SessionJournal:
         self._tell_trouble(self._stop_writing())
         self._pending.clear()
         self.change_number = self._last_work = 0
-        self._exported = None
+        self._exported = self._former = None
         self._known = self._session.annotations
 
     def _on_voxels(self, change: LabelChange, reverted: bool) -> None:
@@ -278,6 +289,7 @@ class SessionJournal:
         writer, self._writer = self._writer, None
         self._image = None
         if writer is not None:
+            self._former = writer.path or self._former
             writer.stop(_PATIENCE_SECONDS)
             # it may have found edits from outside on its own, the last of them after the last change here
             self._last_work = max(self._last_work, writer.last_work)
@@ -286,6 +298,12 @@ class SessionJournal:
         if lock is not None:
             lock.release()
         return None if writer is None else writer.trouble
+
+
+def _put_aside(path: Path) -> None:
+    """Offer this window's own former file no more, where it made one and nobody else took it."""
+    with suppress(FileNotFoundError):
+        JournalFile(path).put_aside(is_damaged=False)
 
 
 def _look(organs: OrganTable) -> dict[int, tuple[str, Color]]:

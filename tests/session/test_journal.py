@@ -310,3 +310,46 @@ def test_s11_an_edit_from_outside_is_not_exported_once_nothing_is_kept(
     assert journal.has_unexported_changes
     journal.mark_exported()
     assert not journal.has_unexported_changes
+
+
+def test_s11_a_journal_begun_again_knows_the_export_and_takes_the_place_of_its_own_file(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+) -> None:
+    """Safety contract, statement 11: "Keep nothing on disk" on and off."""
+    accept()
+    journal.flush()
+    journal.mark_exported()
+    journal.folder = None
+    journal.begin(image)
+    journal.folder = folder
+    journal.begin(image)
+    journal.flush()
+    assert run(journal.find_offers()) == ()
+    assert not journal.has_unexported_changes
+    journal.close()
+    [offer] = offers_of(folder, image)
+    assert offer.is_exported
+    assert len(offers_of(folder, image, all_kept=True)) == 2
+    folder.prune(0)
+    assert not folder.files()
+
+
+def test_the_file_of_the_scan_before_is_not_put_aside(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+    volume: Volume,
+) -> None:
+    accept()
+    session.open(volume, LabelVolume.like(volume), (0.0, 1.0))
+    journal.begin(image)
+    accept(SPLEEN)
+    journal.flush()
+    [offer] = run(journal.find_offers())
+    assert offer.file.is_active
