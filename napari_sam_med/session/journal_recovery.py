@@ -139,11 +139,19 @@ def find_offers(
         except _UNREADABLE as error:
             _LOG.warning("Nothing in the journal %s can be read: %s", file.path, error)
             if file.is_active:
-                file.put_aside(is_damaged=True)
+                _put_aside_damaged(file)
         else:
             if offer is not None and (offer.n_voxels or offer.n_objects):
                 offers.append(offer)
     return tuple(offers)
+
+
+def _put_aside_damaged(file: JournalFile) -> None:
+    """Where it cannot be renamed (open elsewhere, no right to) it stays, and is looked at again next time."""
+    try:
+        file.put_aside(is_damaged=True)
+    except OSError as error:
+        _LOG.warning("The journal %s could not be put aside: %s", file.path, error)
 
 
 def _offer(file: JournalFile, here: ImageIdentity) -> Offer | None:

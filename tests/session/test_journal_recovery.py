@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -261,3 +262,30 @@ def test_s06_a_damaged_journal_is_kept_aside_once_its_work_is_safe(
     assert aside.read_bytes() == bytes(content)
     assert np.array_equal(again.labels.data[3] == LIVER, first[3] == LIVER)
     assert offers_of(folder, image)[0].problem is None
+
+
+def test_s06_a_damaged_journal_that_cannot_be_put_aside_hides_no_other(
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Safety contract, statement 6."""
+    accept()
+    journal.close()
+    [good] = folder.files(image)
+    bad = folder.new_path(image)
+    bad.write_bytes(b"nothing of the kind")
+    os.utime(bad, (2e9, 2e9))  # looked at first
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("open in another program")
+
+    with monkeypatch.context() as open_elsewhere:
+        open_elsewhere.setattr(os, "replace", refuse)
+        [offer] = offers_of(folder, image)
+    assert offer.file.path == good.path
+    assert bad.is_file()
+    offers_of(folder, image)
+    assert bad.with_suffix(".damaged").is_file()
