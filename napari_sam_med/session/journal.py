@@ -70,6 +70,7 @@ class SessionJournal:
         self._last_work = 0
         self._exported: int | None = None
         self._former: Path | None = None
+        self._held_voxels = self._holds_voxels()
         self._trouble: str | None = None
         session.voxels_changed.connect(self._on_voxels)
         session.committed.connect(self._on_committed)
@@ -223,8 +224,8 @@ class SessionJournal:
             last = max(last, self._writer.last_work)
         if self._exported is not None:
             return last > self._exported
-        labels = self._session.labels
-        return last > 0 and labels is not None and bool(labels.data.any())
+        # empty labels are worth no question, but for those that were opened and erased
+        return last > 0 and (self._held_voxels or self._holds_voxels())
 
     def mark_exported(self, change_number: int | None = None) -> None:
         """Note that the labels were exported as they stood after a change (None: the last one).
@@ -244,7 +245,12 @@ class SessionJournal:
         self._pending.clear()
         self.change_number = self._last_work = 0
         self._exported = self._former = None
+        self._held_voxels = self._holds_voxels()
         self._known = self._session.annotations
+
+    def _holds_voxels(self) -> bool:
+        labels = self._session.labels
+        return labels is not None and bool(labels.data.any())
 
     def _on_voxels(self, change: LabelChange, reverted: bool) -> None:
         self._pending.append((change, reverted))

@@ -353,3 +353,30 @@ def test_the_file_of_the_scan_before_is_not_put_aside(
     journal.flush()
     [offer] = run(journal.find_offers())
     assert offer.file.is_active
+
+
+@pytest.mark.parametrize("is_made_first", [False, True])
+def test_s11_opened_labels_that_were_erased_are_work(
+    is_made_first: bool, volume: Volume, folder: JournalFolder, image: ImageIdentity
+) -> None:
+    """Safety contract, statement 11; labels that began empty and are empty again are none."""
+    labels = LabelVolume.like(volume)
+    labels.data[3, 2:5, 2:5] = LIVER
+    session = Session()
+    if is_made_first:
+        journal = SessionJournal(session, folder)
+        session.open(volume, labels, (0.0, 1.0))
+    else:
+        session.open(volume, labels, (0.0, 1.0))
+        journal = SessionJournal(session, folder)
+    journal.begin(image)
+    assert not journal.has_unexported_changes
+    session.remove_organ(LIVER)
+    assert not labels.data.any()
+    assert journal.has_unexported_changes
+    session.open(volume, LabelVolume.like(volume), (0.0, 1.0))
+    session.labels.data[3, 2:5, 2:5] = SPLEEN
+    session.record_stroke()
+    assert journal.has_unexported_changes
+    session.undo()
+    assert not journal.has_unexported_changes
