@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pydicom
 from highdicom.color import CIELabColor
 from pydicom import Dataset
 from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from napari_sam_med.errors import ImageError, LabelError
 from napari_sam_med.volume.formats.byte_source import refuse_beyond_memory
@@ -37,6 +40,7 @@ from napari_sam_med.volume.organs import MAX_CLASS_ID, Organ, OrganTable, defaul
 
 __all__ = ["TRACKING_ID", "OverlapError", "is_seg", "open_seg", "read"]
 
+_UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 _CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", LABEL_MAP_CLASS)
 #: What a segment's TrackingID says in files of this package: the number of its organ here.
 TRACKING_ID = "napari-sam-med label {class_id}"
@@ -53,6 +57,7 @@ class _Seg:
 
     path: Path
     is_label_map: bool
+    is_packed: bool  # frames of one bit a voxel, without gaps
     class_of: dict[int, int]  # segment number to class number
     segment_of_frame: tuple[int, ...]
     slice_of_frame: tuple[int, ...]
@@ -82,7 +87,7 @@ def read(path: Path) -> Scan:
     """
     seg = open_seg(path)
     array = np.zeros(seg.shape, dtype=np.uint8 if max(seg.organs, default=0) <= 255 else np.uint16)
-    frames = iter_pixels(path, raw=True)
+    frames = _packed_frames(seg) if seg.is_packed else iter_pixels(path, raw=True)
     lookup = np.zeros(MAX_CLASS_ID + 1, dtype=array.dtype)
     lookup[list(seg.class_of)] = list(seg.class_of.values())
     for segment, k in zip(seg.segment_of_frame, seg.slice_of_frame, strict=True):
@@ -93,6 +98,26 @@ def read(path: Path) -> Scan:
         else:
             _put(seg, array[k], lookup[segment], values != 0)
     return Scan(array.transpose(2, 1, 0), seg.affine, None, 1, seg.warnings, seg.organs)
+
+
+def _packed_frames(seg: _Seg) -> Iterator[npt.NDArray[np.uint8]]:
+    """Frames (rows, columns) of 0 and 1, which begin within a byte where their bits fill no whole bytes.
+
+    pydicom 3.0 reads such frames singly without their last byte.
+    """
+    rows, columns = seg.shape[1:]
+    n_bits, n_frames = rows * columns, len(seg.slice_of_frame)
+    packed = np.frombuffer(pydicom.dcmread(seg.path, specific_tags=["PixelData"]).PixelData, dtype=np.uint8)
+    n_bytes = -(-n_bits * n_frames // 8)
+    if packed.size < n_bytes:
+        raise ImageError(
+            f"{seg.path.name} is truncated: its header announces {n_bytes} bytes of voxels, but there are "
+            f"{packed.size}; copy or export it again."
+        )
+    for start in range(0, n_bits * n_frames, n_bits):
+        stop = start + n_bits
+        bits = np.unpackbits(packed[start // 8 : -(-stop // 8)], bitorder="little")
+        yield bits[start % 8 :][:n_bits].reshape(rows, columns)
 
 
 def _put(seg: _Seg, plane: npt.NDArray[Any], labels: Any, mask: npt.NDArray[np.bool_]) -> None:
@@ -120,6 +145,7 @@ def open_seg(path: Path) -> _Seg:
             )
         planes, segments = _frames(path, header, kind == "LABELMAP")
         slices, affine, n_slices, warnings = _places(path, planes)
+        warnings += geometry_warnings(affine)
         class_of, organs = _segments(path, header)
         if kind == "BINARY" and not set(segments) <= set(class_of):
             raise ImageError(
@@ -127,10 +153,23 @@ def open_seg(path: Path) -> _Seg:
             )
         rows, columns = planes[0].shape
         shape = (n_slices, rows, columns)
-        refuse_beyond_memory(path, 2 * n_slices * rows * columns, f"{shape} voxels")
-    warnings += geometry_warnings(affine)
-    is_label_map = kind == "LABELMAP"
-    return _Seg(path, is_label_map, class_of, segments, slices, shape, affine, organs, tuple(warnings))
+        if min(rows, columns) < 1:
+            raise ImageError(f"{path.name} is damaged: its header announces no pixels; copy it again.")
+        refuse_beyond_memory(path, path.stat().st_size + 2 * n_slices * rows * columns, f"{shape} voxels")
+        is_uncompressed = header.file_meta.TransferSyntaxUID in _UNCOMPRESSED
+        is_packed = is_uncompressed and kind == "BINARY" and int(header.BitsAllocated) == 1
+    return _Seg(
+        path,
+        kind == "LABELMAP",
+        is_packed,
+        class_of,
+        segments,
+        slices,
+        shape,
+        affine,
+        organs,
+        tuple(warnings),
+    )
 
 
 def _frames(path: Path, header: Dataset, is_label_map: bool) -> tuple[list[Plane], tuple[int, ...]]:

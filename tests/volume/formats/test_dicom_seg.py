@@ -12,10 +12,15 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813  # the name that its own manual uses
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 from napari_sam_med import LabelVolume, read_labels, read_volume, write_labels
-from napari_sam_med.errors import ExportError, LabelError
+from napari_sam_med.errors import ExportError, ImageError, LabelError
 from napari_sam_med.volume.formats import dicom, dicom_seg_writing
 from napari_sam_med.volume.organs import Organ, OrganTable
 from tests.shared_data import BAD, OPEN, needs_bad, needs_open
@@ -118,6 +123,56 @@ def test_one_slice_and_a_frame_of_odd_size(tmp_path: Path) -> None:
     again = read_labels(write_labels(tmp_path / "x.dcm", labels), reference=read_volume(files[0]))
     assert np.array_equal(again.data, labels.data)
     assert again.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "size", [(8, 5), (9, 9), (5, 2), (7, 5), (5, 9), (6, 5), (3, 4), (2, 7), (9, 7), (181, 217), (1, 8)]
+)
+def test_frames_of_any_size_are_read_as_highdicom_reads_them(size: tuple[int, int], tmp_path: Path) -> None:
+    """Statements 13 and 24: frames of every remainder of bits, which begin anywhere within a byte."""
+    n_columns, n_rows = size
+    array, affine = ct_like((n_columns, n_rows, 9)), affine_of("LPS", (0.7, 1.5, 3.0), OBLIQUE)
+    volume = read_volume(save_series(tmp_path / "ct", array, affine)[0])
+    labels = LabelVolume.like(volume)
+    labels.data[...] = np.random.default_rng(n_rows).integers(0, 4, labels.shape)
+    labels.data[-1, -1, -1] = 3
+    again = read_labels(write_labels(tmp_path / "x.dcm", labels), reference=volume)
+    assert np.array_equal(again.data, labels.data)
+    seg = hd.seg.segread(tmp_path / "x.dcm")
+    frames = seg.get_volume(combine_segments=True, allow_missing_positions=False)
+    scan = hd.get_volume_from_series([pydicom.dcmread(file) for file in (tmp_path / "ct").iterdir()])
+    own = again.grid.from_canonical(again.data)
+    lps = np.diag([-1.0, -1, 1, 1]) @ again.grid.affine
+    same = hd.Volume(own.transpose(2, 1, 0), lps[:, [2, 1, 0, 3]], "PATIENT").match_geometry(scan, tol=1e-4)
+    numbers = np.array([0, *again.class_ids()])
+    assert np.array_equal(numbers[frames.match_geometry(scan, tol=1e-4).array], same.array)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless])
+def test_a_seg_of_another_transfer_syntax(syntax: str, tmp_path: Path) -> None:
+    labels = _labels(tmp_path / "ct")
+    image = pydicom.dcmread(write_labels(tmp_path / "x.dcm", labels))
+    if syntax == RLELossless:  # of whole bytes a voxel
+        image.PixelData, image.BitsAllocated = image.pixel_array.astype(np.uint8).tobytes(), 8
+        image.BitsStored, image.HighBit = 8, 7
+        image.compress(RLELossless)
+    image.file_meta.TransferSyntaxUID = syntax
+    image.save_as(tmp_path / "y.dcm")
+    assert np.array_equal(read_labels(tmp_path / "y.dcm").data, labels.data)
+
+
+def test_a_seg_that_was_cut_is_refused(tmp_path: Path) -> None:
+    path = write_labels(tmp_path / "x.dcm", _labels(tmp_path / "ct"))
+    change(path, PixelData=pydicom.dcmread(path).PixelData[:-10])
+    with pytest.raises(ImageError, match=r"announces 79 bytes of voxels, but there are 70"):
+        read_labels(path)
+
+
+def test_a_seg_without_pixels_is_refused(tmp_path: Path) -> None:
+    path = write_labels(tmp_path / "x.dcm", _labels(tmp_path / "ct"))
+    change(path, Rows=0)
+    with pytest.raises(ImageError, match="announces no pixels"):
+        read_labels(path)
 
 
 def test_a_gantry_tilt(tmp_path: Path) -> None:
