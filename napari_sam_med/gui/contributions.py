@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from napari_sam_med.errors import SamMedError
+from napari_sam_med.errors import ImageError, SamMedError
 from napari_sam_med.gui.label_colors import organ_colormap
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.sample_data import sample_labels, sample_volume
@@ -63,8 +63,11 @@ def read_files(path: str | list[str]) -> list[LayerData]:
 
 
 def _is_series(path: Path) -> bool:
-    """Whether a folder has DICOM files in it."""
-    return path.is_dir() and bool(dicom.find_files(path)[0])
+    """Whether a folder has DICOM files in it; False where it cannot be listed."""
+    try:
+        return path.is_dir() and bool(dicom.find_files(path)[0])
+    except (ImageError, OSError):
+        return False
 
 
 def _image_layer(file: Path) -> LayerData:

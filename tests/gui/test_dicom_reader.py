@@ -6,6 +6,7 @@ from pathlib import Path
 
 import npe2
 import numpy as np
+import pytest
 
 import napari_sam_med
 from napari_sam_med import LabelVolume, read_volume, write_labels
@@ -29,6 +30,20 @@ def test_a_series_is_one_layer_however_it_is_dropped(tmp_path: Path) -> None:
         assert [kind for _, _, kind in layers] == ["image"]
         assert np.array_equal(layers[0][0], expected)
     assert get_reader(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("asked", ["iterdir", "is_dir"])
+def test_a_folder_that_cannot_be_listed_is_left_to_others(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_series(tmp_path / "ct", ct_like((7, 6, 5)), affine_of("LPS", (1, 1, 3)))
+    assert get_reader(str(tmp_path / "ct")) is not None
+
+    def denied(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, asked, denied)
+    assert get_reader(str(tmp_path / "ct")) is None
 
 
 def test_a_dicom_seg_is_a_labels_layer(tmp_path: Path) -> None:
