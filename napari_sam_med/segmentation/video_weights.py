@@ -200,7 +200,7 @@ def _read_folder(folder: Path, image_size: int | None) -> VideoWeights:
         config = Sam2VideoConfig.from_dict(described)
         side = _set_side(config, image_size or int(config.image_size))
         model = Sam2VideoModel(config)
-    except Exception as error:
+    except Exception as error:  # broad: a damaged description leads transformers to errors of every kind
         reason = " ".join(str(error).split())
         raise ModelError(
             f"{folder.name}/config.json describes no SAM 2 video model ({reason}); copy it again."
