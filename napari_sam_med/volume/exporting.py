@@ -79,7 +79,7 @@ def export_labels(
     case : str, optional
         By default the stem of the scan's file name, or ``labels``.
     endings : sequence of str
-        Such as ``("nii.gz", "stl")``.
+        Such as ``("nii.gz", "stl")``; only with a pattern that has ``{ending}``.
     source, model, origin
         As for `write_labels`.
 
@@ -91,8 +91,8 @@ def export_labels(
     Raises
     ------
     ExportError
-        If two files would have the same name, one is the scan, an ending is unknown, there is nothing to
-        write, or a file cannot be written.
+        If two files would have the same name, one is the scan, an ending is unknown, there are `endings` but
+        no ``{ending}`` in a pattern, there is nothing to write, or a file cannot be written.
     LabelError
         If `source` lies on another grid.
     """
@@ -138,6 +138,11 @@ def plan_export(
         As `export_labels` does of names.
     """
     given = [patterns] if isinstance(patterns, str | os.PathLike) else list(patterns)
+    if endings and not any("{ending}" in Path(pattern).name for pattern in given):
+        raise ExportError(
+            f"Endings are given ({', '.join(endings)}), but no name has the field {{ending}}, for which they "
+            "stand; put it into a name, or give no endings."
+        )
     plan: list[PlannedFile] = []
     for pattern in map(Path, given):
         check_pattern(pattern, endings)

@@ -131,6 +131,14 @@ def test_patterns_of_no_format_are_refused_before_anything_is_written(
     assert list(folder.iterdir()) == []
 
 
+def test_endings_without_their_field_are_refused_before_anything_is_written(labels, folder) -> None:
+    with pytest.raises(ExportError, match=r"\(nii\.gz, stl\), but no name has the field \{ending\}"):
+        export_labels([folder / "a.nii", folder / "{organ}.nii"], labels, endings=("nii.gz", "stl"))
+    assert list(folder.iterdir()) == []
+    files = export_labels([folder / "a.nii", folder / "b.{ending}"], labels, endings=("nii", "stl"))
+    assert [file.name for file in files] == ["a.nii", "b.nii", "b.stl"]
+
+
 def test_the_scan_is_refused_before_anything_is_written(labels, folder) -> None:
     """Statement 15."""
     before = labels.path.read_bytes()
