@@ -188,6 +188,8 @@ class SamMedWidget(QWidget):
                 self._fit()
         elif event.type() == QEvent.Type.Close and isinstance(watched, QMainWindow):
             if not self._may_close(watched):
+                if hasattr(watched, "_quit_app"):  # else a later close of this window would still quit napari
+                    watched._quit_app = False
                 event.ignore()
                 return True
             self._close_is_asked = True  # napari may ask the user, and the answer may be no

@@ -10,9 +10,18 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from napari._qt import qt_main_window
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QMessageBox, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QFileDialog,
+    QMainWindow,
+    QMessageBox,
+    QPushButton,
+    QWidget,
+)
 
 from napari_sam_med.gui import keeping as keeping_module
 from napari_sam_med.gui import leaving
@@ -335,6 +344,23 @@ def test_closing_right_after_an_edit_from_outside_asks(desk: Desk, tmp_path: Pat
     desk.labels[2, 3:5, 3:5] = LIVER
     window.close()
     assert asked == ["Close"]
+
+
+def test_a_refused_quit_is_forgotten(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statement 11: closing this window later leaves the others open."""
+    window = window_of(desk)
+    accept_a_box(desk)
+    kept(desk)
+    quits: list[str] = []
+    monkeypatch.setattr(qt_main_window, "quit_app_", lambda: quits.append("quit"))
+    answers = ["cancel", "leave"]
+    monkeypatch.setattr(leaving, "ask", lambda *_: answers.pop(0))
+    window.close(quit_app=True)
+    assert window.isVisible()
+    QMainWindow.close(window)  # as the window's own button does, past napari's method
+    assert not window.isVisible()
+    assert not answers
+    assert not quits
 
 
 def test_closing_without_work_asks_nothing(desk: Desk, asked: list[str]) -> None:
