@@ -100,9 +100,12 @@ class ScanLoading(QObject):
         if image is None and self._settings.window in WINDOW_PRESETS and scan.volume.is_hounsfield:
             window = WINDOW_PRESETS[self._settings.window]
         scan = PreparedScan(scan.volume, scan.labels, scan.counts, window, scan.value_range)
+        earlier = self._bridge.labels_layer
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts)
         self._bridge.show(scan, image, _is_same_array(labels, scan.labels))
+        if earlier is not None and earlier is not self._bridge.labels_layer:
+            earlier.visible = False  # what is seen is what is exported
         if image is None:
             self._bridge.show_plane("axial")
         self._bridge.set_tool("box")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QLabel, QProgressBar, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_sam_med.gui.actions import Actions
@@ -17,7 +17,7 @@ _WIDE = 10_000
 
 
 class StatusLine(QWidget):
-    """Status text of two lines, and the progress of the job that can be cancelled."""
+    """Status text of two lines, more for a long error, and the progress of the job that can be cancelled."""
 
     def __init__(self, actions: Actions) -> None:
         super().__init__()
@@ -46,12 +46,15 @@ class StatusLine(QWidget):
         self._fit_text()
 
     def _fit_text(self) -> None:
-        """Two lines high, always, so that nothing above moves when the text changes."""
+        """Two lines high, so that nothing above moves when the text changes; higher only for a longer text,
+        whose end often says what to do.
+        """
         text = self.text.text()
+        self.text.setMinimumHeight(0)  # no answer to heightForWidth is below it
         self.text.setText("two\nlines")  # measured in place, with the theme's font and padding
         height = self.text.heightForWidth(_WIDE)
         self.text.setText(text)
-        self.text.setFixedHeight(height)
+        self.text.setFixedHeight(max(height, self.text.heightForWidth(self.text.width())))
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
         """Fit the text anew when napari's theme brings its own font."""
@@ -64,11 +67,17 @@ class StatusLine(QWidget):
         super().showEvent(event)
         self._fit_text()
 
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Fit a long text to another width."""
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self._fit_text()
+
     def say(self, text: str) -> None:
-        """Show a line; the tooltip holds all of it where it is long."""
-        self._fit_text()  # the theme's style may have come since
+        """Show a text."""
         self.text.setText(text)
         self.text.setToolTip(text)
+        self._fit_text()
 
     def withdraw(self, text: str) -> None:
         """Take a text away that does not hold any more, unless another one has taken its place."""

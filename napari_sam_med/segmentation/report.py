@@ -12,7 +12,7 @@ from typing import Any
 from napari_sam_med.errors import ExportError
 from napari_sam_med.segmentation.object_masks import FoundSlice, ObjectMasks, planes_of
 from napari_sam_med.segmentation.prompts_file import PromptObject
-from napari_sam_med.segmentation.review import proposals, slice_doubts
+from napari_sam_med.segmentation.review import slice_doubts, worth_a_look
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.replacement import Replacement
 from napari_sam_med.volume.slice_view import SliceView
@@ -20,8 +20,6 @@ from napari_sam_med.volume.slice_view import SliceView
 __all__ = ["RunFacts", "report_of", "write_json"]
 
 NOT_PROPAGATED = "propagation was switched off"
-_LEAST_DOUBT = 0.01
-"""Share of the object's area; less is not worth a look."""
 _BORDERS = {
     "start of the volume": "end of the volume",
     "start of the chosen range": "end of the chosen range",
@@ -124,22 +122,20 @@ def _object_report(
 
 
 def _doubtful(slices: list[FoundSlice], plane: str, labels: LabelVolume) -> list[dict[str, Any]]:
-    """Where a look is worth most, the largest expected error first; see `review.proposals`."""
+    """Where a look is worth most, the largest expected error first; see `review.worth_a_look`."""
     here = [found for found in slices if found.view.plane == plane]
     if not here:
         return []
     view, grid = here[0].view, labels.grid
     pixel_mm2 = grid.spacing_zyx[view.row_axis] * grid.spacing_zyx[view.column_axis]
     doubts = slice_doubts(here, pixel_mm2)
-    least = _LEAST_DOUBT * sum(one.area for one in doubts)
     return [
         {
             "index": grid.file_index(SliceView(view.plane, found.index)),
             "kind": found.kind,
             "expected_error_mm2": round(found.expected_error, 3),
         }
-        for found in proposals(doubts, n_slices=grid.shape_zyx[view.axis])
-        if found.expected_error > least
+        for found in worth_a_look(doubts, n_slices=grid.shape_zyx[view.axis])
     ]
 
 

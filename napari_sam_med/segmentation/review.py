@@ -17,7 +17,15 @@ import numpy.typing as npt
 from napari_sam_med.segmentation.gaps import TAPERED
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["NATURAL_ENDS", "Proposal", "SliceDoubt", "next_doubtful", "proposals", "slice_doubts"]
+__all__ = [
+    "NATURAL_ENDS",
+    "Proposal",
+    "SliceDoubt",
+    "next_doubtful",
+    "proposals",
+    "slice_doubts",
+    "worth_a_look",
+]
 
 NATURAL_ENDS = frozenset(
     {
@@ -31,6 +39,10 @@ NATURAL_ENDS = frozenset(
 )
 """Stop reasons that leave no doubt whether the object goes on."""
 
+_LEAST_SHARE = 0.01
+"""Share of an object below which an expected error is hardly worth a person's look,"""
+_POOR_QUALITY = 0.5
+"""unless a slice there is worse than this."""
 _LEAST_DISTANCE = 2
 _END_SPAN_SHARE = 0.25
 """Of the slices found so far: so many may be missing beyond a doubtful end."""
@@ -176,6 +188,25 @@ def proposals(
     fixed = {*keys, *(one.index for one in slices if one.is_key)}
     found = [*_runs(by_index, fixed), *_ends(by_index, fixed, n_slices)]
     return sorted(found, key=lambda one: (-one.expected_error, one.index))
+
+
+def worth_a_look(
+    slices: Sequence[SliceDoubt], keys: Collection[int] = (), *, n_slices: int | None = None
+) -> list[Proposal]:
+    """The proposals that a person should see before an object counts as done; parameters as in `proposals`.
+
+    All ends that are in doubt, and runs in which a hundredth of the object or more is expected to be wrong or
+    a slice is of poor quality.
+    """
+    least = _LEAST_SHARE * sum(one.area for one in slices)
+    quality = {one.index: one.quality for one in slices if not one.is_key and one.index not in keys}
+
+    def is_worth_it(found: Proposal) -> bool:
+        run = range(found.first_index, found.last_index + 1)
+        worst = min((quality[i] for i in run if i in quality), default=1.0)
+        return found.kind == "end" or found.expected_error >= least or worst < _POOR_QUALITY
+
+    return [found for found in proposals(slices, keys, n_slices=n_slices) if is_worth_it(found)]
 
 
 def _runs(by_index: dict[int, SliceDoubt], keys: set[int]) -> Iterator[Proposal]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sam_med.errors import PromptError
-from napari_sam_med.segmentation.review import Proposal, SliceDoubt, proposals
+from napari_sam_med.segmentation.review import Proposal, SliceDoubt, worth_a_look
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ __all__ = [
     "use_labels_as_key",
     "with_confirmed_ends",
 ]
-
-_LEAST_SHARE = 0.01
-"""Share of an object below which an expected error is not worth a person's look."""
 
 _NEAR_A_STOP = 3
 """An end beside a key slice is proposed up to so many slices further on."""
@@ -53,8 +50,7 @@ def plane_of(item: AnnotatedObject) -> Plane | None:
 def doubtful_slices(session: Session, object_id: int) -> list[DoubtfulSlice]:
     """Slices of an object that are worth a look, the one with the largest expected error first.
 
-    See `napari_sam_med.segmentation.review`. Where less than 1 % of the object is expected to be wrong,
-    nothing is in doubt any more.
+    See `napari_sam_med.segmentation.review.worth_a_look`.
     """
     item, volume = session.objects[object_id], session.volume
     plane = plane_of(item)
@@ -63,11 +59,9 @@ def doubtful_slices(session: Session, object_id: int) -> list[DoubtfulSlice]:
     masks = {view.index: mask for view, mask in item.masks.items() if view.plane == plane}
     doubts = _doubts(item, plane, masks)
     keys = {view.index for view in item.confirmed_ends if view.plane == plane}
-    least = _LEAST_SHARE * sum(doubt.area for doubt in doubts)
     return [
         DoubtfulSlice(SliceView(plane, found.index), _text(found, plane, masks, item))
-        for found in proposals(doubts, keys, n_slices=volume.shape[PLANES.index(plane)])
-        if found.expected_error >= least
+        for found in worth_a_look(doubts, keys, n_slices=volume.shape[PLANES.index(plane)])
     ]
 
 

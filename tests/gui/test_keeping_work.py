@@ -12,6 +12,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_sam_med import LabelVolume, write_labels
 from napari_sam_med.gui import contributions
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.widget import SamMedWidget
@@ -195,3 +196,16 @@ def test_layers_of_the_users_are_read_and_never_written(desk: Desk) -> None:
     assert len(boxes.data) == 3
     assert len(points.data) == 2
     assert len(desk.bridge.boxes_layer.data) == len(desk.bridge.points_layer.data) == 0
+
+
+def test_labels_that_are_opened_hide_those_of_before(desk: Desk, tmp_path: Path) -> None:
+    before = desk.bridge.labels_layer
+    desk.session.labels.data[2, 3:6, 3:6] = 6
+    other = LabelVolume.like(desk.session.volume)
+    other.data[3, 4:9, 4:9] = 1
+    desk.actions.scans.open_labels_file(write_labels(tmp_path / "other.nii.gz", other))
+    desk.wait(lambda: desk.bridge.labels_layer is not before)
+    assert np.array_equal(desk.labels, other.data)
+    assert not before.visible
+    assert desk.bridge.labels_layer.visible
+    assert before.data[2, 4, 4] == 6, "hidden, not lost"

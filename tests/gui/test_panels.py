@@ -133,6 +133,23 @@ def test_the_status_has_room_for_two_lines(desk: Desk) -> None:
         assert status.text.heightForWidth(status.text.width()) <= status.text.height()
 
 
+def test_a_long_error_is_shown_to_its_end_and_gives_its_room_back(desk: Desk) -> None:
+    status = desk.widget.status
+    status.say("Ready")
+    desk.settle()
+    usual = status.text.height()
+    status.say(
+        "MedSAM2 latest.pt is damaged or no checkpoint of a model that is known here. " * 3
+        + "Fetch it again."
+    )
+    desk.settle()
+    assert status.text.height() > usual
+    assert status.text.heightForWidth(status.text.width()) <= status.text.height()
+    status.say("Ready")
+    desk.settle()
+    assert status.text.height() == usual
+
+
 def test_an_export_is_suggested_beside_the_scan_under_a_free_name(desk: Desk, tmp_path: Path) -> None:
     desk.session.labels.data[2, 3:6, 3:6] = 6
     desk.actions.settings.export_folder = str(tmp_path)

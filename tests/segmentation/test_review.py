@@ -15,6 +15,7 @@ from napari_sam_med.segmentation.review import (
     next_doubtful,
     proposals,
     slice_doubts,
+    worth_a_look,
 )
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -40,6 +41,24 @@ def test_the_run_with_the_largest_sum_wins_over_the_single_worst_slice():
     assert (found.kind, found.first_index, found.last_index) == ("run", 12, 19)
     assert found.index == 15  # half of the error lies in 12 to 15
     assert found.expected_error == pytest.approx(8 * 100 * 0.15)
+
+
+def test_a_small_slice_of_poor_quality_is_worth_a_look_however_little_is_wrong_there():
+    sure = row(0, [1.0] * 20, area=1000.0, keys=(10,))
+    sure[0] = SliceDoubt(0, 10.0, 0.4)  # 3 of some 19,000 pixels
+    assert [one.index for one in worth_a_look(sure)] == [0]
+    sure[0] = SliceDoubt(0, 10.0, 0.6)
+    assert worth_a_look(sure) == []
+    assert [one.index for one in proposals(sure)] == [0]
+
+
+def test_every_end_in_doubt_is_worth_a_look():
+    slices = row(1, [1.0] * 20, area=1000.0, keys=(10,))
+    slices[0] = SliceDoubt(1, 5.0, 1.0)
+    slices.insert(0, SliceDoubt(0, 0.0, 0.0, stop_reason=LEAK))
+    found = worth_a_look(slices)
+    assert [(one.index, one.kind) for one in found] == [(0, "end")]
+    assert worth_a_look(slices, keys=(0,)) == [], "the user has decided"
 
 
 def test_disagreement_of_the_passes_draws_attention():
