@@ -240,9 +240,17 @@ class Actions(QObject):
 
     def _on_scan_removed(self) -> None:
         self.carrying.end()
+        what_next = "Open or choose another one."
+        if self.keeping.has_unexported_work:  # too late to ask: the layer is gone
+            what_next = (
+                "Its work was not exported; it is kept, and offered when this scan is opened again."
+                if self.keeping.is_kept
+                else "Its work was not exported and is not kept on disk: what is left of it is the labels "
+                "layer, while that is in the viewer."
+            )
         self.session.close()
         self.bridge.close_scan()
-        self.status.emit("The scan was removed from the viewer. Open or choose another one.")
+        self.status.emit(f"The scan was removed from the viewer. {what_next}")
 
     def stop(self) -> None:
         """End of the widget: no thread and no listener is left behind."""

@@ -363,6 +363,23 @@ def test_a_refused_quit_is_forgotten(desk: Desk, monkeypatch: pytest.MonkeyPatch
     assert not quits
 
 
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [("kept", "opened again."), ("not kept", "in the viewer."), ("exported", "another one.")],
+)
+def test_removing_the_scan_says_where_its_work_is(desk: Desk, volume: Volume, state: str, end: str) -> None:
+    keeping = kept(desk)
+    keeping.keep_nothing(state == "not kept")
+    accept_a_box(desk)
+    if state == "exported":
+        keeping.journal.mark_exported()
+    desk.viewer.layers.remove(desk.bridge.image_layer)
+    desk.settle()
+    assert desk.said[-1].startswith("The scan was removed from the viewer. ")
+    assert desk.said[-1].endswith(end)
+    assert bool(offers_of(volume)) == (state != "not kept")
+
+
 def test_closing_without_work_asks_nothing(desk: Desk, asked: list[str]) -> None:
     kept(desk)
     window = window_of(desk)
