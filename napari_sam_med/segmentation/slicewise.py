@@ -123,7 +123,7 @@ def corrected_prompts(
     """
     if not mask.any() or prompts.mask_input is not None:
         return prompts
-    box = prompts.extent_within(embedding.original_size)
+    box = prompts.extent_within((mask.shape[0], mask.shape[1]))
     if box is None:
         box = np.asarray(_joined_box(mask, prompts), dtype=np.float32)
     logits = logits_of_mask(mask, embedding, predictor)
