@@ -171,8 +171,8 @@ def _only_series(folder: Path) -> tuple[dict[Path, Dataset], list[str]]:
     if not by_series:
         found = f" ({', '.join(sorted(kind or 'unknown' for kind in set(others)))} only)" if others else ""
         raise ImageError(
-            f"{folder} is a folder that holds no DICOM images{found}; give the folder in which the files of a "
-            "series lie, or a volume's own file."
+            f"{folder} is a folder that holds no DICOM images{found}; "
+            "give the folder in which the files of a series lie, or a volume's own file."
         )
     if len(by_series) > 1:
         listed = [_described(headers) for headers in by_series.values()]

@@ -219,7 +219,7 @@ class TestWhatIsNoVolume:
     def test_no_images(self, tmp_path: Path) -> None:
         assert "holds no DICOM images" in _refused(tmp_path)
         save_series(tmp_path / "series", ct_like(SHAPE), affine_of("LPS", (1, 1, 2)))
-        assert "open the folder in which the files of a series lie" in _refused(tmp_path)
+        assert "give the folder in which the files of a series lie" in _refused(tmp_path)
 
     def test_a_file_that_has_only_the_name(self, tmp_path: Path) -> None:
         (tmp_path / "scan.dcm").write_bytes(b"anything" * 99)
