@@ -266,7 +266,7 @@ def _refuse_unreadable(path: Path, header: Dataset) -> None:
 def _refuse_packing(path: Path, syntax: Any) -> None:
     try:
         is_readable = bool(get_decoder(syntax).is_available)
-    except NotImplementedError:
+    except NotImplementedError:  # pydicom's answer to a packing that it does not know
         is_readable = False
     if not is_readable:
         raise ImageError(
