@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from napari_sam_med.errors import ImageError, SamMedError
+from napari_sam_med.gui.geometry_question import ask_form
 from napari_sam_med.gui.label_colors import organ_colormap
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.sample_data import sample_labels, sample_volume
@@ -72,6 +73,9 @@ def _is_series(path: Path) -> bool:
 
 def _image_layer(file: Path) -> LayerData:
     volume = read_volume(file, time=ask_time(file))
+    form = ask_form(volume)
+    if form is not None:
+        volume = read_volume(file, time=volume.time, form=form)
     return _layer_of_volume(volume, _window_of(volume))
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 
-from napari_sam_med.errors import LabelError
+from napari_sam_med.errors import LabelError, SamMedError
 from napari_sam_med.gui.contributions import ask_time
+from napari_sam_med.gui.geometry_question import ask_form
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.settings import Settings
@@ -66,15 +67,28 @@ class ScanLoading(QObject):
             When the file is no scan.
         """
         if isinstance(source, Image):
-            self._start(_layers_then_scan(source, labels), source, labels)
+            generator = _layers_then_scan(source, labels)
+            self._start(generator, lambda scan: self._on_prepared(scan, source, labels))
             return
-        self._start(jobs.read_scan(source, ask_time(source)), None, None)
+        self._start(jobs.read_scan(source, ask_time(source)), lambda scan: self._on_read(scan, source))
+
+    def _on_read(self, scan: PreparedScan, path: Path) -> None:
+        """Go on with a file that was read, if need be by the other form of its header."""
+        try:
+            form = ask_form(scan.volume)
+        except SamMedError as error:
+            self.failed.emit(error)
+            return
+        if form is None:
+            self._on_prepared(scan, None, None)
+            return
+        again = jobs.read_scan(path, scan.volume.time, form)
+        self._start(again, lambda other: self._on_prepared(other, None, None))
 
     def _start(
         self,
         generator: Generator[Progress, None, PreparedScan],
-        image: Image | None,
-        labels: Labels | None,
+        returned: Callable[[PreparedScan], object],
     ) -> None:
         if self._job is not None:
             self._job.discard()
@@ -82,7 +96,7 @@ class ScanLoading(QObject):
             generator,
             "open scan",
             yielded=lambda progress: self.status.emit(f"{progress.text}…"),
-            returned=lambda scan: self._on_prepared(scan, image, labels),
+            returned=returned,
             failed=self.failed.emit,
             finished=lambda: self._on_finished(job),
         )
@@ -127,7 +141,8 @@ class ScanLoading(QObject):
         if volume is None:
             raise LabelError("Labels belong to a scan: open the scan first, then its labels.")
         image = self._bridge.image_layer
-        self._start(_labels_then_scan(path, volume, self._session.window), image, None)
+        generator = _labels_then_scan(path, volume, self._session.window)
+        self._start(generator, lambda scan: self._on_prepared(scan, image, None))
 
 
 def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress, None, PreparedScan]:

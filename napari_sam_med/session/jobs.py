@@ -12,7 +12,7 @@ import threading
 from collections.abc import Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sam_med.progress import Progress
 from napari_sam_med.session.preloading import preload_torch_libraries
@@ -93,13 +93,13 @@ class ModelView:
 
 
 def read_scan(
-    path: str | os.PathLike[str], time: int | None = None
+    path: str | os.PathLike[str], time: int | None = None, form: Literal["sform", "qform"] | None = None
 ) -> Generator[Progress, None, PreparedScan]:
-    """Read a scan from a file and prepare it."""
+    """Read a scan from a file, as `read_volume` does, and prepare it."""
     from napari_sam_med.volume.reading import read_volume
 
     yield Progress(0, 2, f"reading {Path(path).name}")
-    volume = read_volume(path, time=time)
+    volume = read_volume(path, time=time, form=form)
     yield Progress(1, 2, "looking at the values")
     return (yield from prepare_scan(volume))
 
@@ -112,7 +112,9 @@ def prepare_scan(
     low, high = resolve_window(volume, "auto") if window is None else window
     value_range = volume.value_range
     yield Progress(1, 3, "preparing the labels")
-    labels = LabelVolume.like(volume) if labels is None else labels
+    if labels is None:
+        labels = LabelVolume.like(volume)
+        labels.data[...] = 0  # takes the memory here: else the first strokes on the main thread wait for it
     counts = VoxelCounts(labels.data)
     labels.organs = labels.organs.covering(counts.class_ids)
     yield Progress(3, 3, "scan ready")

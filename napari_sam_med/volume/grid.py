@@ -13,10 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError
+from napari_sam_med.volume.geometry_doubt import GeometryDoubt
 from napari_sam_med.volume.orientation import Orientation, orientation_of
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
-__all__ = ["Grid", "shear_of"]
+__all__ = ["MOST_SHEAR", "Grid", "shear_of"]
+
+MOST_SHEAR = 1e-5
+"""Voxel axes that are farther from right angles than this are told of."""
 
 FloatArray = npt.NDArray[np.float64]
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -42,6 +46,8 @@ class Grid:
     fixed_orientation : Orientation, optional
         Where the canonical array is not what the affine implies: layers of other readers, which are never
         turned.
+    doubt : GeometryDoubt, optional
+        What the file leaves open about `affine`, and what was taken.
 
     Raises
     ------
@@ -52,6 +58,7 @@ class Grid:
     affine: FloatArray
     shape_ijk: tuple[int, int, int]
     fixed_orientation: Orientation | None = None
+    doubt: GeometryDoubt | None = None
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)

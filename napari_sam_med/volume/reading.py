@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 import os
 from pathlib import Path
-from typing import Protocol, SupportsIndex
+from typing import Literal, Protocol, SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_sam_med.errors import LabelError
 from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, sidecar
@@ -15,7 +16,8 @@ from napari_sam_med.volume.formats.content import FileKind, kind_of
 from napari_sam_med.volume.formats.label_description import read_table
 from napari_sam_med.volume.formats.scan import Scan
 from napari_sam_med.volume.formats.sidecar import Origin
-from napari_sam_med.volume.grid import Grid
+from napari_sam_med.volume.geometry_doubt import GeometryDoubt
+from napari_sam_med.volume.grid import MOST_SHEAR, Grid, shear_of
 from napari_sam_med.volume.label_values import placed_on, whole_numbers
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
@@ -35,7 +37,12 @@ class _Reader(Protocol):
 _READERS: dict[FileKind, _Reader] = {"nifti": nifti, "nrrd": nrrd, "metaimage": metaimage, "dicom": dicom}
 
 
-def read_volume(path: str | os.PathLike[str], *, time: SupportsIndex | None = None) -> Volume:
+def read_volume(
+    path: str | os.PathLike[str],
+    *,
+    time: SupportsIndex | None = None,
+    form: Literal["sform", "qform"] | None = None,
+) -> Volume:
     """Read a scan: NIfTI (.nii, .nii.gz, pairs), Analyze, NRRD, MetaImage, or a DICOM series.
 
     Parameters
@@ -46,6 +53,9 @@ def read_volume(path: str | os.PathLike[str], *, time: SupportsIndex | None = No
     time : int, optional
         Which volume of a file that holds several (time points or components, counted in file order); the
         first, with a warning, when left out.
+    form : {"sform", "qform"}, optional
+        Which form of a NIfTI header to believe where both are sound and disagree; the sform, with a warning,
+        when left out.
 
     Returns
     -------
@@ -59,7 +69,7 @@ def read_volume(path: str | os.PathLike[str], *, time: SupportsIndex | None = No
     """
     file = Path(path)
     index = None if time is None else operator.index(time)
-    scan = _scan(file, index)
+    scan = _scan(file, index, form)
     grid = _grid(scan)
     return Volume(
         data=grid.to_canonical(scan.array_ijk),
@@ -127,7 +137,7 @@ def read_labels(
     )
     if file.name.lower().endswith(".coco.json"):
         return _coco_labels(file, reference, given)
-    scan = _scan(file, None)
+    scan = _scan(file, None, _form_of(reference))
     if scan.n_times > 1:
         raise LabelError(
             f"{file.name} holds {scan.n_times} volumes or overlapping layers, and a voxel can have one "
@@ -171,11 +181,28 @@ def _coco_labels(file: Path, reference: Volume | None, given: OrganTable) -> Lab
     return labels
 
 
-def _scan(path: Path, time: int | None) -> Scan:
+def _form_of(reference: Volume | None) -> str | None:
+    """The form by which a scan was placed: labels with its header lie where it lies."""
+    doubt = None if reference is None else reference.grid.doubt
+    return None if doubt is None else doubt.used
+
+
+def _scan(path: Path, time: int | None, form: str | None) -> Scan:
     kind, warnings = kind_of(path)
-    return _READERS[kind].read(path, time).with_warnings(warnings)
+    scan = nifti.read(path, time, form) if kind == "nifti" else _READERS[kind].read(path, time)
+    return scan.with_warnings(warnings)
 
 
 def _grid(scan: Scan) -> Grid:
     i, j, k = scan.array_ijk.shape
-    return Grid(scan.affine, (i, j, k))
+    return Grid(scan.affine, (i, j, k), doubt=_with_shear(scan.doubt, scan.affine))
+
+
+def _with_shear(doubt: GeometryDoubt | None, affine: npt.NDArray[np.float64]) -> GeometryDoubt | None:
+    shear = shear_of(affine)
+    if shear <= MOST_SHEAR:
+        return doubt
+    known = GeometryDoubt((), "matrix") if doubt is None else doubt
+    return known.with_fact(
+        f"its voxel axes are not at right angles (shear {shear:.2g})", "with its slices shown straight"
+    )

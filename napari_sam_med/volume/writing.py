@@ -310,7 +310,8 @@ def _compare(path: Path, ending: LabelEnding, labels: LabelVolume, organs: Organ
         if ending == ".mha":
             scan = metaimage.read(path)
         else:
-            scan = nifti.read(path) if ending in (".nii", ".nii.gz") else nrrd.read(path)
+            form = None if labels.grid.doubt is None else labels.grid.doubt.used
+            scan = nifti.read(path, form=form) if ending in (".nii", ".nii.gz") else nrrd.read(path)
     except (ImageError, LabelError) as error:
         raise ExportError(
             f"The labels were written but cannot be read again ({error}); check the disk."

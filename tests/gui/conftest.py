@@ -11,7 +11,7 @@ import torch
 import torchvision  # noqa: F401
 from pytestqt.qtbot import QtBot
 
-from napari_sam_med.gui import leaving
+from napari_sam_med.gui import geometry_question, leaving
 from napari_sam_med.session import jobs
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
@@ -24,6 +24,19 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was asked about unexported work; answered with "leave", so that no test hangs on a question."""
     questions: list[str] = []
     monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: questions.append(verb) or "leave")
+    return questions
+
+
+@pytest.fixture(autouse=True)
+def asked_about_geometry(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was asked about files whose geometry is in doubt; answered with the first answer."""
+    questions: list[str] = []
+
+    def ask(parent: object, question: str, answers: list[str]) -> str:
+        questions.append(question)
+        return answers[0]
+
+    monkeypatch.setattr(geometry_question, "ask", ask)
     return questions
 
 

@@ -19,6 +19,7 @@ from napari_sam_med.errors import ImageError
 from napari_sam_med.volume.formats.byte_source import GZIP_EXPANSION, refuse_beyond_memory
 from napari_sam_med.volume.formats.nifti_geometry import geometry_warnings, is_usable
 from napari_sam_med.volume.formats.scan import Scan
+from napari_sam_med.volume.geometry_doubt import NO_ORIENTATION_BUT_LPS
 
 __all__ = ["n_times", "read"]
 
@@ -104,7 +105,8 @@ def read(path: Path, time: int | None = None) -> Scan:
     array = _voxels(header)[..., time or 0]
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    return Scan(array, affine, None, count, (*warnings, *geometry_warnings(affine)))
+    doubt = None if has_orientation else NO_ORIENTATION_BUT_LPS
+    return Scan(array, affine, None, count, (*warnings, *geometry_warnings(affine)), doubt=doubt)
 
 
 def _header(path: Path) -> _Header:

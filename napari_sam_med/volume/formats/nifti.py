@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from gzip import GzipFile
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,8 @@ from napari_sam_med.errors import ImageError
 from napari_sam_med.volume.formats.byte_source import ByteSource
 from napari_sam_med.volume.formats.label_table import from_xml, to_xml
 from napari_sam_med.volume.formats.nifti_geometry import (
+    AXES_AS_LAS,
+    ChosenAffine,
     base_affine_of_analyze,
     choose_affine,
     describe_units,
@@ -23,6 +25,7 @@ from napari_sam_med.volume.formats.nifti_geometry import (
 )
 from napari_sam_med.volume.formats.nifti_header import OpenedNifti, header_half, open_nifti, shape_text
 from napari_sam_med.volume.formats.scan import Scan
+from napari_sam_med.volume.geometry_doubt import GeometryDoubt
 from napari_sam_med.volume.grid import Grid, shear_of
 from napari_sam_med.volume.organs import OrganTable
 
@@ -58,7 +61,7 @@ def n_times(path: Path) -> int:
         return open_nifti(path, source).n_times
 
 
-def read(path: Path, time: int | None = None) -> Scan:
+def read(path: Path, time: int | None = None, form: str | None = None) -> Scan:
     """One volume of a NIfTI or Analyze file.
 
     Parameters
@@ -67,6 +70,9 @@ def read(path: Path, time: int | None = None) -> Scan:
         ``.nii``, ``.nii.gz`` or either half of a pair; what is inside decides.
     time : int, optional
         Which volume of a file that holds several; the first, with a warning, when left out.
+    form : {"sform", "qform"}, optional
+        Which form of the header to believe where both are sound and disagree; the sform, with a warning,
+        when left out.
 
     Raises
     ------
@@ -87,14 +93,14 @@ def read(path: Path, time: int | None = None) -> Scan:
     except MemoryError as error:
         raise ImageError(f"{path.name} does not fit into memory; crop or downsample it first.") from error
     array = _scaled(array, opened.header, path)
-    affine, is_stored, affine_warnings = _affine(opened)
+    chosen = _affine(opened, form)
     if isinstance(opened.header, nib.Spm2AnalyzeHeader):
         header = None
     else:
-        header = NiftiSource(_as_single_file(opened.header), opened.shape, is_stored)
+        header = NiftiSource(_as_single_file(opened.header), opened.shape, chosen.is_stored)
     organs = next((table for table in map(from_xml, opened.tables) if table is not None), None)
-    warnings = [*opened.warnings, *time_warnings, *affine_warnings, *geometry_warnings(affine)]
-    return Scan(array, affine, header, opened.n_times, tuple(warnings), organs)
+    warnings = [*opened.warnings, *time_warnings, *chosen.warnings, *geometry_warnings(chosen.affine)]
+    return Scan(array, chosen.affine, header, opened.n_times, tuple(warnings), organs, chosen.doubt)
 
 
 def write(
@@ -203,16 +209,20 @@ def _scale_factor(header: Any, key: str) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _affine(opened: OpenedNifti) -> tuple[npt.NDArray[np.float64], bool, list[str]]:
+def _affine(opened: OpenedNifti, form: str | None) -> ChosenAffine:
     if not isinstance(opened.header, nib.Spm2AnalyzeHeader):
-        affine, is_stored, warnings = choose_affine(opened.header, opened.shape_ijk)
-        return affine, is_stored, [*warnings, *describe_units(opened.header)]
+        chosen = choose_affine(opened.header, opened.shape_ijk, form)
+        return replace(chosen, warnings=[*chosen.warnings, *describe_units(opened.header)])
     affine_or_none = base_affine_of_analyze(opened.header)
+    facts: tuple[str, ...] = ("it has no orientation",)
     if affine_or_none is None:
         affine_or_none = Grid.from_zyx(opened.shape_ijk[::-1]).affine
         size = "its voxel sizes are damaged too (1 mm is assumed)"
+        facts = (*facts, "its voxel sizes are damaged (1 mm is assumed)")
     else:
         size = (
             "only its voxel sizes are used, and its axes are taken to run to left, anterior, superior (LAS)"
         )
-    return affine_or_none, False, [f"An Analyze 7.5 file has no orientation: {size}; check left and right."]
+    warning = f"An Analyze 7.5 file has no orientation: {size}; check left and right."
+    doubt = GeometryDoubt(facts, "voxel sizes", remark=AXES_AS_LAS)
+    return ChosenAffine(affine_or_none, False, [warning], doubt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
@@ -10,9 +11,12 @@ import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import shape_zoom_affine
 
-from napari_sam_med.volume.grid import Grid, shear_of
+from napari_sam_med.volume.geometry_doubt import GeometryDoubt
+from napari_sam_med.volume.grid import MOST_SHEAR, Grid, shear_of
 
-__all__ = ["choose_affine", "describe_units", "geometry_warnings", "is_usable"]
+__all__ = ["AXES_AS_LAS", "ChosenAffine", "choose_affine", "describe_units", "geometry_warnings", "is_usable"]
+
+AXES_AS_LAS = "alone, with its axes running to left, anterior, superior"
 
 FloatArray = npt.NDArray[np.float64]
 # voxels outside 1 micrometre to 1 metre, or a scan 10 km from the scanner, are a damaged header
@@ -31,64 +35,94 @@ def is_usable(affine: FloatArray | None) -> bool:
     return bool(abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-3)
 
 
+@dataclass(frozen=True, eq=False)
+class ChosenAffine:
+    """What a header says of the place of its voxels.
+
+    Attributes
+    ----------
+    affine : (4, 4) float64
+    is_stored : bool
+        Whether the header itself says so; False where it is damaged and something was put in its place.
+    warnings : list of str
+    doubt : GeometryDoubt or None
+    """
+
+    affine: FloatArray
+    is_stored: bool
+    warnings: list[str]
+    doubt: GeometryDoubt | None = None
+
+
 @np.errstate(all="ignore")  # damaged numbers are what is looked for
-def choose_affine(header: Any, shape_ijk: tuple[int, int, int]) -> tuple[FloatArray, bool, list[str]]:
+def choose_affine(header: Any, shape_ijk: tuple[int, int, int], form: str | None = None) -> ChosenAffine:
     """Affine of a NIfTI header: the sform, else the qform, else the voxel sizes alone (as nibabel does).
 
     Parameters
     ----------
     header : nibabel.Nifti1Header or Nifti2Header
     shape_ijk : tuple of int
-
-    Returns
-    -------
-    affine : (4, 4) float64
-    is_stored : bool
-        Whether the header itself says so; False where it is damaged and something was put in its place.
-    warnings : list of str
+    form : {"sform", "qform"}, optional
+        Which to believe where both are sound and disagree; the sform when left out.
     """
-    warnings: list[str] = []
     repaired, pixdim_note = _with_sound_pixdim(header)
-    sform = _sform(header)
-    qform = _qform(repaired)
-    base = np.array(shape_zoom_affine(shape_ijk, repaired["pixdim"][1:4].astype(float), True))
+    sform, qform = _sform(header), _qform(repaired)
     if sform is not None and is_usable(sform):
         if qform is not None and is_usable(qform):
-            apart = Grid(sform, shape_ijk).distance_mm(Grid(qform, shape_ijk))
-            if apart > 0.01 * float(np.linalg.norm(sform[:3, :3], axis=0).min()):
-                warnings.append(
-                    f"sform and qform place voxels up to {apart:.2f} mm apart; the sform is used, other "
-                    f"programs "
-                    "may take the qform."
-                )
-        return sform, True, warnings
+            return _of_two(sform, qform, shape_ijk, form)
+        return ChosenAffine(sform, True, [])
     has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    warnings, facts = [], []
     if has_sform:
         warnings.append("The sform is damaged (not finite, or no sensible voxel size); it is not used.")
+        facts.append("its sform is damaged")
     if pixdim_note:
         warnings.append(pixdim_note)
+        facts.append("its voxel sizes are impossible")
     if qform is not None and is_usable(qform):
         if has_sform:
             warnings.append("The qform is used instead; check left and right.")
-        return qform, not has_sform and not pixdim_note, warnings
+        doubt = GeometryDoubt(tuple(facts), "qform") if facts else None
+        return ChosenAffine(qform, not facts, warnings, doubt)
     if has_qform:
         warnings.append("The qform is damaged (not finite, or no rotation); it is not used.")
+        facts.append("its qform is damaged")
+    if not (has_sform or has_qform):
+        facts.append("it has no orientation")
     codes = (
-        "has no orientation (qform and sform codes are 0)"
-        if not (has_sform or has_qform)
-        else "lost its orientation"
+        "lost its orientation"
+        if has_sform or has_qform
+        else "has no orientation (qform and sform codes are 0)"
     )
     warnings.append(
         f"The file {codes}: only its voxel sizes are used, and its axes are taken to run to left, anterior, "
         "superior (LAS), as nibabel does; check left and right."
     )
-    return base, not (has_sform or has_qform or pixdim_note), warnings
+    base = np.array(shape_zoom_affine(shape_ijk, repaired["pixdim"][1:4].astype(float), True))
+    doubt = GeometryDoubt(tuple(facts), "voxel sizes", remark=AXES_AS_LAS)
+    return ChosenAffine(base, not (has_sform or has_qform or pixdim_note), warnings, doubt)
+
+
+def _of_two(
+    sform: FloatArray, qform: FloatArray, shape_ijk: tuple[int, int, int], form: str | None
+) -> ChosenAffine:
+    """One of two sound forms; in doubt where they disagree by more than a hundredth of a voxel."""
+    apart = Grid(sform, shape_ijk).distance_mm(Grid(qform, shape_ijk))
+    if apart <= 0.01 * float(np.linalg.norm(sform[:3, :3], axis=0).min()):
+        return ChosenAffine(sform, True, [])
+    used, other = ("qform", "sform") if form == "qform" else ("sform", "qform")
+    warning = (
+        f"sform and qform place voxels up to {apart:.2f} mm apart; the {used} is used, other programs may "
+        f"take the {other}."
+    )
+    doubt = GeometryDoubt((f"its sform and qform place voxels up to {apart:.2f} mm apart",), used, (other,))
+    return ChosenAffine(qform if used == "qform" else sform, True, [warning], doubt)
 
 
 def geometry_warnings(affine: FloatArray) -> list[str]:
     """Lines about a usable affine that is odd: sheared."""
     shear = shear_of(affine)
-    if shear <= 1e-5:
+    if shear <= MOST_SHEAR:
         return []
     return [
         f"The voxel axes are not at right angles (shear {shear:.2g}, "

@@ -17,6 +17,7 @@ from napari_sam_med.volume.formats.byte_source import GZIP_EXPANSION, refuse_bey
 from napari_sam_med.volume.formats.nifti_geometry import geometry_warnings, is_usable
 from napari_sam_med.volume.formats.nrrd_header import NrrdHeader, read_header
 from napari_sam_med.volume.formats.scan import Scan
+from napari_sam_med.volume.geometry_doubt import NO_ORIENTATION_BUT_LPS
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.organs import MAX_CLASS_ID, Organ, OrganTable, default_color
 from napari_sam_med.volume.orientation import AS_STORED
@@ -106,7 +107,8 @@ def read(path: Path, time: int | None = None) -> Scan:
         )
     warnings += geometry_warnings(affine)
     array_ijk = AS_STORED.from_canonical(_one_volume(image, time or 0))
-    return Scan(array_ijk, affine, None, count, tuple(warnings), organs_of_metadata(metadata))
+    doubt = None if header.has_orientation else NO_ORIENTATION_BUT_LPS
+    return Scan(array_ijk, affine, None, count, tuple(warnings), organs_of_metadata(metadata), doubt)
 
 
 def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTable) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam_med.volume.geometry_doubt import GeometryDoubt
 from napari_sam_med.volume.organs import OrganTable
 
 __all__ = ["Scan"]
@@ -31,6 +32,8 @@ class Scan:
         One line each.
     organs : OrganTable or None
         Names and colours that the file itself carries.
+    doubt : GeometryDoubt or None
+        What the file leaves open about `affine`; shear is looked for by who makes a grid of it.
     """
 
     array_ijk: npt.NDArray[Any]
@@ -39,6 +42,7 @@ class Scan:
     n_times: int = 1
     warnings: tuple[str, ...] = ()
     organs: OrganTable | None = None
+    doubt: GeometryDoubt | None = None
 
     def with_warnings(self, warnings: tuple[str, ...]) -> Scan:
         """Copy with warnings put before its own."""

@@ -90,8 +90,9 @@ def content(
 
     Keys: ``schema_version``, ``file``, ``also`` (other files of this stem, written before, of which all of it
     is true as well), ``source`` (``path``, ``sha256``; null if unknown), ``affine`` (4, 4) voxel (i, j, k) to
-    RAS mm, ``shape`` (i, j, k), ``labels`` (see `OrganTable.to_json`), ``model`` (null or what the caller
-    gave), ``program``, ``version``, ``written`` (UTC).
+    RAS mm, ``geometry`` (null, or what the scan left open about it: ``doubts``, and what was ``used``),
+    ``shape`` (i, j, k), ``labels`` (see `OrganTable.to_json`), ``model`` (null or what the caller gave),
+    ``program``, ``version``, ``written`` (UTC).
     """
     source = origin.source
     record: dict[str, Any] = {
@@ -100,6 +101,7 @@ def content(
         "also": [],
         "source": None if source is None else {**source, "path": _place(source["path"], labels_path)},
         "affine": grid.affine.tolist(),
+        "geometry": None if grid.doubt is None else grid.doubt.to_json(),
         "shape": list(grid.shape_ijk),
         "labels": organs.to_json(),
         "model": None if origin.model is None else dict(origin.model),
