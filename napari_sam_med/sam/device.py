@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from napari_sam_med.errors import DeviceError, DeviceMemoryError
 
-__all__ = ["Precision", "memory_errors_explained", "resolve_device", "resolve_precision"]
+__all__ = ["Precision", "memory_errors_explained", "on_one_core", "resolve_device", "resolve_precision"]
 
 Precision = Literal["fp32", "bf16"]
 # as torch says it on mps, and of cpu memory on Linux and on Windows
@@ -115,3 +117,17 @@ def _explain(device: torch.device, model: str) -> str:
         f'and nothing was switched. Either {remedy}, or choose a smaller model such as "nano" or '
         '"mobile_sam".'
     )
+
+
+def on_one_core() -> AbstractContextManager[Any]:
+    """Let torch compute on the calling thread alone while the context lasts; other threads are not touched.
+
+    For work so small that waking the other cores for every layer costs more than they save.
+    """
+    limits: AbstractContextManager[Any] = _openmp().limit(limits=1)
+    return limits
+
+
+@functools.cache
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")

@@ -131,7 +131,9 @@ def upsample_logits(low_res_logits: torch.Tensor, fit: SquareFit, *, direct: boo
     """
     if direct:
         return _upsample_directly(low_res_logits, fit)
-    square = F.interpolate(low_res_logits, (fit.side, fit.side), mode="bilinear", align_corners=False)
+    square = low_res_logits
+    if square.shape[-2:] != (fit.side, fit.side):
+        square = F.interpolate(square, (fit.side, fit.side), mode="bilinear", align_corners=False)
     square = square[..., : fit.resized_size[0], : fit.resized_size[1]]
     return F.interpolate(square, fit.image_size, mode="bilinear", align_corners=False)
 

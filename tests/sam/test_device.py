@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from napari_sam_med.errors import DeviceError, DeviceMemoryError
-from napari_sam_med.sam.device import memory_errors_explained, resolve_device, resolve_precision
+from napari_sam_med.sam.device import (
+    memory_errors_explained,
+    on_one_core,
+    resolve_device,
+    resolve_precision,
+)
 
 CPU = torch.device("cpu")
 
@@ -91,3 +98,12 @@ def test_out_of_memory_names_the_ways_out(error: Exception) -> None:
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(RuntimeError, match="shape"), memory_errors_explained(CPU, "nano"):
         raise RuntimeError("shape mismatch")
+
+
+def test_one_core_is_of_this_thread_and_for_a_while() -> None:
+    cores = torch.get_num_threads()
+    with on_one_core():
+        assert torch.get_num_threads() == 1
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(torch.get_num_threads).result() == cores
+    assert torch.get_num_threads() == cores

@@ -9,6 +9,7 @@ Untrained, the answer is exactly that prior, so training can only add to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from napari_sam_med.sam.architectures.nano_region import (
     paste,
     resample,
 )
+from napari_sam_med.sam.device import on_one_core
 
 __all__ = ["Nano", "NanoFeatures", "RegionMasks"]
 
@@ -157,11 +159,14 @@ def _tokens(logits: torch.Tensor, x32: torch.Tensor, x8: torch.Tensor) -> torch.
     certainty.
     """
     inside = torch.sigmoid(nn.functional.avg_pool2d(logits[:, None], 2))
-    parts = [(x32 * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1) for weight in (inside, 1 - inside)]
+    weights = torch.cat([inside, 1 - inside], 1).flatten(2)
+    # a product of matrices, which is several times as fast as multiplying and adding up
+    sums = torch.bmm(weights, x32.flatten(2).transpose(1, 2))
+    parts = (sums / (weights.sum(2, keepdim=True) + 1)).flatten(1)
     probability = torch.sigmoid(logits).flatten(1)
     certain = (probability - 0.5).abs().mul(2)
     sure = (certain * probability).sum(1) / (probability.sum(1) + 1)
-    return torch.cat([x8.mean((2, 3)), *parts, sure[:, None]], 1)
+    return torch.cat([x8.mean((2, 3)), parts, sure[:, None]], 1)
 
 
 class Nano(nn.Module):
@@ -203,7 +208,8 @@ class Nano(nn.Module):
         """Features of squares (B, 3, 256, 256) or (B, 1, 256, 256), values 0..1, padded with 0."""
         grey = squares.mean(1, keepdim=True)
         embedding, detail = self.pyramid(grey.contiguous(memory_format=torch.channels_last))
-        return NanoFeatures(embedding, detail, grey)
+        # the decoder samples maps row by row: laid out so once here, not anew for every prompt
+        return NanoFeatures(embedding.contiguous(), detail.contiguous(), grey)
 
     def decode_regions(self, features: NanoFeatures, prompts: RegionPrompts, region: Region) -> RegionMasks:
         """Masks on the regions' grids; P = B * n prompts lie image by image, n on each of the B images."""
@@ -225,7 +231,10 @@ class Nano(nn.Module):
         region = repeated.region(point_sides=factors if tries == 3 else None)
         if tries == 3 and not points_only:
             region = _varied(region, n)
-        masks = self.decode_regions(features, repeated, region)
+        # one region is some 300 operations of microseconds each
+        is_small = n * tries == 1 and features.intensity.device.type == "cpu"
+        with on_one_core() if is_small else nullcontext():
+            masks = self.decode_regions(features, repeated, region)
         iou = torch.sigmoid(masks.iou_logits).view(n, tries)
         logits = masks.logits.view(n, tries, CELLS, CELLS)
         sides, centres = region.sides.view(n, tries), region.centres.view(n, tries, 2)
