@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,18 +87,24 @@ def _download(record: ModelRecord, downloader: _Downloader) -> Path:
     import requests
 
     folder = model_folder()
+    arriving = folder / f".{record.name}.partial"  # no file in it is ever taken for a model
     algorithm, expected = _digest(record)
     pooch.get_logger().setLevel(logging.WARNING)  # it would write its own progress to standard error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / f".{record.name}.lock", timeout=0):
-            pooch.retrieve(
-                record.url,
-                known_hash=f"{algorithm}:{expected}",
-                fname=record.file_name,
-                path=folder,
-                downloader=downloader,
-            )
+            shutil.rmtree(arriving, ignore_errors=True)  # of a process that was killed: the lock is ours
+            try:
+                pooch.retrieve(
+                    record.url,
+                    known_hash=f"{algorithm}:{expected}",
+                    fname=record.file_name,
+                    path=arriving,
+                    downloader=downloader,
+                )
+                os.replace(arriving / record.file_name, folder / record.file_name)
+            finally:
+                shutil.rmtree(arriving, ignore_errors=True)
     except filelock.Timeout as error:
         raise ModelError(
             f"{record.title} is being fetched by another program; wait until it is done, then try again."

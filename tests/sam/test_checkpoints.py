@@ -43,6 +43,7 @@ def tiny_keys(kernel: int = 3) -> dict[str, torch.Tensor]:
 
 
 def test_architecture_is_told_by_the_keys() -> None:
+    """Statement 37."""
     assert detect_architecture(vit_keys(768)) == "vit_b"
     assert detect_architecture(vit_keys(1024)) == "vit_l"
     assert detect_architecture(vit_keys(1280)) == "vit_h"
@@ -66,6 +67,7 @@ def test_architecture_is_told_by_the_keys() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_relatives_of_sam_are_refused_by_name(state_dict: dict[str, torch.Tensor], reason: str) -> None:
+    """Statement 37: what is not understood is refused, and by its name."""
     with pytest.raises(ModelError, match=f"{reason}.*supported are SAM ViT-B"):
         detect_architecture(state_dict)
 
@@ -103,6 +105,7 @@ def test_safetensors_and_old_torch_files_are_read(tmp_path: Path) -> None:
 
 
 def test_preprocessing_of_an_unknown_file_is_as_told(tmp_path: Path) -> None:
+    """Statement 37."""
     torch.save(vit_keys(), tmp_path / "medsam_vit_b.pth")
     assert read_checkpoint(tmp_path / "medsam_vit_b.pth").record.preprocessing == "sam", "names tell nothing"
     told = read_checkpoint(tmp_path / "medsam_vit_b.pth", preprocessing="medsam").record
@@ -122,6 +125,7 @@ class Bomb:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("new_format", [True, False])
 def test_malicious_checkpoints_run_no_code(tmp_path: Path, new_format: bool) -> None:
+    """Statement 35."""
     sentinel = tmp_path / "was run"
     file = tmp_path / "bad.pth"
     torch.save(vit_keys() | {"x": Bomb(sentinel)}, file, _use_new_zipfile_serialization=new_format)
@@ -137,6 +141,7 @@ def test_malicious_checkpoints_run_no_code(tmp_path: Path, new_format: bool) -> 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_truncated_files_are_told(tmp_path: Path, suffix: str) -> None:
+    """Statement 35: a damaged file is an error, no crash."""
     file = tmp_path / f"cut.{suffix}"
     save = torch.save if suffix == "pth" else save_file
     save({"image_encoder.pos_embed": torch.zeros(1, 64, 64, 768)}, file)
@@ -158,6 +163,7 @@ def test_truncated_files_are_told(tmp_path: Path, suffix: str) -> None:
     ],
 )
 def test_other_files_are_told(tmp_path: Path, content: bytes, reason: str) -> None:
+    """Statement 35."""
     (tmp_path / "file.pth").write_bytes(content)
     with pytest.raises(ModelError, match=f"file.pth .*{reason}"):
         read_checkpoint(tmp_path / "file.pth")
@@ -167,6 +173,7 @@ def test_other_files_are_told(tmp_path: Path, content: bytes, reason: str) -> No
     "content", [[1, 2], {}, {"a": 1}, {"a": torch.zeros(1), "b": "text"}, torch.zeros(3)], ids=str
 )
 def test_files_without_plain_weights_are_told(tmp_path: Path, content: Any) -> None:
+    """Statement 37."""
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(ModelError, match=r"odd.pth holds .*state_dict\(\) alone"):
         load_state_dict(tmp_path / "odd.pth")
@@ -179,6 +186,7 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
 
 
 def test_a_wrong_digest_keeps_the_parser_away(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statement 35."""
     file = home / "models" / "sam_vit_b.pth"
     file.parent.mkdir(parents=True)
     torch.save(vit_keys(), file)
@@ -197,6 +205,7 @@ def test_a_wrong_digest_keeps_the_parser_away(home: Path, monkeypatch: pytest.Mo
 def test_files_are_matched_by_digest_not_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
 ) -> None:
+    """Statement 37."""
     file = tmp_path / "whatever.bin"
     torch.save(vit_keys(), file)
     digest = checkpoints.digests_of(file, (algorithm,))[algorithm]

@@ -124,6 +124,7 @@ def test_threads_wait_for_one_embedding(
 
 @pytest.mark.parametrize("name", ["micro", "nano"])
 def test_damaged_entries_are_never_used(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Statement 38: cut, flipped and foreign entries are made anew."""
     predictor: Predictor = request.getfixturevalue(name)
     image = random_image(40, 50)
     key = predictor.embedding_key(image)
@@ -147,14 +148,14 @@ def test_damaged_entries_are_never_used(name: str, tmp_path: Path, request: pyte
 
 
 def test_a_file_of_another_kind_is_removed(nano: Predictor, tmp_path: Path) -> None:
-
+    """Statement 38."""
     key = "ab" * 32
     save_file({"embedding": torch.zeros(3)}, tmp_path / f"{key}.safetensors", metadata={"embedding": "{}"})
     assert EmbeddingStore(tmp_path).get(key) is None
 
 
 def test_killed_while_writing(tmp_path: Path) -> None:
-    """Whatever a killed process leaves, readers find whole entries or none."""
+    """Statement 38: whatever a killed process leaves, readers find whole entries or none."""
     code = (
         "import sys, numpy as np\n"
         "from napari_sam_med import load_predictor\n"
@@ -240,6 +241,8 @@ def test_the_folder_is_not_measured_at_every_put(
 def test_a_full_disk_leaves_memory_working(
     nano: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Statement 38."""
+
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 

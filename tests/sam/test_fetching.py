@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,7 +20,7 @@ import xxhash
 from napari_sam_med.errors import CancelledError, ModelError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.checkpoints import fetch
-from napari_sam_med.sam.model_registry import MODELS, NANO_WEIGHTS, is_available
+from napari_sam_med.sam.model_registry import MODELS, NANO_WEIGHTS, checkpoint_path, is_available
 
 GOOD = bytes(range(256)) * 4096  # 1 MiB
 
@@ -26,6 +30,7 @@ class Server:
     url: str
     answer: str = "good"
     requests: list[str] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
 
 
 @pytest.fixture
@@ -40,6 +45,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 return
             if state.answer == "page":
                 self._send(b"<!DOCTYPE html><html>You must log in</html>", "text/html")
+            elif state.answer == "stalled":
+                self._send(GOOD[: len(GOOD) // 2], announced=len(GOOD))
+                state.released.wait(60)
             elif state.answer == "wrong":
                 self._send(GOOD[::-1])
             elif state.answer == "short":
@@ -67,6 +75,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield state
+        state.released.set()
         http.shutdown()
         thread.join()
 
@@ -127,6 +136,7 @@ def test_other_published_digests_are_used(
 def test_a_bad_answer_changes_nothing(
     folder: Path, server: Server, answer: str, reason: str, old: bytes | None
 ) -> None:
+    """Statement 36: short, dropped, a web page, other content, none; a second try mends it."""
     server.answer = answer
     if old is not None:
         folder.mkdir(parents=True)
@@ -144,6 +154,40 @@ def test_a_bad_answer_changes_nothing(
     assert fetch("mobile_sam").read_bytes() == GOOD, "a second try mends it"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_kill_while_it_arrives_leaves_the_old_file_and_the_next_try_sweeps(
+    folder: Path, server: Server, home: Path
+) -> None:
+    """Statement 36: half a download is taken for no model, and does not stay on the disk."""
+    code = """
+        import sys
+        from dataclasses import replace
+        from napari_sam_med.sam.checkpoints import fetch
+        from napari_sam_med.sam.model_registry import MODELS
+        url, sha256, size = sys.argv[1:]
+        MODELS["mobile_sam"] = replace(MODELS["mobile_sam"], url=url, sha256=sha256, size_bytes=int(size))
+        fetch("mobile_sam", lambda progress: print(progress.done, flush=True))
+    """
+    folder.mkdir(parents=True)
+    old = folder / "mobile_sam.pth"
+    old.write_bytes(b"an old file")
+    server.answer = "stalled"
+    command = [sys.executable, "-c", textwrap.dedent(code), server.url]
+    command += [hashlib.sha256(GOOD).hexdigest(), str(len(GOOD))]
+    environment = os.environ | {"NAPARI_SAM_MED_HOME": str(home), "NO_PROXY": "127.0.0.1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as child:
+        assert child.stdout is not None
+        while int(child.stdout.readline()) == 0:
+            assert child.poll() is None
+        child.kill()
+    assert any(path.stat().st_size > 0 for path in folder.rglob("*") if path.is_file() and path != old)
+    assert old.read_bytes() == b"an old file"
+    assert checkpoint_path("mobile_sam") == old
+    server.answer = "good"
+    assert fetch("mobile_sam").read_bytes() == GOOD
+    assert files_in(folder) == ["mobile_sam.pth"]
+
+
 def test_no_server_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = replace(MODELS["mobile_sam"], url="http://127.0.0.1:9/file.pt")
     monkeypatch.setitem(MODELS, "mobile_sam", nowhere)
@@ -152,6 +196,7 @@ def test_no_server_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_cancelling_leaves_nothing_behind(folder: Path) -> None:
+    """Statement 36."""
     seen: list[Progress] = []
     with pytest.raises(CancelledError, match="nothing was changed"):
         fetch("mobile_sam", seen.append, lambda: len(seen) >= 2)
@@ -189,6 +234,7 @@ def test_what_cannot_be_fetched() -> None:
 def test_an_unknown_digest_is_never_accepted(
     folder: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
+    """Statement 36: nothing is kept without a digest to compare it with."""
     monkeypatch.setitem(MODELS, "mobile_sam", replace(MODELS["mobile_sam"], sha256=None))
     with pytest.raises(ModelError, match="no published file with a digest"):
         fetch("mobile_sam")

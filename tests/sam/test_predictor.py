@@ -299,6 +299,7 @@ def test_bf16_is_close_to_fp32() -> None:
 
 
 def test_embedding_key_covers_what_changes_the_embedding(micro: Predictor, nano: Predictor) -> None:
+    """Statement 38."""
     image = random_image(40, 50)
     changed = image.copy()
     changed[3, 4, 1] ^= 1
@@ -319,6 +320,7 @@ def test_embedding_key_covers_what_changes_the_embedding(micro: Predictor, nano:
 def test_out_of_memory_is_told_and_nothing_is_switched(
     micro: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Statement 40."""
     embedding = micro.embed(random_image(60, 60))
 
     def full(*_: object) -> None:
