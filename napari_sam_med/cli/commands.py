@@ -238,7 +238,8 @@ def evaluate(
             "--strategies",
             "-s",
             metavar="S,...",
-            help="bound_box, jittered_box[:SHARE], center_distance, corrective_clicks[:CLICKS].",
+            help="bound_box, larger_box[:PIXELS], random_margin_box[:PIXELS], jittered_box[:SHARE], "
+            "center_distance, random_mask, random_3, corrective_clicks[:CLICKS].",
         ),
     ] = "bound_box",
     models: Annotated[

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,10 @@ __all__ = [
     "center_distance",
     "corrective_click",
     "jittered_box",
+    "larger_box",
     "parse_strategies",
+    "random_margin_box",
+    "random_mask",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -39,6 +43,7 @@ Reply = Callable[[Mask, Prompts, MaskPrediction], Prompts | None]
 _DEFAULT_JITTERS = ("0.05", "0.1")
 _DEFAULT_CLICKS = ("1", "3", "5")
 _MOST_CLICKS = 100
+_LARGEST_MARGIN = 1000
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,44 @@ def jittered_box(mask: Mask, rng: np.random.Generator, fraction: float) -> Promp
     box = tight_box(mask).astype(np.float64)
     sides = box[2:] - box[:2] + 1
     box += rng.uniform(-fraction, fraction, 4) * np.tile(sides, 2)
-    box = np.clip(box, 0, np.tile([mask.shape[1] - 1, mask.shape[0] - 1], 2))
-    # the two sides of a box one pixel wide may pass each other
-    return Prompts.from_box(np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])]))
+    return _clipped(box, mask)
+
+
+def larger_box(mask: Mask, rng: np.random.Generator, pixels: int = 5) -> Prompts:
+    """The tangent box with every side moved out by so many pixels, clipped to the image.
+
+    Source: a term project on SAM with the BTCV abdomen set, where it is 5 pixels.
+    """
+    del rng
+    return _clipped(tight_box(mask) + np.array([-pixels, -pixels, pixels, pixels]), mask)
+
+
+def random_margin_box(mask: Mask, rng: np.random.Generator, margin: int) -> Prompts:
+    """The tangent box, each side moved by a random number of pixels, clipped to the image.
+
+    The number is uniform over 0 to ``|margin|``, outwards for a positive margin and inwards for a negative
+    one; sides that pass each other change places. Source: a study of prompts for SAM on brain tumours in MR,
+    which sweeps the margin from -20 to 40 in steps of 10.
+    """
+    moved = np.sign(margin) * rng.integers(0, abs(margin) + 1, 4)
+    return _clipped(tight_box(mask) + moved * np.array([-1, -1, 1, 1]), mask)
+
+
+def _clipped(box: npt.NDArray[Any], mask: Mask) -> Prompts:
+    # the two sides of a small box may pass each other
+    box = np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
+    return Prompts.from_box(np.clip(box, 0, np.tile([mask.shape[1] - 1, mask.shape[0] - 1], 2)))
+
+
+def random_mask(mask: Mask, rng: np.random.Generator, count: int = 1) -> Prompts:
+    """Positive clicks on different pixels of the mask (H, W), drawn uniformly; fewer where it is smaller.
+
+    Source: ``random_mask`` of a study of prompts for SAM on brain tumours in MR, and the "random points" of a
+    term project on SAM with the BTCV abdomen set.
+    """
+    rows, columns = np.nonzero(mask)
+    picks = rng.choice(len(rows), min(count, len(rows)), replace=False)
+    return Prompts.from_points(np.stack([columns[picks], rows[picks]], 1), np.ones(len(picks), np.int64))
 
 
 def center_distance(mask: Mask, rng: np.random.Generator) -> Prompts:
@@ -172,6 +212,31 @@ def _jittered(parameter: str) -> Strategy:
     return Strategy(name, Dialogue(name, frozenset({"box"}), partial(jittered_box, fraction=fraction)))
 
 
+def _larger(parameter: str) -> Strategy:
+    pixels = _integer("larger_box", parameter, 0, _LARGEST_MARGIN)
+    name = f"larger_box:{pixels}"
+    return Strategy(name, Dialogue(name, frozenset({"box"}), partial(larger_box, pixels=pixels)))
+
+
+def _with_margin(parameter: str) -> Strategy:
+    margin = _integer("random_margin_box", parameter, -_LARGEST_MARGIN, _LARGEST_MARGIN)
+    name = f"random_margin_box:{margin}"
+    return Strategy(name, Dialogue(name, frozenset({"box"}), partial(random_margin_box, margin=margin)))
+
+
+def _integer(name: str, parameter: str, least: int, most: int) -> int:
+    try:
+        value = int(parameter)
+    except ValueError:
+        value = most + 1
+    if not least <= value <= most:
+        raise PromptError(
+            f'{name} takes a whole number of pixels of {least} to {most}, got "{parameter}"; write for '
+            f'example "{name}:5".'
+        )
+    return value
+
+
 def _corrected(parameter: str) -> Strategy:
     clicks = int(parameter) if parameter.isdecimal() else 0
     if not 1 <= clicks <= _MOST_CLICKS:
@@ -194,6 +259,10 @@ class Family:
 STRATEGIES: dict[str, Family] = {
     "bound_box": Family(_plain("bound_box", "box", bound_box)),
     "jittered_box": Family(_jittered, _DEFAULT_JITTERS, ":SHARE"),
+    "larger_box": Family(_larger, ("5",), ":PIXELS"),
+    "random_margin_box": Family(_with_margin, tuple(str(m) for m in range(-20, 41, 10)), ":PIXELS"),
+    "random_mask": Family(_plain("random_mask", "point", random_mask)),
+    "random_3": Family(_plain("random_3", "point", partial(random_mask, count=3))),
     "center_distance": Family(_plain("center_distance", "point", center_distance)),
     "corrective_clicks": Family(_corrected, _DEFAULT_CLICKS, ":CLICKS"),
 }

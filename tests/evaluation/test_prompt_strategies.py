@@ -21,7 +21,10 @@ from napari_sam_med.evaluation.prompt_strategies import (
     center_distance,
     corrective_click,
     jittered_box,
+    larger_box,
     parse_strategies,
+    random_margin_box,
+    random_mask,
 )
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.prompts import Prompts
@@ -74,6 +77,30 @@ def test_jitter_moves_every_side_both_ways_by_all_of_its_reach() -> None:
     assert np.abs(np.corrcoef(moves.T) - np.eye(4)).max() < 0.15
 
 
+def test_margins_move_sides_out_or_in_by_up_to_so_many_pixels() -> None:
+    mask = np.zeros((120, 130), bool)
+    mask[40:80, 50:90] = True
+    tight = tight_box(mask)
+    assert np.array_equal(larger_box(mask, _rng()).box_xyxy, tight + np.array([-5, -5, 5, 5]))
+    for margin in (19, -15):
+        boxes = np.stack([random_margin_box(mask, _rng(seed), margin).box_xyxy for seed in range(200)])
+        outwards = (boxes - tight) * np.array([-1, -1, 1, 1]) * np.sign(margin)
+        assert outwards.min(0).tolist() == [0] * 4
+        assert outwards.max(0).tolist() == [abs(margin)] * 4
+    edge = np.zeros((20, 20), bool)
+    edge[0, 0] = True
+    assert larger_box(edge, _rng()).box_xyxy.tolist() == [0, 0, 5, 5]
+
+
+@given(MASKS, SEEDS)
+def test_random_clicks_lie_on_different_pixels_of_the_mask(mask: Mask, seed: int) -> None:
+    prompts = random_mask(mask, _rng(seed), 3)
+    x, y = prompts.points_xy.astype(int).T
+    assert mask[y, x].all()
+    assert len(set(zip(x, y, strict=True))) == min(3, mask.sum())
+    assert prompts.point_labels.all()
+
+
 def test_the_click_lies_deepest() -> None:
     mask = _mask(
         ".........",
@@ -104,9 +131,9 @@ def test_prompts_repeat_and_move_with_the_mask(
     strategy: Strategy, mask: Mask, seed: int, shift: tuple[int, int]
 ) -> None:
     down, right = shift
-    # a margin, so that no jitter is clipped
-    here = np.pad(mask, 8)
-    there = np.pad(mask, ((8 + down, 8 - min(down, 8)), (8 + right, 8 - min(right, 8))))
+    # a margin, so that no side is clipped
+    here = np.pad(mask, 48)
+    there = np.pad(mask, ((48 + down, 48 - down), (48 + right, 48 - right)))
     first, again = (strategy.dialogue.opening(here, _rng(seed)) for _ in range(2))
     assert first == again
     assert first.kinds <= strategy.dialogue.kinds
@@ -182,6 +209,9 @@ def test_names_stand_for_strategies() -> None:
         ("jittered_box:0.7", "0.5"),
         ("jittered_box:lots", "jittered_box:0.1"),
         ("jittered_box:nan", "jittered_box:0.1"),
+        ("larger_box:-1", "larger_box:5"),
+        ("random_margin_box:much", "-1000 to 1000"),
+        ("random_3:2", "no parameter"),
         ("corrective_clicks:0", "1 to"),
         ("corrective_clicks:1e9", "1 to"),
     ],
