@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,11 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.reading import read_labels, read_volume
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["Case", "parse_names", "read_case", "read_cases"]
+__all__ = ["SPLITS", "Case", "parse_names", "read_case", "read_case_folder", "read_cases"]
+
+SPLITS = ("", "train", "val", "test")
+_BTCV_IMAGE = re.compile(r"img(\d+)\.nii(\.gz)?")
+_CHANNEL = re.compile(r"_\d{4}$")
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,10 @@ class Case:
     image_path, labels_path : Path
     names : str
         Organ names as `parse_names` takes them; empty for those of the label file.
+    split : {"", "train", "val", "test"}
+        What a training may use it for; empty where nothing is said.
+    patient : str
+        Whose scan it is: scans of one patient never lie on both sides of a split. The image when left out.
     """
 
     name: str
@@ -37,24 +47,29 @@ class Case:
     image_path: Path
     labels_path: Path
     names: str = ""
+    split: str = ""
+    patient: str = ""
 
 
 def read_cases(path: Path, names: str = "") -> list[Case]:
-    """The rows of a cases file.
+    """The rows of a cases file, or the cases of a folder in one of the layouts of `read_case_folder`.
 
     Parameters
     ----------
     path : Path
-        CSV with the columns ``image,labels`` (absolute, or relative to the file), optionally ``name`` and
-        ``names``; others are left alone.
+        CSV with the columns ``image,labels`` (absolute, or relative to the file), optionally ``name``,
+        ``names``, ``split`` and ``patient``; others are left alone.
     names : str
         Organ names of rows that name none.
 
     Raises
     ------
     ImageError
-        When the file is missing or no CSV of this form, or a row leads to no file.
+        When the file is missing or no CSV of this form, or a row leads to no file; when one patient's scans
+        are on both sides of a split.
     """
+    if path.is_dir():
+        return read_case_folder(path, names)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, restval="", skipinitialspace=True))
@@ -73,17 +88,112 @@ def read_cases(path: Path, names: str = "") -> list[Case]:
                     f"Row {number} of {path.name}: there is no {what} {row[column]} (paths are absolute, or "
                     "relative to the cases file); correct it."
                 )
-    titles = _distinct([row.get("name") or "" for row in rows], [row["image"] for row in rows])
-    return [
+        if (row.get("split") or "").strip().lower() not in SPLITS:
+            raise ImageError(
+                f'Row {number} of {path.name} has the split "{row["split"]}"; write train, val, test, or '
+                "nothing."
+            )
+    titles = distinct_names([row.get("name") or "" for row in rows], [row["image"] for row in rows])
+    cases = [
         Case(
             name=title,
             image=row["image"],
             image_path=path.parent / row["image"],
             labels_path=path.parent / row["labels"],
             names=_beside(row.get("names") or "", path.parent) or names,
+            split=(row.get("split") or "").strip().lower(),
+            patient=(row.get("patient") or "").strip() or row["image"],
         )
         for title, row in zip(titles, rows, strict=True)
     ]
+    _check_patients(cases, path.name)
+    return cases
+
+
+def _check_patients(cases: Sequence[Case], file: str) -> None:
+    splits: dict[str, str] = {}
+    for case in cases:
+        if splits.setdefault(case.patient, case.split) != case.split:
+            raise ImageError(
+                f'{file} has scans of the patient "{case.patient}" in the splits "{splits[case.patient]}" '
+                f'and "{case.split}"; a model would be judged by whom it learned from: give them one split.'
+            )
+
+
+def read_case_folder(folder: Path, names: str = "") -> list[Case]:
+    """The labelled cases of a data set that lies in a folder as it was published.
+
+    Known are the layouts of nnU-Net (version 1 and 2) and of the Medical Segmentation Decathlon
+    (``dataset.json`` beside ``imagesTr`` and ``labelsTr``), and of BTCV (``imagesTr/img0001.nii.gz`` and
+    ``labelsTr/label0001.nii.gz``; also ``img`` and ``label``). Of several channels the first is taken.
+
+    Parameters
+    ----------
+    folder : Path
+    names : str
+        Organ names; when left out those of ``dataset.json``, and the 13 organs for BTCV.
+
+    Raises
+    ------
+    ImageError
+        When the folder is none of these, or a case lacks its image or its labels.
+    """
+    for images, labels in (("imagesTr", "labelsTr"), ("img", "label")):
+        if (folder / images).is_dir() and (folder / labels).is_dir():
+            return _paired(folder, images, labels, names)
+    raise ImageError(
+        f"{folder.name} is a folder without imagesTr and labelsTr; give such a folder (nnU-Net, Decathlon, "
+        "BTCV), or a CSV with the columns image,labels."
+    )
+
+
+def _paired(folder: Path, images: str, labels: str, names: str) -> list[Case]:
+    given = names or _names_of_data_set(folder / "dataset.json")
+    found: dict[str, Path] = {}
+    for path in sorted((folder / images).iterdir()):
+        if not path.name.startswith(".") and path.is_file():
+            found[_stem(path)] = path
+            found.setdefault(_CHANNEL.sub("", _stem(path)), path)
+    cases = []
+    for path in sorted((folder / labels).iterdir()):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        stem = _stem(path)
+        image = found.get(stem) or found.get(stem.replace("label", "img"))
+        if image is None:
+            raise ImageError(
+                f"{folder.name}/{labels}/{path.name} has no image in {images}; put it there, or take the "
+                "labels away."
+            )
+        is_btcv = _BTCV_IMAGE.fullmatch(image.name) is not None
+        shown = f"{images}/{image.name}"
+        cases.append(
+            Case(_stem(image), shown, image, path, given or ("btcv" if is_btcv else ""), patient=shown)
+        )
+    if not cases:
+        raise ImageError(f"{folder.name}/{labels} holds no label files; give a folder with labelled cases.")
+    return cases
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def _names_of_data_set(path: Path) -> str:
+    """Organ names in a ``dataset.json``, as `parse_names` takes them; empty where there are none."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        stated = document["labels"]
+        pairs = list(stated.items())
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ImageError(f"{path} is no description of a data set ({error!r}); mend or remove it.") from None
+    # the Decathlon and nnU-Net 1 write {"1": "liver"}, nnU-Net 2 {"liver": 1}, or a list for a region
+    named = {str(key): str(value) for key, value in pairs if str(key).isdecimal()}
+    if not named:
+        named = {str(value): str(key) for key, value in pairs if str(value).isdecimal()}
+    return json.dumps({number: name for number, name in named.items() if number != "0"})
 
 
 def read_case(case: Case) -> tuple[Volume, LabelVolume]:
@@ -135,7 +245,7 @@ def _beside(names: str, folder: Path) -> str:
     return str(folder / names) if is_path else names
 
 
-def _distinct(names: list[str], images: list[str]) -> list[str]:
+def distinct_names(names: list[str], images: list[str]) -> list[str]:
     """A name for each case: its own, else its file's, with the folder's where files are called alike."""
     files = [Path(image).name for image in images]
     titles = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_sam_med.errors import ImageError, LabelError
-from napari_sam_med.evaluation.cases import Case, parse_names, read_case, read_cases
+from napari_sam_med.evaluation.cases import Case, parse_names, read_case, read_case_folder, read_cases
 
 
 @pytest.fixture
@@ -102,3 +102,62 @@ def test_names_that_cannot_be_read_are_refused(tmp_path: Path, text: str) -> Non
         text = str(tmp_path / "list.json")
     with pytest.raises(LabelError, match="btcv"):
         parse_names(text)
+
+
+def test_splits_and_patients_are_read_and_no_patient_is_on_both_sides(folder: Path) -> None:
+    one, two = (f"{name}/image.nii.gz,{name}/labels.nii.gz" for name in ("one", "two"))
+    header = "image,labels,split,patient\n"
+    first, second = read_cases(_write(folder, f"{header}{one},Train,P1\n{two},val,\n"))
+    assert (first.split, first.patient) == ("train", "P1")
+    assert (second.split, second.patient) == ("val", "two/image.nii.gz")
+    with pytest.raises(ImageError, match=r'"P1".*one split'):
+        read_cases(_write(folder, f"{header}{one},train,P1\n{two},val,P1\n"))
+    with pytest.raises(ImageError, match=r"Row 1.*training.*train, val, test"):
+        read_cases(_write(folder, f"{header}{one},training,P1\n"))
+
+
+def _data_set(folder: Path, names: dict[str, str], labels: str = "labelsTr") -> Path:
+    """A data set with empty files: image names by label names."""
+    for place in ("imagesTr", labels):
+        (folder / place).mkdir(parents=True)
+    for label, image in names.items():
+        (folder / labels / label).touch()
+        (folder / "imagesTr" / image).touch()
+    (folder / "imagesTr" / "._hidden.nii.gz").touch()
+    return folder
+
+
+def test_published_layouts_are_recognised(tmp_path: Path) -> None:
+    btcv = _data_set(tmp_path / "btcv", {f"label000{i}.nii.gz": f"img000{i}.nii.gz" for i in (2, 1)})
+    assert [(c.name, c.image, c.labels_path.name, c.names) for c in read_cases(btcv)] == [
+        (f"img000{i}", f"imagesTr/img000{i}.nii.gz", f"label000{i}.nii.gz", "btcv") for i in (1, 2)
+    ]
+    nnunet = _data_set(tmp_path / "nnunet", {"liver_7.nii.gz": "liver_7_0000.nii.gz"})
+    (nnunet / "imagesTr" / "liver_7_0001.nii.gz").touch()
+    (nnunet / "dataset.json").write_text(
+        '{"labels": {"background": 0, "liver": 1, "whole": [1, 2]}, "file_ending": ".nii.gz"}'
+    )
+    (case,) = read_case_folder(nnunet)
+    assert case.image == "imagesTr/liver_7_0000.nii.gz"
+    assert parse_names(case.names) == {1: "liver"}
+    decathlon = _data_set(tmp_path / "decathlon", {"spleen_2.nii.gz": "spleen_2.nii.gz"})
+    (decathlon / "dataset.json").write_text('{"labels": {"0": "background", "1": "spleen"}}')
+    assert parse_names(read_case_folder(decathlon)[0].names) == {1: "spleen"}
+    assert read_case_folder(decathlon, "btcv")[0].names == "btcv"
+    numbered = _data_set(tmp_path / "numbered", {f"p_000{i}.nii.gz": f"p_000{i}.nii.gz" for i in (1, 2)})
+    assert [case.image_path.name for case in read_case_folder(numbered)] == ["p_0001.nii.gz", "p_0002.nii.gz"]
+
+
+def test_odd_folders_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="imagesTr and labelsTr"):
+        read_cases(tmp_path)
+    lonely = _data_set(tmp_path / "lonely", {"a.nii.gz": "a.nii.gz"})
+    (lonely / "labelsTr" / "b.nii.gz").touch()
+    with pytest.raises(ImageError, match=r"b\.nii\.gz has no image"):
+        read_cases(lonely)
+    (lonely / "labelsTr" / "b.nii.gz").unlink()
+    (lonely / "dataset.json").write_text("[1]")
+    with pytest.raises(ImageError, match="no description"):
+        read_cases(lonely)
+    with pytest.raises(ImageError, match="no label files"):
+        read_cases(_data_set(tmp_path / "empty", {}))
