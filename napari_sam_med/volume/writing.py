@@ -271,7 +271,8 @@ def refuse_sources(
     known = None if origin is None or origin.source is None else origin.source["path"]
     series = [dicom.files_of(labels.header), () if source is None else dicom.files_of(source.header)]
     for scan in (labels.path, None if source is None else source.path, known, *series[0], *series[1]):
-        if scan is not None and target.exists() and scan.exists() and target.samefile(scan):
+        # of a damaged sidecar a path may be too long, which `exists` of a Path takes ill
+        if scan is not None and target.exists() and os.path.exists(scan) and target.samefile(scan):
             raise ExportError(
                 f"{target} is the scan itself, which labels must not replace; choose another name."
             )

@@ -6,6 +6,7 @@ damaged header through it was seen to corrupt memory.
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from dataclasses import dataclass, replace
@@ -150,7 +151,7 @@ def _data_place(header: _Header) -> tuple[Path, int]:
     if place.upper() == "LOCAL":
         return path, header.start
     data_path = path.parent / place
-    if not place or not data_path.is_file():
+    if not place or not os.path.isfile(data_path):  # unlike Path.is_file False for names that are too long
         raise ImageError(
             f"{path.name} is a header only and its data file {place!r} is missing; put it beside the header."
         )
@@ -222,7 +223,7 @@ def _affine(header: _Header) -> tuple[npt.NDArray[np.float64], bool]:
 
 def _whole(path: Path, fields: dict[str, str], key: str, default: str, low: int, high: int) -> int:
     text = fields.get(key, default)
-    if not text.isdecimal() or not low <= int(text) <= high:
+    if not text.isdecimal() or len(text) > 9 or not low <= int(text) <= high:
         raise ImageError(
             f"{path.name} says {key} = {text!r}, which must be {low} to {high}; export it again."
         )

@@ -62,9 +62,12 @@ def test_big_endian_voxels_become_native(tmp_path) -> None:
         (b"LOCAL", b"LIST"),
         (b"LOCAL", b"scan%03d.raw 1 9 1"),
         (b"LOCAL", b"elsewhere.raw"),
+        (b"LOCAL", b"L" * 4000),
+        (b"NDims = 3", b"NDims = " + b"3" * 5000),
     ],
 )
 def test_headers_that_make_no_sense_are_image_errors(tmp_path, old, new) -> None:
+    """Statement 32."""
     path = tmp_path / "scan.mha"
     whole = _write(path, ct_like((2, 3, 4)))
     assert old in whole
