@@ -29,6 +29,7 @@ import numpy as np
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.segmentation.propagation import PropagatedSlice
+from napari_sam_med.session.jobs import prepare_scan
 from napari_sam_med.session.journal import SessionJournal
 from napari_sam_med.session.journal_annotations import NOTHING, encode_annotations
 from napari_sam_med.session.journal_folder import JournalFolder
@@ -38,7 +39,6 @@ from napari_sam_med.session.journal_recovery import find_offers, read_work
 from napari_sam_med.session.objects import AnnotatedObject, Annotations
 from napari_sam_med.session.session import Preview, Session
 from napari_sam_med.volume.grid import Grid
-from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import PLANES, SliceView
 from napari_sam_med.volume.volume import Volume
 
@@ -81,8 +81,9 @@ def opened(shape: tuple[int, int, int]) -> Session:
     """A session on a scan of noise, always the same, with empty labels."""
     data = np.random.default_rng(1).integers(-1000, 1000, shape, dtype=np.int16)
     volume = Volume(data=data, grid=Grid.from_zyx(shape, (2.0, 0.8, 0.8)))
+    scan = outcome(prepare_scan(volume, window=(-160.0, 240.0)))
     session = Session()
-    session.open(volume, LabelVolume.like(volume), (-160.0, 240.0))
+    session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
     return session
 
 

@@ -70,7 +70,7 @@ class Keeping(QObject):
         self._image: ImageIdentity | None = None
         self._offers: list[Offer] = []
         self._jobs: list[Job] = []
-        self._is_reading = self._has_looked = False
+        self._is_reading = self._has_looked = self._had_work = False
         self.journal.trouble_changed.connect(self._show_trouble)
         session.events.labels.connect(self._on_labels)
         for signal in (session.counts_changed, session.events.objects):
@@ -184,10 +184,12 @@ class Keeping(QObject):
     def _show_offers(self, offers: tuple[Offer, ...]) -> None:
         if offers or self._offers:
             self._offers = list(offers)
+            self._had_work = self.has_work
             self.offer_changed.emit()
 
     def _on_work(self, *_: object) -> None:
-        if self._offers:
+        if self._offers and self.has_work != self._had_work:
+            self._had_work = not self._had_work
             self.offer_changed.emit()
 
     def not_now(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,10 +114,10 @@ class ScanLoading(QObject):
         window = scan.window
         if image is None and self._settings.window in WINDOW_PRESETS and scan.volume.is_hounsfield:
             window = WINDOW_PRESETS[self._settings.window]
-        scan = PreparedScan(scan.volume, scan.labels, scan.counts, window, scan.value_range)
+        scan = replace(scan, window=window)
         earlier = self._bridge.labels_layer
         self._session.close()
-        self._session.open(scan.volume, scan.labels, scan.window, scan.counts)
+        self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
         self._bridge.show(scan, image, _is_same_array(labels, scan.labels))
         if earlier is not None and earlier is not self._bridge.labels_layer:
             earlier.visible = False  # what is seen is what is exported

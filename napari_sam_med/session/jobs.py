@@ -63,6 +63,8 @@ class PreparedScan:
     labels : LabelVolume
     counts : VoxelCounts
         Of the labels.
+    copy : ndarray (z, y, x)
+        Of the labels, for `Session.open`.
     window, value_range : (float, float)
         In the volume's own values.
     """
@@ -70,6 +72,7 @@ class PreparedScan:
     volume: Volume
     labels: LabelVolume
     counts: VoxelCounts
+    copy: npt.NDArray[Any]
     window: tuple[float, float]
     value_range: tuple[float, float]
 
@@ -118,7 +121,7 @@ def prepare_scan(
     counts = VoxelCounts(labels.data)
     labels.organs = labels.organs.covering(counts.class_ids)
     yield Progress(3, 3, "scan ready")
-    return PreparedScan(volume, labels, counts, (float(low), float(high)), value_range)
+    return PreparedScan(volume, labels, counts, labels.data.copy(), (float(low), float(high)), value_range)
 
 
 def open_labels(path: str | os.PathLike[str], volume: Volume) -> Generator[Progress, None, LabelVolume]:

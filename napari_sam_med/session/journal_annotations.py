@@ -153,10 +153,12 @@ def _encode_mask(mask: SliceMask, blobs: Blobs) -> dict[str, Any]:
 def _decode_mask(fields: Mapping[str, Any], blobs: Sequence[bytes]) -> SliceMask:
     height, width = fields["shape"]
     n_bytes = (height * width + 7) // 8
-    packed = bytes(fields["from"]) + zlib.decompress(blobs[fields["blob"]])
-    if len(packed) > n_bytes:
+    first, content = fields["from"], zlib.decompress(blobs[fields["blob"]])
+    n_after = n_bytes - first - len(content)
+    if n_after < 0:
         raise ValueError("a mask of another size")
-    return SliceMask(packed.ljust(n_bytes, b"\0"), (height, width), fields["source"], fields["quality"])
+    packed = b"".join([bytes(first), content, bytes(n_after)])
+    return SliceMask(packed, (height, width), fields["source"], fields["quality"])
 
 
 def _encode_prompts(prompts: Prompts, blobs: Blobs) -> dict[str, Any]:

@@ -176,5 +176,8 @@ def apply_slice(row: Sequence[Any], blobs: Sequence[bytes], data_zyx: npt.NDArra
     n_bytes = (n_pixels + 7) // 8
     content = np.frombuffer(zlib.decompress(blobs[blob]), dtype=np.uint8)
     bits = np.unpackbits(content[:n_bytes], count=n_pixels).view(bool).reshape(shape)
-    values = value if value is not None else content[n_bytes:].view(f"<u{size}")
-    window[top:bottom, left:right][bits] = values
+    target = window[top:bottom, left:right]
+    if value is not None:
+        np.copyto(target, value, where=bits)  # three times as fast as writing to an index
+    else:
+        target[bits] = content[n_bytes:].view(f"<u{size}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -105,10 +105,12 @@ class Session:
         labels: LabelVolume,
         window: tuple[float, float],
         counts: VoxelCounts | None = None,
+        copy: npt.NDArray[Any] | None = None,
     ) -> None:
         """Start anew on a scan; the undo stack and the objects of the last one are dropped.
 
-        Labels that hold voxels already are gone on with. ``counts`` spares counting them here.
+        Labels that hold voxels already are gone on with. ``counts`` and a ``copy`` of their data, which is
+        kept, spare making them here: for 512x512x300 that takes up to 0.2 s.
         """
         self.close_changes()
         self.preview = None
@@ -116,7 +118,7 @@ class Session:
         self.objects = {}
         self.active_object_id = None
         self._counts = VoxelCounts(labels.data) if counts is None else counts
-        self._strokes = StrokeRecorder(labels)
+        self._strokes = StrokeRecorder(labels, copy)
         self.volume = volume
         self.window = window
         self.labels = labels

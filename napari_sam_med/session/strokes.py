@@ -25,18 +25,22 @@ class StrokeRecorder:
     ----------
     labels : LabelVolume
         Watched through its ``changed`` signal, so that the session's own changes are not taken for strokes.
+    known : ndarray (z, y, x), optional
+        A copy of their data, written to from now on; made here when left out.
     """
 
-    def __init__(self, labels: LabelVolume) -> None:
+    def __init__(self, labels: LabelVolume, known: npt.NDArray[Any] | None = None) -> None:
         self._labels = labels
-        self._known: npt.NDArray[Any] = labels.data.copy()
+        self._known: npt.NDArray[Any] = labels.data.copy() if known is None else known
         labels.changed.connect(self._on_changed)
 
     def _on_changed(self, view: SliceView | None) -> None:
-        if view is None or self._known.dtype != self._labels.data.dtype:
+        if self._known.dtype != self._labels.data.dtype:
             self._known = self._labels.data.copy()
+        elif view is None:
+            self._known[...] = self._labels.data  # ten times as fast as new memory
         else:
-            view.insert(self._known, view.extract(self._labels.data))
+            view.window_on(self._known)[...] = view.window_on(self._labels.data)
 
     def capture(self, views: Collection[SliceView] | None, locked: Collection[int]) -> list[LabelChange]:
         """Changes made on the slices (None: anywhere) since the last call.

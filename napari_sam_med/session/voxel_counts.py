@@ -55,6 +55,8 @@ class VoxelCounts:
 
 def _tally(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Which numbers there are, ascending, and how often; counting is ten times as fast as sorting many."""
+    if values.size and values.min() == values.max():  # one mask on background, nearly always
+        return values[:1], np.array([values.size])
     if values.size < 2**12:
         return np.unique(values, return_counts=True)
     counts = np.bincount(values)

@@ -76,6 +76,9 @@ class LabelChange:
                 "which widens its array."
             )
         window = self.view.window_on(data_zyx)
+        if window.flags.c_contiguous:  # an axial slice: four times as fast, and large steps have hundreds
+            window.reshape(-1)[self.indices] = values
+            return
         rows, columns = np.divmod(self.indices, window.shape[1])
         window[rows, columns] = values
 

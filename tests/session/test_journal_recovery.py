@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from napari_sam_med.errors import JournalError
+from napari_sam_med.session import journal_recovery
 from napari_sam_med.session.journal import SessionJournal
 from napari_sam_med.session.journal_folder import JournalFolder
 from napari_sam_med.session.journal_image import ImageIdentity, identify
-from napari_sam_med.session.journal_recovery import read_work
+from napari_sam_med.session.journal_recovery import change_between, read_work
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.grid import Grid
+from napari_sam_med.volume.labels import LabelChange
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
 from tests.session.journal_checks import (
@@ -119,6 +121,53 @@ def test_s04_work_is_brought_back_over_labels_that_there_are(
     again.undo()
     assert np.array_equal(again.labels.data, before)
     next_journal.close()
+
+
+def test_s41_bringing_back_compares_only_what_changed_since_the_work_was_read(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+    volume: Volume,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Safety contract, statements 10 and 41: whoever wrote meanwhile, the undo step knows what was there."""
+    accept()
+    accept(SPLEEN, SliceView("axial", 5))
+    journal.close()
+    again = opened_again(volume)
+    again.labels.data[2:4, 3:7] = SPLEEN
+    again.record_stroke()
+    next_journal = SessionJournal(again, folder)
+    next_journal.begin(image)
+    [offer] = run(next_journal.find_offers())
+    job = next_journal.read(offer)
+    next(job)
+    again.labels.data[4, 1:9, 1:9] = LIVER  # known before the comparison
+    again.record_stroke()
+    work = run(job)
+    again.labels.data[5, 2:4, 2:4] = LIVER  # after it: on a slice of the work
+    again.record_stroke()
+    again.labels.data[6, 2:4, 2:4] = LIVER  # and by another plugin, on one without
+    before = again.labels.data.copy()
+    compared: list[int] = []
+
+    def counted(index: int, *slices: np.ndarray) -> LabelChange:
+        compared.append(index)
+        return change_between(index, *slices)
+
+    monkeypatch.setattr(journal_recovery, "change_between", counted)
+    next_journal.put_back(work)
+    assert compared == [5, 6]
+    assert np.array_equal(again.labels.data, session.labels.data)
+    assert again.voxel_count(LIVER) == session.voxel_count(LIVER)
+    again.undo()
+    assert np.array_equal(again.labels.data, before)
+    again.redo()
+    assert np.array_equal(again.labels.data, session.labels.data)
+    next_journal.close()
+    assert_kept(folder, image, again)
 
 
 def test_s04_declining_keeps_the_file_and_asks_no_more(
