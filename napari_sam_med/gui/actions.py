@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,38 @@ from napari_sam_med.gui.live_model import LiveModel
 from napari_sam_med.gui.reviewing import Reviewing
 from napari_sam_med.gui.scan_loading import ScanLoading
 from napari_sam_med.gui.settings import Settings
+from napari_sam_med.gui.work_list import WorkListControl
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.volume import Volume
 from napari_sam_med.volume.writing import holds_voxels
 
-__all__ = ["Actions"]
+__all__ = ["Actions", "LabelsToWrite"]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelsToWrite:
+    """A copy of the labels, and what a file says of them.
+
+    Attributes
+    ----------
+    of : LabelVolume
+        What the copy is of.
+    labels : LabelVolume
+    volume : Volume
+    model : dict
+    change_number : int
+        Of the journal, for `SessionJournal.mark_exported`.
+    """
+
+    of: LabelVolume
+    labels: LabelVolume
+    volume: Volume
+    model: dict[str, str]
+    change_number: int
 
 
 class Actions(QObject):
@@ -55,6 +80,7 @@ class Actions(QObject):
         self.carrying = Carrying(self.session, self.workers, self.model, self._is_free, self)
         self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end_now, self)
         self.keeping = Keeping(self.session, self.workers, settings, self.carrying.end_now, self)
+        self.work_list = WorkListControl(self)
         #: asks before work that was not exported is left; the widget's part
         self.may_leave: Callable[[str, Callable[[], object]], bool] = lambda verb, again: True
         self._download: Job | None = None
@@ -62,7 +88,7 @@ class Actions(QObject):
         self.bridge.view_changed.connect(self.model.look_at)
         self.bridge.view_changed.connect(self.bridge.display.look_at)
         self.bridge.scan_removed.connect(self._on_scan_removed)
-        for part in (self.model, self.scans, self.carrying, self.reviewing, self.keeping):
+        for part in (self.model, self.scans, self.carrying, self.reviewing, self.keeping, self.work_list):
             part.status.connect(self.status)
             part.failed.connect(self.show_error)
         self.carrying.progress.connect(self.progress)
@@ -169,9 +195,29 @@ class Actions(QObject):
         if session.labels is None or session.volume is None:
             self.status.emit("There is nothing to export: open a scan first.")
             return
+        content = self.labels_to_write()
+
+        def returned(path: Path) -> None:
+            self.status.emit(f"{path.name} written and checked.")
+            # not where another scan was opened meanwhile, whose changes are counted anew
+            if session.labels is content.of and holds_voxels(path):
+                self.keeping.journal.mark_exported(content.change_number)
+            if written is not None:
+                written(path)
+
+        self.workers.start(
+            jobs.export_labels(path, content.labels, content.volume, content.model),
+            "export",
+            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
+            returned=returned,
+            failed=self.show_error,
+        )
+
+    def labels_to_write(self) -> LabelsToWrite:
+        """The labels of the scan that is open as they stand now, while work on them goes on."""
+        session = self.session
         labels = session.labels
         self.keeping.journal.sync()
-        exported = self.keeping.journal.change_number
         copy = LabelVolume(
             labels.data.copy(), labels.grid, session.organs, header=labels.header, path=labels.path
         )
@@ -179,22 +225,7 @@ class Actions(QObject):
         about = {"name": session.model}
         if model is not None:
             about["sha256"] = model.predictor.model_hash
-
-        def returned(path: Path) -> None:
-            self.status.emit(f"{path.name} written and checked.")
-            # not where another scan was opened meanwhile, whose changes are counted anew
-            if session.labels is labels and holds_voxels(path):
-                self.keeping.journal.mark_exported(exported)
-            if written is not None:
-                written(path)
-
-        self.workers.start(
-            jobs.export_labels(path, copy, session.volume, about),
-            "export",
-            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
-            returned=returned,
-            failed=self.show_error,
-        )
+        return LabelsToWrite(labels, copy, session.volume, about, self.keeping.journal.change_number)
 
     def fetch_model(self, name: str, done: Callable[[], None]) -> None:
         """Download a model; it can be cancelled."""
@@ -256,6 +287,7 @@ class Actions(QObject):
         """End of the widget: no thread and no listener is left behind."""
         self.model.stop()
         self.workers.stop()
+        self.work_list.stop()
         self.session.close_changes()
         self.keeping.stop()
         self.bridge.detach()

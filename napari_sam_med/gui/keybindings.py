@@ -23,6 +23,7 @@ class Shortcut:
     text: str
     run: Callable[[Actions, Callable[[], None]], Any]
     shown: str = ""
+    needs_scan: bool = True
 
     @property
     def label(self) -> str:
@@ -56,6 +57,9 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut("Alt-2", "coronal", lambda a, _: a.bridge.show_plane("coronal")),
     Shortcut("Alt-3", "sagittal", lambda a, _: a.bridge.show_plane("sagittal")),
     Shortcut("Alt-4", "3-D", lambda a, _: a.bridge.show_in_3d()),
+    Shortcut("Alt-Right", "next case of the work list", lambda a, _: a.work_list.go(1), "Alt-→", False),
+    Shortcut("Alt-Left", "case before it", lambda a, _: a.work_list.go(-1), "Alt-←", False),
+    Shortcut("Alt-D", "case done, on to the next", lambda a, _: a.work_list.finish(), needs_scan=False),
 )
 
 
@@ -82,7 +86,7 @@ class KeyBindings:
                 continue
 
             def run(_: Any, shortcut: Shortcut = shortcut) -> None:
-                if self._actions.bridge.frame is not None:
+                if self._actions.bridge.frame is not None or not shortcut.needs_scan:
                     shortcut.run(self._actions, self._carry)
 
             provider.bind_key(shortcut.keys, run, overwrite=True)

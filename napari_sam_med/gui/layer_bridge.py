@@ -166,7 +166,7 @@ class LayerBridge(OwnWriting, QObject):
         if viewer is not None:
             for layer in viewer.layers:
                 self._forget(layer)
-            self._remove(self.display.preview_layer)
+            self.remove(self.display.preview_layer)
         self.display.preview_layer = self.image_layer = self.frame = None
 
     # which layers there are
@@ -207,7 +207,7 @@ class LayerBridge(OwnWriting, QObject):
                 'The labels layer was removed; choose "Bring the labels back" under Scan, Labels.'
             )
 
-    def _remove(self, layer: Layer | None) -> None:
+    def remove(self, layer: Layer | None) -> None:
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
@@ -257,9 +257,9 @@ class LayerBridge(OwnWriting, QObject):
         with self._writing():
             for layer in (self.display.preview_layer, points, boxes):
                 if layer is not None and layer.metadata.get("sam_med_own"):
-                    self._remove(layer)
+                    self.remove(layer)
             if labels is not None and labels.name.startswith(LABELS_NAME) and not labels.data.any():
-                self._remove(labels)  # nobody has drawn anything on it
+                self.remove(labels)  # nobody has drawn anything on it
         if self.image_layer is not None:
             self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
         self.display.preview_layer = self.image_layer = self.frame = None
@@ -319,7 +319,7 @@ class LayerBridge(OwnWriting, QObject):
         old = self.labels_layer
         self.display.let_go()
         with self._writing(), self._keeping_tool():
-            self._remove(old)
+            self.remove(old)
             self._show_labels(labels, None)
             above_image = self.viewer.layers.index(self.image_layer) + 1
             self.viewer.layers.move(len(self.viewer.layers) - 1, above_image)

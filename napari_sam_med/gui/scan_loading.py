@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, Signal
 
 from napari_sam_med.errors import LabelError, SamMedError
@@ -69,9 +70,9 @@ class ScanLoading(QObject):
         """
         if isinstance(source, Image):
             generator = _layers_then_scan(source, labels)
-            self._start(generator, lambda scan: self._on_prepared(scan, source, labels))
+            self.start(generator, lambda scan: self._on_prepared(scan, source, labels))
             return
-        self._start(jobs.read_scan(source, ask_time(source)), lambda scan: self._on_read(scan, source))
+        self.start(jobs.read_scan(source, ask_time(source)), lambda scan: self._on_read(scan, source))
 
     def _on_read(self, scan: PreparedScan, path: Path) -> None:
         """Go on with a file that was read, if need be by the other form of its header."""
@@ -84,13 +85,15 @@ class ScanLoading(QObject):
             self._on_prepared(scan, None, None)
             return
         again = jobs.read_scan(path, scan.volume.time, form)
-        self._start(again, lambda other: self._on_prepared(other, None, None))
+        self.start(again, lambda other: self._on_prepared(other, None, None))
 
-    def _start(
+    def start(
         self,
-        generator: Generator[Progress, None, PreparedScan],
-        returned: Callable[[PreparedScan], object],
+        generator: Generator[Progress, None, Any],
+        returned: Callable[[Any], object],
+        failed: Callable[[Exception], object] | None = None,
     ) -> None:
+        """Run a job that reads a scan, in the place of one that is under way."""
         if self._job is not None:
             self._job.discard()
         job = self._workers.start(
@@ -98,7 +101,7 @@ class ScanLoading(QObject):
             "open scan",
             yielded=lambda progress: self.status.emit(f"{progress.text}…"),
             returned=returned,
-            failed=self.failed.emit,
+            failed=failed or self.failed.emit,
             finished=lambda: self._on_finished(job),
         )
         self._job = job
@@ -107,7 +110,23 @@ class ScanLoading(QObject):
         if job is self._job:
             self._job = None
 
-    def _on_prepared(self, scan: PreparedScan, image: Image | None, labels: Labels | None) -> None:
+    def show_case(self, scan: PreparedScan, *, replaces: bool) -> None:
+        """Work on a case of a work list; the layers of the one before are removed, of another scan hidden."""
+        bridge = self._bridge
+        earlier = [layer for layer in (bridge.labels_layer, bridge.image_layer) if layer is not None]
+        for layer in earlier:
+            layer.visible = False
+            if replaces:
+                layer.name = f"{layer.name} (leaving)"  # the new layers have the plain names
+        self._on_prepared(scan, None, None, earlier if replaces else ())
+
+    def _on_prepared(
+        self,
+        scan: PreparedScan,
+        image: Image | None,
+        labels: Labels | None,
+        leaving: Sequence[Layer] = (),
+    ) -> None:
         if image is not None and image not in self._bridge.layers_of_type(Image):
             return  # removed while it was being prepared
         self._job = None
@@ -121,6 +140,8 @@ class ScanLoading(QObject):
         self._bridge.show(scan, image, _is_same_array(labels, scan.labels))
         if earlier is not None and earlier is not self._bridge.labels_layer:
             earlier.visible = False  # what is seen is what is exported
+        for layer in leaving:  # labels before their image: the other way round, software OpenGL has crashed
+            self._bridge.remove(layer)
         if image is None:
             self._bridge.show_plane("axial")
         self._bridge.set_tool("box")
@@ -143,7 +164,7 @@ class ScanLoading(QObject):
             raise LabelError("Labels belong to a scan: open the scan first, then its labels.")
         image = self._bridge.image_layer
         generator = _labels_then_scan(path, volume, self._session.window)
-        self._start(generator, lambda scan: self._on_prepared(scan, image, None))
+        self.start(generator, lambda scan: self._on_prepared(scan, image, None))
 
 
 def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress, None, PreparedScan]:

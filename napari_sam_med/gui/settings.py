@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from napari_sam_med.sam.model_registry import user_folder
@@ -36,6 +36,10 @@ class Settings:
         Whether neither work nor embeddings are written to disk.
     journals_gb, embeddings_gb : int
         Limits; work that was not exported does not obey.
+    work_list_folder : str
+        Folder of cases that was opened last. Empty: none was.
+    work_list_outputs : dict
+        ``{folder: where its labels go}``, where that was chosen.
     """
 
     model: str = "nano"
@@ -48,6 +52,8 @@ class Settings:
     keeps_nothing: bool = False
     journals_gb: int = 2
     embeddings_gb: int = 8
+    work_list_folder: str = ""
+    work_list_outputs: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls) -> Settings:
@@ -71,7 +77,7 @@ class Settings:
             partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
             partial.replace(path)
 
-    def remember(self, **choices: str | bool | int) -> None:
+    def remember(self, **choices: str | bool | int | dict[str, str]) -> None:
         """Change some settings and save them."""
         for name, value in choices.items():
             setattr(self, name, value)

@@ -27,6 +27,7 @@ from napari_sam_med.gui.review_bar import ReviewBar
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.status_line import StatusLine
 from napari_sam_med.gui.volume_panel import VolumePanel
+from napari_sam_med.gui.work_list_panel import WorkListPanel, folder_button
 
 __all__ = ["SamMedWidget"]
 
@@ -59,7 +60,11 @@ class SamMedWidget(QWidget):
         self.review_bar = ReviewBar(self.actions_)
         self.recovery_bar = RecoveryBar(self.actions_.keeping)
         self.leaving = Leaving(self.actions_.keeping, self.export_panel, self.export_panel.ask)
-        self.actions_.may_leave = self.leaving.may_leave
+        self.actions_.work_list.ask = self.leaving.may_leave
+        self.actions_.may_leave = self.actions_.work_list.may_leave
+        self.work_list_panel = WorkListPanel(self.actions_)
+        self.folder_button = folder_button(self.actions_)
+        self.volume_panel.add(self.folder_button)
         self._compose()
         self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
         self._is_stopped = False
@@ -101,6 +106,7 @@ class SamMedWidget(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 4)
         outer.setSpacing(3)
+        outer.addWidget(self.work_list_panel)
         outer.addWidget(scroll, 1)
         outer.addWidget(self.recovery_bar)
         outer.addWidget(self.review_bar)
@@ -204,7 +210,7 @@ class SamMedWidget(QWidget):
         """Ask where work was not exported; not a script that closes the viewer, half of which is gone."""
         canvas = getattr(window, "_qt_viewer", None)
         is_by_hand = canvas is None or not canvas.isHidden()
-        return self._is_stopped or not is_by_hand or self.leaving.may_leave("Close", window.close)
+        return self._is_stopped or not is_by_hand or self.actions_.may_leave("Close", window.close)
 
     def stop(self) -> None:
         """Stop the threads and let go of the viewer; safe to call twice."""

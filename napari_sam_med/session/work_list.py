@@ -144,12 +144,8 @@ class WorkList:
         parts = ", ".join(f"{number} {status}" for status, number in self.counts.items())
         return f"{n_cases} {'case' if n_cases == 1 else 'cases'}: {parts}"
 
-    def mark(self, case: Case, status: Status) -> None:
-        """Note a status; raises ExportError where it cannot be written."""
-        self._kept = self._file.note(case.key, status=status)
-
     def note(self, case: Case, **changes: Any) -> None:
-        """Note what else is known of a case (see `KeptCase`); raises ExportError."""
+        """Note what is known of a case now (see `KeptCase`); raises ExportError if it cannot be written."""
         self._kept = self._file.note(case.key, **changes)
 
     def note_saved(self, case: Case, saved: KnownFile, journal: str | None) -> None:

@@ -162,7 +162,8 @@ def find_cases(folder: Path, *, without: Iterable[Path] = ()) -> FoundCases:
 def default_output(folder: Path) -> Path:
     """Where labels are saved unless the user says otherwise: ``labels`` beside the images.
 
-    Of ``images`` or ``imagesTr`` that is beside the folder itself. It is ``labels_sam_med`` where a folder of that name holds labels of somebody else.
+    Of ``images`` or ``imagesTr`` that is beside the folder itself. Where that name is taken by labels of
+    somebody else, it is ``labels_sam_med``.
     """
     is_of_set = folder.name.lower().startswith("im") and _IMAGE_FOLDER.fullmatch(folder.name)
     beside = folder.parent if is_of_set else folder

@@ -263,7 +263,7 @@ def test_labels_come_back_as_they_were_saved(folder: Path, work: WorkList) -> No
     back = opened(again, again.cases[0])
     assert np.array_equal(back.scan.labels.data, first.scan.labels.data)
     assert back.saved == known
-    again.mark(again.cases[0], "done")
+    again.note(again.cases[0], status="done")
     assert result(open_work_list(folder)).counts == {"done": 1, "in progress": 0, "new": 2}
 
 
@@ -343,18 +343,18 @@ def test_a_folder_that_cannot_be_written_is_named(work: WorkList) -> None:
     with pytest.raises(ExportError, match="labels"):
         saved(work, case)
     with pytest.raises(ExportError, match="could not be written"):
-        work.mark(case.case, "done")
+        work.note(case.case, status="done")
     assert work.status(case.case) == "new"
 
 
 def test_the_next_case_that_is_not_done(work: WorkList) -> None:
     assert work.next_open(-1) == 0
-    work.mark(work.cases[1], "done")
+    work.note(work.cases[1], status="done")
     assert work.next_open(0) == 2
     assert work.next_open(2) == 0
     assert work.next_open(0, frozenset({work.cases[2].key})) == 0
     for case in work.cases:
-        work.mark(case, "done")
+        work.note(case, status="done")
     assert work.next_open(0) is None
 
 
@@ -393,9 +393,9 @@ def test_a_journal_is_gone_on_with_only_where_it_is_the_newest(work: WorkList) -
 
 def test_two_windows_keep_each_others_statuses(folder: Path) -> None:
     one, two = (result(open_work_list(folder)) for _ in range(2))
-    one.mark(one.cases[0], "done")
-    two.mark(two.cases[1], "in progress")
-    one.mark(one.cases[2], "done")
+    one.note(one.cases[0], status="done")
+    two.note(two.cases[1], status="in progress")
+    one.note(one.cases[2], status="done")
     assert one.counts == {"done": 2, "in progress": 1, "new": 0}
     two.refresh()
     assert two.counts == one.counts

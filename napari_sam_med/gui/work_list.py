@@ -1,0 +1,463 @@
+"""Working through a folder of cases: saves one case and opens the next, and asks only where saving failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QApplication, QFileDialog
+
+from napari_sam_med.errors import ExportError, SamMedError
+from napari_sam_med.gui.contributions import ask_time
+from napari_sam_med.gui.geometry_question import ask_form
+from napari_sam_med.session.work_list import (
+    KnownFile,
+    OpenedCase,
+    WorkList,
+    is_writable,
+    open_work_list,
+    read_case,
+    save_case,
+)
+from napari_sam_med.session.work_list_cases import Case, default_output
+from napari_sam_med.session.work_list_status import Status
+from napari_sam_med.volume.organs import OrganTable
+from napari_sam_med.volume.reading import volume_times
+from napari_sam_med.volume.slice_view import SliceView
+
+if TYPE_CHECKING:
+    from napari_sam_med.gui.actions import Actions
+    from napari_sam_med.gui.workers import Job
+
+__all__ = ["WorkListControl", "ask_output"]
+
+_MOST_OUTPUTS = 50
+"""Folders of which is remembered where their labels go."""
+
+
+class WorkListControl(QObject):
+    """The work list that is open, the case that is worked on, and the way from one to the next.
+
+    Attributes
+    ----------
+    work_list : WorkList or None
+    position : int
+        Of the case that was asked for last; it may be one that cannot be opened.
+    problems : dict
+        ``{key: text}`` of cases that could not be opened.
+    ask : callable
+        Asks before work is left that could not be saved, as `Leaving.may_leave`.
+
+    Signals
+    -------
+    changed
+        Anything that a list of cases shows.
+    status : str
+    failed : Exception
+    """
+
+    changed = Signal()
+    status = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, actions: Actions) -> None:
+        super().__init__(actions)
+        self._actions = actions
+        self._session = actions.session
+        self.work_list: WorkList | None = None
+        self.position = 0
+        self.problems: dict[str, str] = {}
+        self.ask: Callable[[str, Callable[[], object]], bool] = lambda verb, again: True
+        self._opened: OpenedCase | None = None
+        self._known: KnownFile | None = None
+        self._wanted: int | None = None
+        self._saving: Job | None = None
+        self._after_saving: list[tuple[Callable[[], object], Callable[[], object]]] = []
+        self._is_changed = self._has_failed = False
+        self._has_seen_offer = self._may_go = self._shows_case = False
+        self._organs: OrganTable | None = None
+        self._session.voxels_changed.connect(self._on_voxels)
+        self._session.events.objects.connect(self._on_objects)
+        actions.keeping.offer_changed.connect(self._on_offer)
+        actions.keeping.brought_back.connect(self._on_brought_back)
+        actions.scans.opened.connect(self._on_scan_opened)
+
+    def stop(self) -> None:
+        """Let go of the session."""
+        self._session.voxels_changed.disconnect(self._on_voxels, missing_ok=True)
+        self._session.events.objects.disconnect(self._on_objects, missing_ok=True)
+
+    # the list
+
+    def open_folder(self, folder: Path, output: Path | None = None) -> None:
+        """Open a folder of cases, and the first of them that is not done.
+
+        Parameters
+        ----------
+        output : Path, optional
+            Where labels are saved; where they went the last time, or ``labels`` beside the images.
+        """
+        settings = self._actions.settings
+        remembered = settings.work_list_outputs.get(str(folder))
+        place = output or (Path(remembered) if remembered else default_output(folder))
+        if not is_writable(place):
+            chosen = ask_output(place)
+            if chosen is None:
+                self.status.emit("No work list was opened: its labels have no place yet.")
+                return
+            if not is_writable(chosen):
+                self.failed.emit(
+                    ExportError(f"{chosen} cannot be written; choose another folder for labels.")
+                )
+                return
+            place = chosen
+        if not self.may_leave("Open", lambda: self.open_folder(folder, place)):
+            return
+        self._actions.workers.start(
+            open_work_list(folder, place),
+            "open work list",
+            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
+            returned=self._on_listed,
+            failed=self.failed.emit,
+        )
+
+    def _on_listed(self, work_list: WorkList) -> None:
+        self.work_list = work_list
+        self._opened, self._wanted, self._may_go = None, None, True  # it was asked before
+        self.problems.clear()
+        settings = self._actions.settings
+        outputs = {k: v for k, v in settings.work_list_outputs.items() if k != str(work_list.folder)}
+        if work_list.output != default_output(work_list.folder):
+            outputs[str(work_list.folder)] = str(work_list.output)
+        kept = dict(list(outputs.items())[-_MOST_OUTPUTS:])
+        settings.remember(work_list_folder=str(work_list.folder), work_list_outputs=kept)
+        for warning in work_list.warnings:
+            self.failed.emit(ExportError(warning))
+        first = work_list.next_open(-1)
+        self.position = first or 0
+        self.changed.emit()
+        if first is None:
+            self.status.emit(f"All {work_list.summary}; double-click on a case to open it.")
+        else:
+            self.open_position(first)
+
+    def close(self) -> None:
+        """Leave the work list; the scan that is open stays."""
+        if self.work_list is not None and self.may_leave("Close", self.close):
+            self.work_list = self._opened = self._wanted = None
+            self._shows_case = False
+            self.changed.emit()
+
+    @property
+    def current(self) -> OpenedCase | None:
+        """The case that is worked on; None where another scan is open, or none."""
+        opened = self._opened
+        return opened if opened is not None and self._session.volume is opened.scan.volume else None
+
+    @property
+    def asked_for(self) -> int:
+        """Position of the case that is on its way, else of the one that was."""
+        return self.position if self._wanted is None else self._wanted
+
+    def mark(self, case: Case, status: Status) -> None:
+        """Note how far a case is."""
+        self._note(case, status=status)
+        self.changed.emit()
+
+    # going from case to case
+
+    def go(self, step: int) -> None:
+        """Save, and open the case before or after the one that was asked for last."""
+        if self.work_list is None:
+            self.status.emit("There is no work list: open a folder of cases first.")
+            return
+        position = self.asked_for + step
+        if 0 <= position < len(self.work_list.cases):
+            self.open_position(position)
+        else:
+            self.status.emit(f"This is the {'last' if step > 0 else 'first'} case of the list.")
+
+    def go_to_next_open(self) -> None:
+        """Save, and open the next case that is not done."""
+        if self.work_list is not None:
+            after = self.work_list.next_open(self.position, frozenset(self.problems))
+            current = self.current
+            if after is None or (current is not None and self.work_list.cases[after] == current.case):
+                self.status.emit(f"No other case is left to do. {self.work_list.summary}.")
+            else:
+                self.open_position(after)
+
+    def finish(self) -> None:
+        """Save, mark the case that is open as done, and open the next that is not."""
+        if self.work_list is None or self.current is None:
+            self.status.emit("No case of a work list is open.")
+            return
+        self._actions.carrying.end_now()
+        if self._known is None or self.needs_saving:  # what is done has its file, empty or not
+            self._save(self.finish, lambda: None)
+            return
+        case = self.current.case
+        self.mark(case, "done")
+        if self.work_list.status(case) == "done":
+            self.go_to_next_open()
+
+    def open_position(self, position: int) -> None:
+        """Save what is open, and open a case."""
+        self._wanted = position
+        self.changed.emit()
+        self._leave(self._load)
+
+    def _leave(self, then: Callable[[], object]) -> None:
+        """Go on when nothing would be lost by it."""
+        self._actions.carrying.end_now()
+        position = self._wanted
+        if self.needs_saving:
+
+            def again() -> None:
+                self._is_changed, self._may_go = False, True
+                self._wanted = position
+                then()
+
+            def not_saved() -> None:
+                self._wanted = None
+                if self.ask("Open", again):
+                    again()
+                self.changed.emit()
+
+            if self._may_go:
+                then()
+            else:
+                self._save(lambda: self._leave(then), not_saved)
+        elif (
+            self.current is None and not self._may_go and not self.ask("Open", lambda: self._resume(position))
+        ):
+            self._wanted = None
+            self.changed.emit()
+        else:
+            then()
+
+    def _resume(self, position: int | None) -> None:
+        if position is not None:
+            self.open_position(position)
+
+    def _load(self) -> None:
+        if self.work_list is None or self._wanted is None:
+            return
+        self.position = self._wanted
+        case = self.work_list.cases[self.position]
+        try:
+            self.work_list.refresh()
+            kept = self.work_list.kept(case)
+            if kept.time is None and not case.image.is_dir() and volume_times(case.image) > 1:
+                kept = replace(kept, time=ask_time(case.image))
+                self._note(case, time=kept.time)
+            start = self.work_list.start(case)
+        except SamMedError as error:
+            self._on_unreadable(case, error)
+            return
+        self._actions.scans.start(
+            read_case(case, kept, start, self.work_list.target(case)),
+            self._on_read,
+            lambda error: self._on_unreadable(case, error),
+        )
+        self.changed.emit()
+
+    def _on_read(self, opened: OpenedCase) -> None:
+        work_list = self.work_list
+        if work_list is None:
+            return
+        try:
+            if work_list.kept(opened.case).form is None and opened.scan.volume.grid.doubt is not None:
+                form = ask_form(opened.scan.volume)
+                self._note(opened.case, form=form or "as read")
+                if form is not None:
+                    self._load()
+                    return
+        except SamMedError as error:
+            self._on_unreadable(opened.case, error)
+            return
+        self._leave(lambda: self._show(opened))  # the user may have gone on with the one before
+
+    def _show(self, opened: OpenedCase) -> None:
+        if self.work_list is None:
+            return
+        current, session = self.current, self._session
+        if current is not None:
+            self._organs = session.organs
+        if opened.start is None and self._organs is not None:
+            opened.scan.labels.organs = self._organs
+        self._opened = None
+        self._actions.scans.show_case(opened.scan, replaces=self._shows_case)
+        self._opened, self._known, self._shows_case = opened, opened.saved, True
+        self._is_changed = self._has_seen_offer = self._may_go = False
+        self._wanted = None
+        self.problems.pop(opened.case.key, None)
+        bridge = self._actions.bridge
+        bridge.go_to(SliceView("axial", opened.scan.volume.shape[0] // 2))
+        number, n_cases = self.position + 1, len(self.work_list.cases)
+        said = [f"{opened.case.name} ({number} of {n_cases})"]
+        if opened.start is None and len(opened.case.given) > 1:
+            names = ", ".join(path.name for path in opened.case.given[:3])
+            said.append(f"it has several label files ({names}), of which none was opened")
+        elif opened.start is not None:
+            said.append(f"labels from {opened.start.name}")
+        self.status.emit("; ".join([*said, *opened.scan.labels.warnings, *opened.scan.volume.warnings]))
+        self.changed.emit()
+
+    def _on_unreadable(self, case: Case, error: Exception) -> None:
+        """One line; the list goes on from there."""
+        self._wanted, self._may_go = None, False
+        self.problems[case.key] = str(error)
+        self.changed.emit()
+        self.failed.emit(error)
+
+    def _on_scan_opened(self) -> None:
+        """Other labels of the case were opened by hand: they are its labels now, and are saved as such."""
+        if self.current is not None:
+            self._is_changed = True
+        elif self._opened is not None:  # another scan
+            self._opened, self._shows_case = None, False
+        self.changed.emit()
+
+    # saving
+
+    @property
+    def needs_saving(self) -> bool:
+        """Whether the case that is open has labels that are not in its file."""
+        if self.current is None:
+            return False
+        if not (self._is_changed or self._actions.keeping.has_unexported_work):
+            return False
+        return self._known is not None or bool(self._session.labels.data.any())
+
+    def may_leave(self, verb: str, again: Callable[[], object]) -> bool:
+        """Whether to go on at once; a case that has to be saved is saved first, and ``again`` called then."""
+        if self.current is None:
+            return self.ask(verb, again)
+        if self._may_go or not self.needs_saving:
+            self._may_go = False
+            return True
+
+        def go() -> None:
+            self._is_changed, self._may_go = False, True
+            again()
+
+        def not_saved() -> None:
+            if self.ask(verb, go):
+                go()
+
+        self._save(again, not_saved)
+        return False
+
+    def _save(self, then: Callable[[], object], not_saved: Callable[[], object]) -> None:
+        """Write the labels of the case; one of the two is called at the end."""
+        self._after_saving.append((then, not_saved))
+        opened, work_list = self.current, self.work_list
+        if self._saving is not None or opened is None or work_list is None:
+            return
+        content = self._actions.labels_to_write()
+        target = work_list.target(opened.case)
+        self._is_changed = self._has_failed = False
+
+        def returned(known: KnownFile) -> None:
+            if self._session.labels is content.of:
+                self._known = known
+                self._actions.keeping.journal.mark_exported(content.change_number)
+            self._on_saved(opened.case, target, known)
+
+        self._saving = self._actions.workers.start(
+            save_case(target, self._known, content.labels, content.volume, content.model),
+            "save case",
+            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
+            returned=returned,
+            failed=self._on_not_saved,
+            finished=self._on_saving_ended,
+        )
+
+    def _on_saved(self, case: Case, target: Path, known: KnownFile) -> None:
+        if self.work_list is None:
+            return
+        try:
+            self.work_list.note_saved(case, known, self._journal_name())
+        except ExportError as error:
+            self.failed.emit(error)
+        if known.path == target:
+            self.status.emit(f"{known.path.name} saved and checked.")
+        else:
+            self.failed.emit(
+                ExportError(
+                    f"{target.name} is of somebody else, or was changed meanwhile, and stays as it is; the "
+                    f"labels of {case.name} are in {known.path.name}."
+                )
+            )
+
+    def _on_not_saved(self, error: Exception) -> None:
+        self._is_changed = self._has_failed = True
+        self.failed.emit(error)
+
+    def _on_saving_ended(self) -> None:
+        self._saving = None
+        waiting, self._after_saving = self._after_saving, []
+        self.changed.emit()
+        for then, not_saved in waiting[-1:]:  # what was asked for last
+            (not_saved if self._has_failed else then)()
+
+    def _note(self, case: Case, **changes: object) -> None:
+        if self.work_list is not None:
+            try:
+                self.work_list.note(case, **changes)
+            except ExportError as error:
+                self.failed.emit(error)
+
+    # work that the journal has
+
+    def _journal_name(self) -> str | None:
+        """Name of this window's own journal of the image: the one written last, as the image is locked."""
+        journal = self._actions.keeping.journal
+        if journal.folder is None or journal.image is None:
+            return None
+        journal.flush(1.0)
+        files = journal.folder.files(journal.image)
+        return files[0].path.stem if files else None
+
+    def _on_offer(self) -> None:
+        keeping, opened = self._actions.keeping, self.current
+        if opened is None or self.work_list is None or keeping.offer is None or self._has_seen_offer:
+            return
+        self._has_seen_offer = True  # the first one is the newest
+        is_untouched = not self._is_changed and not self._session.objects
+        if is_untouched and self.work_list.continues(keeping.offer, opened):
+            keeping.bring_back()
+
+    def _on_brought_back(self) -> None:
+        if self.current is None or self.work_list is None:
+            return
+        if not self._actions.keeping.has_unexported_work:
+            self._is_changed = False
+            self._note(self.current.case, journal=self._journal_name())
+
+    def _on_voxels(self, *_: object) -> None:
+        self._may_go = False
+        if self.current is not None:
+            self._is_changed = True
+            self._note_work()
+
+    def _on_objects(self, objects: object) -> None:
+        if objects:
+            self._note_work()
+
+    def _note_work(self) -> None:
+        opened = self.current
+        if opened is not None and self.work_list is not None and self.work_list.status(opened.case) == "new":
+            self.mark(opened.case, "in progress")
+
+
+def ask_output(place: Path) -> Path | None:
+    """Ask for a folder for the labels where ``place`` cannot be written; modal."""
+    chosen = QFileDialog.getExistingDirectory(
+        QApplication.activeWindow(), f"{place} cannot be written: choose a folder for the labels"
+    )
+    return Path(chosen) if chosen else None
