@@ -185,9 +185,9 @@ class Actions(QObject):
     # files
 
     def open_labels(self, path: Path) -> None:
-        """Go on with labels from a file."""
+        """Go on with labels from a file; one undo step."""
         if self.may_leave("Open", lambda: self.open_labels(path)):
-            self.attempt(lambda: self.scans.open_labels_file(path))
+            self.attempt(lambda: self.scans.open_labels_file(path, self.keeping.take_over))
 
     def export(self, path: Path, written: Callable[[Path], None] | None = None) -> None:
         """Write the labels to a file, from a copy, so that work can go on meanwhile."""

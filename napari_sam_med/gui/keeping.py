@@ -13,6 +13,8 @@ from napari_sam_med.session.journal import SessionJournal
 from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.session.journal_image import ImageIdentity, identify
 from napari_sam_med.session.journal_recovery import Offer, RecoveredWork
+from napari_sam_med.session.new_labels import NewLabels, put_in_place
+from napari_sam_med.session.objects import Annotations
 from napari_sam_med.session.session import Session
 
 __all__ = ["Keeping"]
@@ -114,11 +116,11 @@ class Keeping(QObject):
         self._has_looked = False
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, *, offers_former: bool = False) -> None:
         if self._image is None:
             return
         try:
-            self.journal.begin(self._image)
+            self.journal.begin(self._image, offers_former=offers_former)
         except JournalError as error:
             self._retry_timer.start()
             self._show_trouble(str(error))
@@ -254,6 +256,19 @@ class Keeping(QObject):
             return self.journal.clear_earlier()
         except OSError as error:
             raise JournalError(f"Earlier work could not be removed ({error}); close what uses it.") from error
+
+    # labels of a file
+
+    def take_over(self, new: NewLabels, label: str, after: Annotations) -> None:
+        """Put the labels of a file in the place of those there are; one undo step.
+
+        Work that was there and is in no exported file stays on disk, to be offered again.
+        """
+        self._make_way()
+        if self.journal.has_unexported_changes:
+            self._begin(offers_former=True)
+        put_in_place(self._session, new, label, after)
+        self.journal.mark_exported()  # they are in a file, and closing need not ask
 
     # closing, exporting, keeping nothing
 

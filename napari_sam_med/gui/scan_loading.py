@@ -21,6 +21,8 @@ from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
 from napari_sam_med.session.jobs import PreparedScan
+from napari_sam_med.session.new_labels import NewLabels, compare
+from napari_sam_med.session.objects import Annotations
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.intensity import WINDOW_PRESETS
 from napari_sam_med.volume.labels import LabelVolume
@@ -151,20 +153,42 @@ class ScanLoading(QObject):
         if not scan.volume.warnings:
             self.status.emit("Scan ready: draw a box on an organ.")
 
-    def open_labels_file(self, path: Path) -> None:
-        """Replace the labels by those of a file.
+    def open_labels_file(self, path: Path, put: Callable[[NewLabels, str, Annotations], object]) -> None:
+        """Read labels from a file, and let ``put`` put them in the place of those there are.
 
         Raises
         ------
         LabelError
             When there is no scan that they could belong to.
         """
-        volume = self._session.volume
-        if volume is None:
+        volume, labels = self._session.volume, self._session.labels
+        if volume is None or labels is None:
             raise LabelError("Labels belong to a scan: open the scan first, then its labels.")
-        image = self._bridge.image_layer
-        generator = _labels_then_scan(path, volume, self._session.window)
-        self.start(generator, lambda scan: self._on_prepared(scan, image, None))
+
+        def returned(read: tuple[LabelVolume, NewLabels]) -> None:
+            self._job = None
+            self._on_labels_read(path, *read, put)
+
+        self.start(_labels_then_compared(path, volume, labels), returned)
+
+    def _on_labels_read(
+        self,
+        path: Path,
+        read: LabelVolume,
+        new: NewLabels,
+        put: Callable[[NewLabels, str, Annotations], object],
+    ) -> None:
+        session = self._session
+        active = session.active_class_id
+        if active not in read.organs:
+            active = next(iter(read.organs), 1)
+        put(new, f"Open {path.name}", Annotations(read.organs, {}, active, None))
+        if self._bridge.labels_layer is None:
+            self._bridge.show_labels_again()
+        self.opened.emit()
+        for warning in read.warnings:
+            self.status.emit(warning)
+        self.status.emit(f"{path.name} is open. Ctrl-Z brings the labels back that were there.")
 
 
 def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress, None, PreparedScan]:
@@ -177,11 +201,12 @@ def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress
     return (yield from jobs.prepare_scan(volume, given, window))
 
 
-def _labels_then_scan(
-    path: Path, volume: Volume, window: tuple[float, float] | None
-) -> Generator[Progress, None, PreparedScan]:
+def _labels_then_compared(
+    path: Path, volume: Volume, over: LabelVolume
+) -> Generator[Progress, None, tuple[LabelVolume, NewLabels]]:
     labels = yield from jobs.open_labels(path, volume)
-    return (yield from jobs.prepare_scan(volume, labels, window))
+    labels.organs = labels.organs.covering(labels.class_ids())
+    return labels, (yield from compare(labels.data, over))
 
 
 def _labels_of_layer(layer: Labels, volume: Volume) -> LabelVolume:

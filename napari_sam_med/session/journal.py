@@ -23,6 +23,7 @@ from napari_sam_med.session.journal_recovery import (
     read_work,
 )
 from napari_sam_med.session.journal_writer import Exported, JournalWriter, Step, WhenKept
+from napari_sam_med.session.new_labels import put_in_place
 from napari_sam_med.session.objects import Annotations
 from napari_sam_med.volume.labels import LabelChange
 from napari_sam_med.volume.replacement import sweep_orphans
@@ -77,8 +78,14 @@ class SessionJournal:
         session.reapplied.connect(self._on_reapplied)
         session.events.labels.connect(self._on_labels)
 
-    def begin(self, image: ImageIdentity) -> None:
+    def begin(self, image: ImageIdentity, *, offers_former: bool = False) -> None:
         """Start to keep the work on the scan that is open, of which ``image`` was made by `identify`.
+
+        Parameters
+        ----------
+        image : ImageIdentity
+        offers_former : bool
+            Whether the file that was written before, if there is one, is offered again as earlier work.
 
         Raises
         ------
@@ -109,7 +116,7 @@ class SessionJournal:
             self._writer.put(Exported(self._exported))
         if path is not None:
             former, self._former = self._former, None
-            if former is not None:
+            if former is not None and not offers_former:
                 self._writer.put(WhenKept(lambda: _put_aside(former)))
 
     def close(self) -> None:
@@ -179,23 +186,7 @@ class SessionJournal:
         mismatch = self._image.difference_from(work.offer.image)
         if mismatch is not None:
             raise JournalError(f"The earlier work does not fit: {mismatch}. Nothing was changed or removed.")
-        session.close_changes()
-        session.record_stroke()  # what another plugin wrote is not in the counts yet
-        session.preview = None
-        before, labels = session.annotations, session.labels
-        applied = work.changes_from(labels.data)
-        if work.labels.dtype.itemsize > labels.data.itemsize:
-            labels.data = work.labels
-        else:
-            for change in applied:  # whole rows are many times faster than applying the change
-                index, width = change.view.index, labels.shape[2]
-                rows = slice(change.indices[0] // width, change.indices[-1] // width + 1)
-                labels.data[index, rows] = work.labels[index, rows]
-        labels.changed.emit(None)
-        for change in applied:
-            session.count(change)
-        step = Change("Bring back earlier work", applied, before, work.annotations)
-        session.commit(step)
+        step = put_in_place(session, work.new, "Bring back earlier work", work.annotations)
         if work.offer.is_exported:
             self.mark_exported()
         if self._writer is not None:

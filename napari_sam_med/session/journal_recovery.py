@@ -19,13 +19,13 @@ from napari_sam_med.session.journal_annotations import NOTHING, apply_annotation
 from napari_sam_med.session.journal_folder import JournalFile, JournalFolder
 from napari_sam_med.session.journal_image import ImageIdentity
 from napari_sam_med.session.journal_records import FrameReader, apply_slice, unpack_payload
+from napari_sam_med.session.new_labels import NewLabels, compare
 from napari_sam_med.session.objects import Annotations
-from napari_sam_med.volume.labels import LabelChange, LabelVolume
-from napari_sam_med.volume.slice_view import SliceView
+from napari_sam_med.volume.labels import LabelVolume
 
 _LOG = logging.getLogger(__name__)
 
-__all__ = ["FORMAT", "Offer", "RecoveredWork", "change_between", "find_offers", "is_dispensable", "read_work"]
+__all__ = ["FORMAT", "Offer", "RecoveredWork", "find_offers", "is_dispensable", "read_work"]
 
 FORMAT = 1
 """Of the records; a journal of another format is kept and not read."""
@@ -99,35 +99,21 @@ class RecoveredWork:
     Attributes
     ----------
     offer : Offer
-    labels : ndarray (z, y, x) of uint8 or uint16
-    found : tuple of (ndarray (H, W) or None)
-        What each axial slice of the labels held that they are to replace; None: nothing.
-    changes : tuple of LabelChange
-        What leads from ``found`` to ``labels``, one for each axial slice; may be empty.
+    new : NewLabels
     annotations : Annotations
     problem : str or None
         What of the file could not be read; the rest is here.
     """
 
     offer: Offer
-    labels: npt.NDArray[Any]
-    found: tuple[npt.NDArray[Any] | None, ...]
-    changes: tuple[LabelChange, ...]
+    new: NewLabels
     annotations: Annotations
     problem: str | None
 
-    def changes_from(self, now: npt.NDArray[Any]) -> tuple[LabelChange, ...]:
-        """What turns labels (z, y, x) into these, without slices that stay as they are.
-
-        Only slices that changed since ``found`` was looked at are compared anew: a look through 512x512x300
-        labels takes 10 ms, comparing them all ten times as long.
-        """
-        changes = []
-        for index, (was, change) in enumerate(zip(self.found, self.changes, strict=True)):
-            here = now[index]
-            is_still = not here.any() if was is None else np.array_equal(here, was)
-            changes.append(change if is_still else change_between(index, here, self.labels[index]))
-        return tuple(change for change in changes if not change.is_empty)
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """Its labels (z, y, x), uint8 or uint16."""
+        return self.new.data
 
 
 def find_offers(
@@ -282,23 +268,8 @@ def read_work(
         problem = f"record {n_records} of the file cannot be understood ({error!r})"
     if not n_records:
         raise JournalError(f"Nothing in {offer.file.path} can be read: {problem}. It was left as it is.")
-    found: list[npt.NDArray[Any] | None] = []
-    changes = []
-    for index, plane in enumerate(labels):
-        if index % _RECORDS_A_STEP == 0:
-            yield Progress(index, len(labels), "bringing back earlier work")
-        # a slice that is written to right now may be copied half: `changes_from` sees that it is another one
-        was = None if over is None or not over.data[index].any() else over.data[index].copy()
-        found.append(was)
-        changes.append(change_between(index, np.zeros_like(plane) if was is None else was, plane))
-    return RecoveredWork(offer, labels, tuple(found), tuple(changes), annotations, problem)
-
-
-def change_between(index: int, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> LabelChange:
-    """What turns an axial slice (H, W) into another one; may be empty."""
-    indices = np.flatnonzero(before != after)
-    small = indices.astype(np.int32) if after.size < 2**31 else indices
-    return LabelChange(SliceView("axial", index), small, before.ravel()[indices], after.ravel()[indices])
+    new = yield from compare(labels, over)
+    return RecoveredWork(offer, new, annotations, problem)
 
 
 def _replayed(fields: dict[str, Any], blobs: list[bytes], labels: npt.NDArray[Any]) -> npt.NDArray[Any]:

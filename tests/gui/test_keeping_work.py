@@ -17,7 +17,9 @@ from napari_sam_med.gui import contributions
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.widget import SamMedWidget
 from napari_sam_med.session import jobs
+from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.volume.intensity import WINDOW_PRESETS
+from napari_sam_med.volume.organs import Organ
 from tests.gui.desk import Desk
 from tests.gui.test_carrying import accept_a_box
 
@@ -198,14 +200,33 @@ def test_layers_of_the_users_are_read_and_never_written(desk: Desk) -> None:
     assert len(desk.bridge.boxes_layer.data) == len(desk.bridge.points_layer.data) == 0
 
 
-def test_labels_that_are_opened_hide_those_of_before(desk: Desk, tmp_path: Path) -> None:
-    before = desk.bridge.labels_layer
-    desk.session.labels.data[2, 3:6, 3:6] = 6
+def test_opening_labels_is_one_step_that_ctrl_z_takes_back(
+    desk: Desk, tmp_path: Path, asked: list[str]
+) -> None:
+    """Statement 10; and statement 11: what was there before is in no file, what was opened is."""
+    accept_a_box(desk)
+    keeping = desk.actions.keeping
+    desk.wait(lambda: keeping.is_kept)
+    layer, before, objects = desk.bridge.labels_layer, desk.labels.copy(), dict(desk.session.objects)
     other = LabelVolume.like(desk.session.volume)
     other.data[3, 4:9, 4:9] = 1
-    desk.actions.scans.open_labels_file(write_labels(tmp_path / "other.nii.gz", other))
-    desk.wait(lambda: desk.bridge.labels_layer is not before)
+    other.organs = other.organs.with_organ(Organ(1, "Milz", (0.1, 0.2, 0.3)))
+    desk.actions.open_labels(write_labels(tmp_path / "other.nii.gz", other))
+    desk.wait(lambda: desk.session.undo_stack.undo_label == "Open other.nii.gz")
+    desk.settle()
+    assert asked == ["Open"]
     assert np.array_equal(desk.labels, other.data)
-    assert not before.visible
-    assert desk.bridge.labels_layer.visible
-    assert before.data[2, 4, 4] == 6, "hidden, not lost"
+    assert desk.bridge.labels_layer is layer
+    assert desk.session.organs.name_of(1) == "Milz"
+    assert not desk.session.objects
+    assert not keeping.has_unexported_work
+    assert len(default_folder().files()) == 2, "the work that was there is offered again"
+    assert all(file.is_active for file in default_folder().files())
+    desk.undo()
+    assert np.array_equal(desk.labels, before)
+    assert dict(desk.session.objects) == objects
+    assert desk.session.organs.name_of(1) == "spleen"
+    assert keeping.has_unexported_work
+    desk.redo()
+    assert np.array_equal(desk.labels, other.data)
+    assert desk.session.organs.name_of(1) == "Milz"

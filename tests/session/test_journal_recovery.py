@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from napari_sam_med.errors import JournalError
-from napari_sam_med.session import journal_recovery
+from napari_sam_med.session import new_labels
 from napari_sam_med.session.journal import SessionJournal
 from napari_sam_med.session.journal_folder import JournalFolder
 from napari_sam_med.session.journal_image import ImageIdentity, identify
-from napari_sam_med.session.journal_recovery import change_between, read_work
+from napari_sam_med.session.journal_recovery import read_work
+from napari_sam_med.session.new_labels import change_between
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelChange
@@ -157,7 +158,7 @@ def test_s41_bringing_back_compares_only_what_changed_since_the_work_was_read(
         compared.append(index)
         return change_between(index, *slices)
 
-    monkeypatch.setattr(journal_recovery, "change_between", counted)
+    monkeypatch.setattr(new_labels, "change_between", counted)
     next_journal.put_back(work)
     assert compared == [5, 6]
     assert np.array_equal(again.labels.data, session.labels.data)
