@@ -44,6 +44,7 @@ class Leaving:
         if not self._keeping.has_unexported_work:
             return True
         self._is_asking = True
+        self._parent.window().raise_()  # quitting asks in windows behind, too
         try:
             answer = ask(self._parent, verb, self._keeping.is_kept)
         finally:

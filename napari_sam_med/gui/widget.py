@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import ClassVar
+from weakref import WeakSet
 
 from napari.components import ViewerModel
 from napari.layers import Image
@@ -43,6 +45,8 @@ class SamMedWidget(QWidget):
         Given by napari; the current viewer when left out.
     """
 
+    _at_work: ClassVar[WeakSet[SamMedWidget]] = WeakSet()
+
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         super().__init__()
         self._was_docked = self._close_is_asked = False
@@ -68,6 +72,7 @@ class SamMedWidget(QWidget):
         self._compose()
         self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
         self._is_stopped = False
+        self._at_work.add(self)
         self._watch_the_end()
         self.actions_.bridge.layers_changed.connect(self._open_only_image)
         self._open_timer = QTimer(self)
@@ -210,11 +215,21 @@ class SamMedWidget(QWidget):
         """Ask where work was not exported; not a script that closes the viewer, half of which is gone."""
         canvas = getattr(window, "_qt_viewer", None)
         is_by_hand = canvas is None or not canvas.isHidden()
-        return self._is_stopped or not is_by_hand or self.actions_.may_leave("Close", window.close)
+        if self._is_stopped or not is_by_hand:
+            return True
+        if not getattr(window, "_quit_app", False):
+            return self.actions_.may_leave("Close", window.close)
+        # afterwards napari closes the other windows as a script would, past any question
+        others = [widget for widget in self._at_work if widget is not self]
+        return all(
+            widget.actions_.may_leave("Quit", lambda: window.close(quit_app=True))
+            for widget in (self, *others)
+        )
 
     def stop(self) -> None:
         """Stop the threads and let go of the viewer; safe to call twice."""
         if not self._is_stopped:
             self._is_stopped = True
+            self._at_work.discard(self)
             self._open_timer.stop()
             self._end()

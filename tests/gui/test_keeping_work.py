@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 
 from napari_sam_med import LabelVolume, write_labels
-from napari_sam_med.gui import contributions
+from napari_sam_med.gui import contributions, leaving
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.widget import SamMedWidget
 from napari_sam_med.session import jobs
 from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.volume.intensity import WINDOW_PRESETS
 from napari_sam_med.volume.organs import Organ
+from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
+from tests.gui.fake_model import FakePredictor
 from tests.gui.test_carrying import accept_a_box
+from tests.gui.test_prompting import LIVER, SPLEEN
 
 
 def test_a_close_that_the_user_calls_off_leaves_the_widget_at_work(
@@ -38,6 +41,44 @@ def test_a_close_that_the_user_calls_off_leaves_the_widget_at_work(
     workers = desk.actions.workers
     desk.viewer.close()
     assert workers.running == []
+
+
+def test_quitting_asks_for_every_window_with_work(
+    make_desk: Callable[[], Desk],
+    predictor: FakePredictor,
+    make_volume: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Statement 11: a quit that one window refuses closes none."""
+    desks = [make_desk() for _ in range(3)]
+    for size, desk in zip((24, 26, 28), desks, strict=True):
+        desk.open(make_volume((8, size, 32)))
+    for desk in desks[:2]:
+        accept_a_box(desk)
+    windows = [desk.viewer.window._qt_window for desk in desks]
+    for window in windows:
+        window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    numbers = [int(window.winId()) for window in windows]
+    asked: list[tuple[int, str]] = []  # of numbers: what is patched outlives the windows
+    answers = ["leave", "cancel"]
+
+    def ask(parent: QWidget, verb: str, is_kept: bool) -> str:
+        asked.append((int(parent.window().winId()), verb))
+        return answers.pop(0)
+
+    monkeypatch.setattr(leaving, "ask", ask)
+    monkeypatch.setattr(QApplication, "quit", lambda: None)
+    windows[2].close(quit_app=True)
+    assert {number for number, _ in asked} == set(numbers[:2])
+    assert {verb for _, verb in asked} == {"Quit"}
+    assert all(window.isVisible() for window in windows)
+    assert all(desk.labels.any() for desk in desks[:2])
+    asked.clear()
+    answers += ["leave", "leave"]
+    windows[0].close(quit_app=True)
+    assert [number for number, _ in asked] == numbers[:2], "the one at hand first"
+    assert not any(window.isVisible() for window in windows)
+    assert len(default_folder().files()) == 2
 
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])
@@ -165,6 +206,48 @@ def test_the_widget_goes_on_with_the_labels_it_was_closed_on(desk: Desk, is_fore
         assert session.labels.data is work.data
     finally:
         again.stop()
+
+
+def test_keys_take_everything_back_and_do_it_again(desk: Desk, tmp_path: Path) -> None:
+    """Statement 10: boxes in two planes, a carried mask, strokes, a fill, a file; by real mouse and keys."""
+    session, stack = desk.session, desk.session.undo_stack
+
+    def now() -> tuple[bytes, dict[int, object], object]:
+        return desk.labels.tobytes(), dict(session.objects), session.organs
+
+    start = now()
+    accept_a_box(desk)
+    desk.key(Qt.Key.Key_G)
+    desk.wait_until_carried()
+    session.select_organ(SPLEEN)
+    desk.look_at(SliceView("coronal", 8))
+    desk.bridge.set_tool("box")
+    desk.drag((7, 8, 5), (0, 8, 18))
+    desk.wait_for_proposal()
+    desk.key(Qt.Key.Key_Return)
+    assert session.voxel_count(SPLEEN), "it took voxels from the liver"
+    desk.look_at(SliceView("axial", 2))
+    desk.bridge.set_tool("paint")
+    desk.drag((2, 15, 4), (2, 15, 20))
+    desk.drag((2, 8, 4), (2, 8, 20))
+    desk.bridge.labels_layer.mode = "fill"
+    desk.click((2, 2, 2))
+    assert session.voxel_count(SPLEEN) > 400, "the background of the slice"
+    other = LabelVolume.like(session.volume)
+    other.data[3, 4:9, 4:9] = LIVER
+    desk.actions.open_labels(write_labels(tmp_path / "other.nii.gz", other))
+    desk.wait(lambda: stack.undo_label == "Open other.nii.gz")
+    desk.settle()
+    end, labels = now(), []
+    while stack.undo_label is not None:
+        labels.append(stack.undo_label.split()[0])
+        desk.undo()
+    assert labels == ["Open", "Paint", "Paint", "Paint", "Accept", "Prompt", "Carry", "Accept", "Prompt"]
+    assert now() == start
+    while stack.redo_label is not None:
+        desk.redo()
+    assert now() == end
+    assert np.array_equal(desk.labels, other.data)
 
 
 def test_the_window_is_remembered_for_scans_that_napari_opens() -> None:
