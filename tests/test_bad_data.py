@@ -131,7 +131,7 @@ NOT_CONVERTED = [
 ]
 
 
-def _file(name: str) -> Path:
+def file_of(name: str) -> Path:
     """Path of a file of the pack, however its file system composes accents."""
     for form in ("NFC", "NFD"):
         path = BAD / unicodedata.normalize(form, name)
@@ -174,15 +174,15 @@ def test_the_table_names_every_file_of_the_pack() -> None:
 def test_odd_files_are_segmented_on_their_own_grid(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    volume = read_volume(_file(name))
+    volume = read_volume(file_of(name))
     prompts = _box_on_middle_slice(volume.grid, tmp_path / "prompts.json")
     out = tmp_path / "labels.nii.gz"
-    status = main(["segment", str(_file(name)), "-p", str(prompts), "-o", str(out), "--no-propagate"])
+    status = main(["segment", str(file_of(name)), "-p", str(prompts), "-o", str(out), "--no-propagate"])
     said = capfd.readouterr().err
     assert status == 0, said
     assert all(line.startswith("warning: ") for line in said.splitlines())
     assert WORKS[name] in said
-    _assert_on_grid_of(out, volume.grid, _file(name))
+    _assert_on_grid_of(out, volume.grid, file_of(name))
 
 
 def _assert_on_grid_of(labels: Path, grid: Grid, source: Path) -> None:
@@ -205,10 +205,10 @@ def test_broken_files_are_refused_in_one_line(
     prompts = tmp_path / "prompts.json"
     prompts.write_text('{"version": 1, "objects": [{"label": 1, "points": [{"at": [0, 0, 0]}]}]}')
     out = tmp_path / "labels.nii.gz"
-    assert main(["segment", str(_file(name)), "-p", str(prompts), "-o", str(out)]) == 2
+    assert main(["segment", str(file_of(name)), "-p", str(prompts), "-o", str(out)]) == 2
     message = _refusal(capfd.readouterr().err)
     assert REFUSED[name] in message
-    assert _file(name).name in message
+    assert file_of(name).name in message
     assert list(tmp_path.glob("labels*")) == []
 
 
@@ -223,14 +223,14 @@ def test_odd_labels_are_converted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / f"out{ending}"
-    options = [] if reference is None else ["--reference", str(_file(reference))]
-    status = main(["convert", str(_file(name)), "-o", str(out), "--json", *options])
+    options = [] if reference is None else ["--reference", str(file_of(reference))]
+    status = main(["convert", str(file_of(name)), "-o", str(out), "--json", *options])
     said = capfd.readouterr()
     assert status == 0, said.err
     assert says in said.err
     assert bool(said.err) == bool(says)
     assert {row["label"]: row["voxels"] for row in json.loads(said.out)["objects"]} == voxels
-    written, grid = read_volume(out), read_volume(_file(reference or name)).grid
+    written, grid = read_volume(out), read_volume(file_of(reference or name)).grid
     assert written.grid.same_as(grid, tolerance_mm=1e-3)
     assert np.count_nonzero(written.data) == sum(voxels.values())
 
@@ -239,8 +239,8 @@ def test_odd_labels_are_converted(
 def test_what_is_no_label_map_is_not_converted(
     name: str, reference: str | None, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    options = [] if reference is None else ["--reference", str(_file(reference))]
-    assert main(["convert", str(_file(name)), "-o", str(tmp_path / "out.nii.gz"), *options]) == 2
+    options = [] if reference is None else ["--reference", str(file_of(reference))]
+    assert main(["convert", str(file_of(name)), "-o", str(tmp_path / "out.nii.gz"), *options]) == 2
     assert says in _refusal(capfd.readouterr().err)
     assert list(tmp_path.glob("out*")) == []
 
@@ -257,7 +257,7 @@ def test_a_real_process_says_the_same(name: str, status: int, tmp_path: Path) ->
     )
     out = tmp_path / "labels.nii.gz"
     finished = subprocess.run(
-        [sys.executable, "-m", "napari_sam_med.cli", "segment", str(_file(name)), "-p", str(prompts),
+        [sys.executable, "-m", "napari_sam_med.cli", "segment", str(file_of(name)), "-p", str(prompts),
          "-o", str(out), "--no-propagate"],
         capture_output=True, text=True, encoding="utf-8", timeout=240, check=False,
         env=os.environ | {"PYTHONIOENCODING": "utf-8"},

@@ -443,7 +443,9 @@ class LayerBridge(OwnWriting, QObject):
         return planes.current_view(viewer, self.frame)
 
     def show_plane(self, plane: Plane) -> None:
-        """Turn to a plane."""
+        """Turn to a plane of the scan."""
+        if self.frame is not None:
+            planes.go_inside(self.viewer, self.frame)
         planes.show_plane(self.viewer, plane)
         if self._tool_in_2d is not None:  # napari takes it out of the user's hand in 3-D
             tool, self._tool_in_2d = self._tool_in_2d, None

@@ -12,7 +12,7 @@ from napari.utils.transforms import Affine
 
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
-__all__ = ["Frame", "current_view", "go_to", "show_in_3d", "show_plane"]
+__all__ = ["Frame", "current_view", "go_inside", "go_to", "show_in_3d", "show_plane"]
 
 _ORDERS: dict[Plane, tuple[int, int, int]] = {
     "axial": (0, 1, 2),
@@ -94,6 +94,19 @@ def go_to(viewer: ViewerModel, frame: Frame, view: SliceView) -> None:
     index[view.axis] = view.index
     axis = viewer.dims.ndim - 3 + view.axis
     viewer.dims.set_point(axis, float(frame.world(index)[view.axis]))
+
+
+def go_inside(viewer: ViewerModel, frame: Frame) -> None:
+    """Move the viewer to the middle of a volume along every axis on which it is beyond it.
+
+    An earlier scan elsewhere leaves it there, and no slice of this one would be seen.
+    """
+    index = frame.index(viewer.dims.point)
+    shape = np.array(frame.shape_zyx)
+    is_beyond = (index < -0.5) | (index > shape - 0.5)
+    if is_beyond.any():
+        world = frame.world(np.where(is_beyond, (shape - 1) // 2, index))
+        viewer.dims.set_point(range(viewer.dims.ndim - 3, viewer.dims.ndim), world.tolist())
 
 
 def show_plane(viewer: ViewerModel, plane: Plane) -> None:

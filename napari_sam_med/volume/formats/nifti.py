@@ -56,7 +56,8 @@ class NiftiSource:
 
 
 def n_times(path: Path) -> int:
-    """Number of three-dimensional volumes in a file; reads the header only."""
+    """Number of three-dimensional volumes in a file, or in either half of a pair; reads the header only."""
+    path = header_half(path)
     with ByteSource(path) as source:
         return open_nifti(path, source).n_times
 
