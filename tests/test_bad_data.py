@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import unicodedata
@@ -243,6 +244,82 @@ def test_what_is_no_label_map_is_not_converted(
     assert main(["convert", str(file_of(name)), "-o", str(tmp_path / "out.nii.gz"), *options]) == 2
     assert says in _refusal(capfd.readouterr().err)
     assert list(tmp_path.glob("out*")) == []
+
+
+EVALUATED = [
+    # scan, labels, what is said
+    ("d01_crop_good.nii.gz", "d12_label_int64.nii.gz", QUIET),
+    ("d01_crop_good.nii.gz", "d13_label_float_noise.nii.gz", QUIET),
+    ("d10_detneg_LAS.nii.gz", "d12_label_int64.nii.gz", QUIET),
+    ("d11_PIR_axes.nii.gz", "d12_label_int64.nii.gz", QUIET),
+    ("d07_sform_qform_disagree.nii.gz", "d12_label_int64.nii.gz", "sform is used"),
+    ("d01_crop_good.nii.gz", "d15_label_half_grid.nii.gz", "placed by its affine"),
+    (_IMAGE, "r23_label_other_grid/label_ok_122x102x112.nii.gz", QUIET),
+]
+NOT_EVALUATED = [
+    ("d01_crop_good.nii.gz", "d14_label_0_255.nii.gz", "pixels of an organ"),
+    ("d01_crop_good.nii.gz", "d18_all_nan.nii.gz", "whole numbers"),
+    ("d01_crop_good.nii.gz", "r25_dicom_seg_overlapping.dcm", "overlapping segments"),
+    ("d01_crop_good.nii.gz", "r26_dicom_seg_labelmap.dcm", "none of it lies inside"),
+    ("d01_crop_good.nii.gz", "r27_overlapping.seg.nrrd", "overlapping"),
+    ("r07_oblique17_3mm.nii.gz", "d12_label_int64.nii.gz", "another grid"),
+    (
+        "r24_same_shape_other_affine/seg_LPS_origin-239.nii.gz",
+        "r24_same_shape_other_affine/seg_identity_affine_float64.nii.gz",
+        "another place",
+    ),
+]
+
+
+def _evaluate(scan: str, labels: str, out: Path) -> int:
+    """Status of measuring the bundled model with a box an organ and slice."""
+    arguments = ["--image", str(file_of(scan)), "--labels", str(file_of(labels)), "-o", str(out)]
+    return main(["evaluate", *arguments, "--strategies", "bound_box"])
+
+
+@pytest.mark.parametrize(("scan", "labels", "says"), EVALUATED)
+def test_odd_labels_are_evaluated(
+    scan: str, labels: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status = _evaluate(scan, labels, tmp_path / "out")
+    said = capfd.readouterr().err
+    assert status == 0, said
+    assert says in said
+    assert (tmp_path / "out" / "results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("scan", "labels", "says"),
+    [
+        *NOT_EVALUATED,
+        *((name, "d12_label_int64.nii.gz", REFUSED[name]) for name in REFUSED),
+        *(("d01_crop_good.nii.gz", name, REFUSED[name]) for name in REFUSED),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_line(
+    scan: str, labels: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert _evaluate(scan, labels, tmp_path / "out") == 2
+    assert re.search(says, _refusal(capfd.readouterr().err))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("command", ["segment", "convert"])
+def test_a_broken_file_leaves_the_previous_output(
+    command: str, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Statement 7: a load that failed writes nothing, empty or not."""
+    out = tmp_path / "out.nii.gz"
+    assert main(["convert", str(file_of("d12_label_int64.nii.gz")), "-o", str(out)]) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text('{"version": 1, "objects": [{"label": 1, "points": [{"at": [0, 0, 0]}]}]}')
+    before[prompts.name] = prompts.read_bytes()
+    capfd.readouterr()
+    more = ["-p", str(prompts)] if command == "segment" else []
+    assert main([command, str(file_of(name)), "-o", str(out), *more]) == 2
+    assert REFUSED[name] in _refusal(capfd.readouterr().err)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(
