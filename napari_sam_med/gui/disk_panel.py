@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakSet
 
 from qtpy.QtWidgets import QCheckBox, QLabel, QMessageBox, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -25,10 +27,13 @@ _ANY_HEIGHT = (1 << 24) - 1
 class DiskPanel(QCollapsible):
     """Measured in a worker whenever it is unfolded or something in it changes."""
 
+    _panels: ClassVar[WeakSet[DiskPanel]] = WeakSet()
+
     def __init__(self, actions: Actions) -> None:
         super().__init__("Kept on disk")
         self.setDuration(0)
         self._actions = actions
+        self._panels.add(self)
         self._keeping = actions.keeping
         settings = actions.settings
         body = QWidget()
@@ -57,8 +62,9 @@ class DiskPanel(QCollapsible):
         self.embeddings_limit = _limit(settings.embeddings_gb, "What was not used for longest goes first.")
         self.nothing = QCheckBox("Keep nothing on disk")
         self.nothing.setToolTip(
-            "From now on neither work nor embeddings are written to disk. What is there already stays until\n"
-            "you clear it. After a crash nothing can be brought back."
+            "From now on neither work nor embeddings are written to disk, nor folders of scans remembered.\n"
+            "Work and embeddings that are there already stay until you clear them.\n"
+            "After a crash nothing can be brought back."
         )
         self.nothing.setChecked(settings.keeps_nothing)
         self.warning = note("After a crash nothing can be brought back.")
@@ -126,10 +132,14 @@ class DiskPanel(QCollapsible):
         self._apply_to_store()
 
     def _apply_to_store(self) -> None:
-        """The store is one for all windows of this process; jobs under way obey at once."""
+        """The store is one for all windows of this process; jobs under way obey at once.
+
+        While one of them keeps nothing, none of them keeps embeddings.
+        """
         model, settings = self._actions.model.model, self._actions.settings
         if model is not None:
-            model.store.directory = None if settings.keeps_nothing else disk_use.embeddings_folder()
+            is_nothing = any(panel._actions.settings.keeps_nothing for panel in self._panels)
+            model.store.directory = None if is_nothing else disk_use.embeddings_folder()
             model.store.disk_bytes = settings.embeddings_gb << 30
 
     def _ask_clear_work(self) -> None:

@@ -13,6 +13,7 @@ from napari_sam_med.sam.model_registry import user_folder
 __all__ = ["Settings"]
 
 _FILE_NAME = "settings.json"
+_OF_SCANS = ("export_folder", "work_list_folder", "work_list_outputs")
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Settings:
     video_model : str
         Path of the video model that was used last, offered again but not chosen. Empty: none was.
     keeps_nothing : bool
-        Whether neither work nor embeddings are written to disk.
+        Whether neither work nor embeddings nor folders of scans are written to disk.
     journals_gb, embeddings_gb : int
         Limits; work that was not exported does not obey.
     work_list_folder : str
@@ -69,19 +70,28 @@ class Settings:
         return cls(**{k: v for k, v in stored.items() if k in known and isinstance(v, known[k])})
 
     def save(self) -> None:
-        """Write the settings; a folder that cannot be written only means that nothing is remembered."""
+        """Write the settings; a folder that cannot be written only means that nothing is remembered.
+
+        Who keeps nothing on disk keeps no folder of scans there either.
+        """
+        content = asdict(self)
+        if self.keeps_nothing:
+            content = {name: value for name, value in content.items() if name not in _OF_SCANS}
         path = _path()
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
             partial.replace(path)
 
     def remember(self, **choices: str | bool | int | dict[str, str]) -> None:
-        """Change some settings and save them."""
+        """Change some settings here and in the file, and leave there what other windows chose."""
+        stored = Settings.load()
         for name, value in choices.items():
             setattr(self, name, value)
-        self.save()
+            if not (self.keeps_nothing and name in _OF_SCANS):
+                setattr(stored, name, value)
+        stored.save()
 
 
 def _path() -> Path:

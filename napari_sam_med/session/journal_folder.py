@@ -111,7 +111,12 @@ class JournalFolder:
 
     def clear(self, image: ImageIdentity | None = None) -> int:
         """Remove the journals of an image (None: of all) that no window works on; answers bytes."""
-        return sum(self._remove(file.path) for file in self.files(image))
+        removed = sum(self._remove(file.path) for file in self.files(image))
+        for path in self.path.glob("*.lock"):  # of images that have no journal any more
+            if image is None or path.stem == image.digest:
+                with suppress(JournalError, OSError), ImageLock(self.path, path.stem):
+                    pass  # letting go of it removes it
+        return removed
 
     def clear_locked(self, image: ImageIdentity, keep: Path | None) -> int:
         """Remove the journals of an image that this window has locked, all but one; answers bytes."""
@@ -206,9 +211,15 @@ class ImageLock:
         self.release()
 
     def release(self) -> None:
-        """Let other windows work on the image."""
+        """Let other windows work on the image; where it has no journal, nothing of it is left behind.
+
+        Whoever waits for a file that is removed here, filelock sends to look for it again.
+        """
+        path = Path(self._lock.lock_file)
         with suppress(OSError):
             self._owner.unlink(missing_ok=True)
+            if not any(_NAME.fullmatch(other.name) for other in path.parent.glob(f"{path.stem}-*")):
+                path.unlink(missing_ok=True)  # Windows refuses, as it is open, and filelock does it there
         self._lock.release()
 
     def _owner_text(self) -> str:

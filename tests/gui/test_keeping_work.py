@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -248,6 +249,60 @@ def test_keys_take_everything_back_and_do_it_again(desk: Desk, tmp_path: Path) -
         desk.redo()
     assert now() == end
     assert np.array_equal(desk.labels, other.data)
+
+
+def test_a_whole_session_that_keeps_nothing_leaves_nothing_of_the_scan(
+    make_desk: Callable[[], Desk],
+    make_volume: Callable,
+    user_folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the real model and store; temporary files are looked for too."""
+    home = user_folders
+    (home / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(home / "tmp"))
+
+    def written() -> dict[str, bytes]:
+        return {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+
+    desk = make_desk()
+    desk.widget.disk_panel.nothing.setChecked(True)
+    desk.open(make_volume((8, 48, 64)))
+    keeping = desk.actions.keeping
+    desk.wait(lambda: keeping.journal.image is not None)
+    desk.session.select_organ(LIVER)
+    desk.look_at(SliceView("axial", 4))
+    desk.bridge.set_tool("box")
+    desk.drag((4, 10, 14), (4, 26, 34))
+    desk.qtbot.waitUntil(lambda: desk.session.preview is not None, timeout=60_000)
+    desk.key(Qt.Key.Key_Return)
+    desk.key(Qt.Key.Key_G)
+    desk.wait_until_carried()
+    desk.labels[2, 3:5, 3:5] = LIVER
+    (tmp_path / "exports").mkdir()
+    desk.widget.export_panel.export_to(tmp_path / "exports" / "work.nii.gz")
+    desk.wait(lambda: "Written" in desk.widget.export_panel.written.text())
+    assert keeping.journal.flush()
+    assert desk.actions.model.model.store.directory is None
+    [settings] = written()
+    assert settings.endswith("settings.json")
+    assert b"exports" not in written()[settings]
+    desk.widget.disk_panel.nothing.setChecked(False)
+    assert keeping.journal.flush()
+    assert sorted(Path(name).suffix for name in written()) == [".journal", ".json", ".lock", ".owner"]
+    desk.widget.disk_panel.nothing.setChecked(True)
+    assert keeping.is_kept is False
+    before = written()
+    desk.labels[3, 3:5, 3:5] = LIVER
+    assert keeping.journal.flush()
+    desk.look_at(SliceView("axial", 1))
+    desk.settle()
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+    assert written() == before
+    desk.widget.disk_panel._ask_clear_work()
+    desk.wait(lambda: len(written()) == 1)
+    assert list(written()) == [settings]
 
 
 def test_the_window_is_remembered_for_scans_that_napari_opens() -> None:

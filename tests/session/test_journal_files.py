@@ -311,3 +311,30 @@ def test_work_that_was_brought_back_and_undone_stays(
     assert folder.prune(0) > 0
     [left] = offers_of(folder, image, all_kept=True)
     assert np.array_equal(run(read_work(left, image)).labels, expected)
+
+
+def test_nothing_of_an_image_without_a_journal_is_left_behind(
+    folder: JournalFolder, image: ImageIdentity, accept: Callable, journal: SessionJournal
+) -> None:
+    """A lock file is named after the image; it goes with the last journal, and not while it is held."""
+    lock = folder.path / f"{image.digest}.lock"
+    folder.clear()
+    assert lock.is_file(), "it is held"
+    accept()
+    journal.close()
+    assert lock.is_file(), "there is a journal"
+    old = folder.path / f"{'0' * 32}.lock"
+    old.touch()  # of a version that left them
+    assert folder.clear() > 0
+    assert not list(folder.path.iterdir())
+
+
+def test_a_lock_that_was_let_go_of_and_removed_is_one_lock_for_those_who_come_next(
+    folder: JournalFolder, image: ImageIdentity
+) -> None:
+    """Statement 9."""
+    for _ in range(3):
+        with folder.lock(image):
+            with pytest.raises(JournalError):
+                folder.lock(image)
+        assert not list(folder.path.iterdir())
