@@ -334,7 +334,6 @@ def test_a_lock_that_was_let_go_of_and_removed_is_one_lock_for_those_who_come_ne
 ) -> None:
     """Statement 9."""
     for _ in range(3):
-        with folder.lock(image):
-            with pytest.raises(JournalError):
-                folder.lock(image)
+        with folder.lock(image), pytest.raises(JournalError):
+            folder.lock(image)
         assert not list(folder.path.iterdir())
