@@ -68,13 +68,7 @@ class SamNetwork(nn.Module):
     def decode(self, features: SamFeatures, prompts: PromptBatch, multimask: bool) -> DecodedMasks:
         """Masks of P prompts on one image (`features` with B = 1); C is 3 when `multimask`, else 1."""
         decoder = self.mask_decoder
-        sparse, dense = self._embed_prompts(prompts)
-        if prompts.mask_inputs is None:  # the image side is the same for all prompts: keep it (1, C, h, w)
-            dense = dense[:1]
-        image = features.image.to(dense.dtype) + dense
-        own_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight], dim=0)
-        tokens = torch.cat((own_tokens.unsqueeze(0).expand(sparse.size(0), -1, -1), sparse), dim=1)
-
+        image, tokens = self._decoder_input(features, prompts)
         tokens_out, image_out = _two_way(decoder.transformer, image, self.image_pe, tokens)
 
         n_masks = int(decoder.num_mask_tokens)
@@ -94,6 +88,35 @@ class SamNetwork(nn.Module):
         mask_tokens = mask_tokens[:, wanted]
         pairs = torch.cat((iou_token[:, None].expand_as(mask_tokens), mask_tokens), dim=-1)
         return DecodedMasks(logits[:, wanted], iou_predictions[:, wanted], pairs.float())
+
+    def decode_class_token(
+        self, features: SamFeatures, prompts: PromptBatch, class_token: torch.Tensor, transformer: nn.Module
+    ) -> torch.Tensor:
+        """What becomes (P, 256) of a token (1, 256) of a class head, put beside the IoU and mask tokens.
+
+        Parameters
+        ----------
+        features, prompts
+            As in `decode`.
+        class_token : tensor (1, 256)
+        transformer : nn.Module
+            A `TwoWayTransformer` in place of the mask decoder's own, which stays as it is.
+        """
+        image, tokens = self._decoder_input(features, prompts, class_token)
+        tokens_out, _ = _two_way(transformer, image, self.image_pe, tokens)
+        return tokens_out[:, 1 + int(self.mask_decoder.num_mask_tokens)]
+
+    def _decoder_input(
+        self, features: SamFeatures, prompts: PromptBatch, *extra_tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image (1 or P, 256, h, w) and tokens (P, N, 256): IoU, masks, extra ones, prompts."""
+        decoder = self.mask_decoder
+        sparse, dense = self._embed_prompts(prompts)
+        if prompts.mask_inputs is None:  # the image side is the same for all prompts: keep it (1, C, h, w)
+            dense = dense[:1]
+        image = features.image.to(dense.dtype) + dense
+        own_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, *extra_tokens], dim=0)
+        return image, torch.cat((own_tokens.unsqueeze(0).expand(sparse.size(0), -1, -1), sparse), dim=1)
 
     def _embed_prompts(self, prompts: PromptBatch) -> tuple[torch.Tensor, torch.Tensor]:
         points = None
