@@ -293,6 +293,78 @@ def evaluate(
 
 
 @app.command(cls=_Command)
+def classify(
+    volume: Annotated[
+        Path, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD, MetaImage or DICOM.")
+    ],
+    labels: Annotated[
+        Path, typer.Argument(metavar="LABELS", help="Its labels; names and numbers play no part.")
+    ],
+    classifier: Annotated[
+        Path | None,
+        typer.Option(
+            "--classifier",
+            "-c",
+            metavar="C",
+            help="Folder of train-classifier; the bundled one when left out.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT.json", help="Result to write (JSON).")
+    ] = None,
+    each_once: Annotated[
+        bool,
+        typer.Option(
+            "--each-once/--repeats", metavar=FLAG, help="No organ twice, or as often as it is found."
+        ),
+    ] = True,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="M", help="The model that the classifier was trained on: nano."
+        ),
+    ] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> int:
+    """Name the organ of each label."""
+    from napari_sam_med.cli.classify import ClassifyRequest, run_classify
+
+    request = ClassifyRequest(volume, labels, classifier, output, model, device, each_once)
+    return run_classify(request, as_json=as_json)
+
+
+@app.command("train-classifier", cls=_Command)
+def train_classifier(
+    cases: Annotated[
+        Path, typer.Option("--cases", "-c", metavar="C.csv", help='CSV with columns "image,labels".')
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe", "-r", metavar="NAME", help="late-fusion, trees, or btcv-class (SAM models)."
+        ),
+    ] = "late-fusion",
+    names: Annotated[
+        str,
+        typer.Option(
+            "--names", metavar="NAMES", help='Organ names: btcv, or JSON {"1": "spleen"}, or its file.'
+        ),
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of prompts and weights.")] = 0,
+    model: Model = "nano",
+    device: Device = "auto",
+    as_json: Json = False,
+) -> int:
+    """Train a classifier of organs on your own labelled volumes."""
+    from napari_sam_med.cli.train_classifier import TrainClassifierRequest, run_train_classifier
+
+    request = TrainClassifierRequest(cases, output, recipe, names, seed, model, device)
+    return run_train_classifier(request, as_json=as_json)
+
+
+@app.command(cls=_Command)
 def convert(
     labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Labels to read.")],
     output: Annotated[
