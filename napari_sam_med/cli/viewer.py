@@ -11,6 +11,7 @@ from pathlib import Path
 
 from napari_sam_med.errors import DeviceError, ImageError
 from napari_sam_med.sam.model_registry import get_record
+from napari_sam_med.session.work_list_cases import find_cases, is_folder_of_cases
 from napari_sam_med.volume.reading import volume_times
 
 __all__ = ["has_display", "open_in_napari"]
@@ -28,7 +29,11 @@ def open_in_napari(volume: Path | None, labels: Path | None, model: str | None, 
             raise ImageError(f"There is no {what} {path}; check the path.")
     if labels is not None and volume is None:
         raise ImageError("Labels alone cannot be opened: they lie on a volume; give the volume as well.")
-    if volume is not None:
+    if volume is not None and is_folder_of_cases(volume):
+        find_cases(volume)  # a folder without scans is refused here, not in a window
+        if labels is not None:
+            raise ImageError("Labels belong to one scan, and a folder of cases holds many; leave them out.")
+    elif volume is not None:
         volume_times(volume)  # reads the header: a file that is no scan is refused here, not in a window
     if model is not None and not Path(model).exists():
         get_record(model)

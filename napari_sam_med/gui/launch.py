@@ -8,6 +8,7 @@ from pathlib import Path
 import napari
 
 from napari_sam_med.gui.widget import SamMedWidget
+from napari_sam_med.session.work_list_cases import is_folder_of_cases
 
 __all__ = ["open_viewer"]
 
@@ -25,7 +26,7 @@ def open_viewer(
     Parameters
     ----------
     volume_path : path, optional
-        Scan to open; what is wrong with it is told in the window.
+        Scan to open, or folder of cases to work through; what is wrong with it is told in the window.
     labels_path : path, optional
         Labels of that scan to go on with.
     model : str, optional
@@ -46,7 +47,9 @@ def open_viewer(
         actions.session.device = device
     if model is not None:
         actions.session.model = model
-    if volume_path is not None:
+    if volume_path is not None and is_folder_of_cases(Path(volume_path)):
+        actions.work_list.open_folder(Path(volume_path))
+    elif volume_path is not None:
         if labels_path is not None:
             _open_labels_after_the_scan(widget, Path(labels_path))
         actions.open_scan(Path(volume_path))

@@ -24,6 +24,9 @@ class StatusLine(QWidget):
         self.text = QLabel("Ready")
         self.text.setWordWrap(True)
         self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
+        policy = self.text.sizePolicy()
+        policy.setHorizontalPolicy(QSizePolicy.Policy.Ignored)  # a long file name must not widen the dock
+        self.text.setSizePolicy(policy)
         self.bar = QProgressBar()
         self.bar.setFixedHeight(18)
         self.cancel = button("Cancel", "Stop; what is done stays, and Ctrl-Z takes it back.", actions.cancel)

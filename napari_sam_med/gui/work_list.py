@@ -214,34 +214,27 @@ class WorkListControl(QObject):
         """Go on when nothing would be lost by it."""
         self._actions.carrying.end_now()
         position = self._wanted
-        if self.needs_saving:
 
-            def again() -> None:
-                self._is_changed, self._may_go = False, True
-                self._wanted = position
-                then()
-
-            def not_saved() -> None:
-                self._wanted = None
-                if self.ask("Open", again):
-                    again()
-                self.changed.emit()
-
-            if self._may_go:
-                then()
-            else:
-                self._save(lambda: self._leave(then), not_saved)
-        elif (
-            self.current is None and not self._may_go and not self.ask("Open", lambda: self._resume(position))
-        ):
-            self._wanted = None
-            self.changed.emit()
-        else:
+        def again() -> None:
+            self._is_changed, self._may_go = False, True
+            self._wanted = position
             then()
 
-    def _resume(self, position: int | None) -> None:
-        if position is not None:
-            self.open_position(position)
+        def not_saved() -> None:
+            self._wanted = None
+            if self.ask("Open", again):
+                again()
+            self.changed.emit()
+
+        if self._may_go or (self.current is not None and not self.needs_saving):
+            then()
+        elif self.current is not None:
+            self._save(lambda: self._leave(then), not_saved)
+        elif self.ask("Open", again):
+            again()
+        else:
+            self._wanted = None
+            self.changed.emit()
 
     def _load(self) -> None:
         if self.work_list is None or self._wanted is None:
@@ -435,6 +428,7 @@ class WorkListControl(QObject):
     def _on_brought_back(self) -> None:
         if self.current is None or self.work_list is None:
             return
+        self.status.emit(f"{self.current.case.name}: labels, prompts and objects are as you left them.")
         if not self._actions.keeping.has_unexported_work:
             self._is_changed = False
             self._note(self.current.case, journal=self._journal_name())

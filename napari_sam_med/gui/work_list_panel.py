@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QToolButton,
     QVBoxLayout,
+    QWidget,
 )
 
 from napari_sam_med.gui.actions import Actions
@@ -33,17 +34,16 @@ _ICON = 14
 _COLORS = {"new": "#8a909c", "in progress": "#ffb74d", "done": "#66bb6a", "problem": "#ef5350"}
 
 
-class WorkListPanel(QFrame):
+class WorkListPanel(QWidget):
     """Cases of the folder with their status; hidden while no work list is open."""
 
     def __init__(self, actions: Actions) -> None:
         super().__init__()
         self._control = actions.work_list
         self._give_keyboard_back = actions.bridge.give_keyboard_to_canvas
-        self.setObjectName("samMedCases")
-        self.setStyleSheet(
-            "QFrame#samMedCases { border: 1px solid rgba(128, 128, 128, 70); border-radius: 6px; }"
-        )
+        frame = QFrame()
+        frame.setObjectName("samMedCases")
+        frame.setStyleSheet("QFrame#samMedCases { border: 1px solid #2d72d9; border-radius: 6px; }")
         self._icons = {name: status_icon(name) for name in _COLORS}
         self.title = QLabel()
         self.title.setStyleSheet("font-weight: bold;")
@@ -74,8 +74,11 @@ class WorkListPanel(QFrame):
         self.place.setStyleSheet("color: rgba(160, 165, 175, 255); font-size: 11px;")
         self._shown: list[str] = []
         self._shown_position: int | None = None
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 5, 8, 7)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(6, 4, 6, 0)
+        outer.addWidget(frame)
+        layout = QVBoxLayout(frame)
+        layout.setContentsMargins(10, 5, 10, 7)
         layout.setSpacing(5)
         layout.addLayout(row(self.title, self.fold, self.close_list, stretch_first=True))
         layout.addWidget(self.counts)
@@ -87,7 +90,6 @@ class WorkListPanel(QFrame):
 
     def _made_list(self) -> QListWidget:
         made = QListWidget()
-        made.setFixedHeight(_LIST_HEIGHT)
         made.setIconSize(QSize(_ICON, _ICON))
         made.setUniformItemSizes(True)
         made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -113,7 +115,7 @@ class WorkListPanel(QFrame):
         )
         self.title.setToolTip(f"Work list of {work_list.folder}")
         self.counts.setText(work_list.summary)
-        self.place.setText(f"labels in {work_list.output.name}")
+        self.place.setText(f"saved in: {work_list.output.name}")
         self.place.setToolTip(f"Labels are saved in {work_list.output}")
         keys = [str(work_list.output), *(case.key for case in work_list.cases)]
         if keys != self._shown:
@@ -141,6 +143,8 @@ class WorkListPanel(QFrame):
                 item = QListWidgetItem(case.name)
                 item.setData(_POSITION, place)
                 self.list.addItem(item)
+        rows = len(cases) * self.list.sizeHintForRow(0) + 2 * self.list.frameWidth() + 4
+        self.list.setFixedHeight(min(_LIST_HEIGHT, rows))
 
     def _fill(self, item: QListWidgetItem, case: Case, is_current: bool) -> None:
         status = self._control.work_list.status(case)
@@ -258,7 +262,10 @@ def status_icon(name: str) -> QIcon:
             painter.setBrush(color)
             painter.drawPie(1, 1, 12, 12, 90 * 16, 180 * 16)
     painter.end()
-    return QIcon(picture)
+    icon = QIcon()
+    for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected):  # Qt would dim the icon of the selected row
+        icon.addPixmap(picture, mode)
+    return icon
 
 
 def _tool(text: str, tip: str, clicked: Callable[[], object]) -> QToolButton:

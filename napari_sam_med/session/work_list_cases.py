@@ -15,7 +15,15 @@ from napari_sam_med.errors import ImageError
 from napari_sam_med.volume.exporting import safe_name
 from napari_sam_med.volume.formats import dicom
 
-__all__ = ["STATUS_FILE_NAME", "Case", "FoundCases", "default_output", "find_cases", "natural_order"]
+__all__ = [
+    "STATUS_FILE_NAME",
+    "Case",
+    "FoundCases",
+    "default_output",
+    "find_cases",
+    "is_folder_of_cases",
+    "natural_order",
+]
 
 #: Name of the file, in the folder that labels are saved in, that says which cases are done.
 STATUS_FILE_NAME = "sam-med-work-list.json"
@@ -174,6 +182,11 @@ def default_output(folder: Path) -> Path:
         return output
     is_of_others = any(_scan_ending(name) for name in names) and STATUS_FILE_NAME not in names
     return beside / "labels_sam_med" if is_of_others else output
+
+
+def is_folder_of_cases(path: Path) -> bool:
+    """Whether a path is a folder, and not that of a DICOM series, which is one scan."""
+    return path.is_dir() and not dicom.find_files(path)[0]
 
 
 def is_label_folder(name: str) -> bool:
