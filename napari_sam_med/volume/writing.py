@@ -119,7 +119,7 @@ def write_labels(
             known = Origin.of(source_path, model, dicom.files_of(header)).completed_by(origin or Origin())
             content = _content_without_grid(ending, labels, organs, known)
             if ending == ".dcm" or ending == ".seg.dcm":
-                dicom.write_seg(file, labels, header, organs, known.model)
+                _write_seg(file, labels, header, organs, known)
             elif content is None:
                 _write_volume(file, ending, labels, header, organs)
             else:
@@ -288,6 +288,15 @@ def _write_volume(
         _compare(file.temporary, ending, labels, organs)
     except ExportError as error:
         file.raise_hidden_error()  # SimpleITK is silent on a full disk
+        raise ExportError(f"{file.target} was not replaced: {error}") from error
+
+
+def _write_seg(
+    file: Replacement, labels: LabelVolume, header: object, organs: OrganTable, origin: Origin
+) -> None:
+    try:
+        dicom.write_seg(file, labels, header, organs, origin.model)
+    except ExportError as error:  # it knows the file by its temporary name
         raise ExportError(f"{file.target} was not replaced: {error}") from error
 
 

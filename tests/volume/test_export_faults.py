@@ -42,7 +42,7 @@ def _files(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-class _Faults:
+class Faults:
     """Raises `error` at the n-th step of an export: a call into the operating system about a folder."""
 
     def __init__(self, patched: pytest.MonkeyPatch, folder: Path, error: BaseException, at: int) -> None:
@@ -80,7 +80,7 @@ def test_a_fault_at_any_step_leaves_the_previous_file(tmp_path, labels, monkeypa
     for at in range(1, 100):
         caught: BaseException | None = None
         with monkeypatch.context() as patched:
-            faults = _Faults(patched, tmp_path, error, at)
+            faults = Faults(patched, tmp_path, error, at)
             try:
                 write_labels(path, labels)
             except (ExportError, KeyboardInterrupt) as raised:
@@ -143,7 +143,7 @@ _PREPARED = f"""
 """
 
 
-def _run(command: list[str], code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_script(command: list[str], code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     script = folder.parent / "script.py"
     script.write_text(textwrap.dedent(_PREPARED) + textwrap.dedent(code), encoding="utf-8")
     return subprocess.run(
@@ -156,7 +156,7 @@ def _run(command: list[str], code: str, folder: Path) -> subprocess.CompletedPro
     )
 
 
-def _own_mounts() -> list[str]:
+def own_mounts() -> list[str]:
     """Command prefix under which a process may mount; skips where the machine does not allow it."""
     tool = shutil.which("unshare")
     if tool is not None:
@@ -210,7 +210,7 @@ def test_a_full_disk_leaves_the_previous_files(mounted) -> None:
         {textwrap.dedent(_REFUSED_EVERYWHERE).replace(chr(10), chr(10) + " " * 8)}
         check("No space left on device")
     """
-    run = _run(_own_mounts(), code, mounted)
+    run = run_script(own_mounts(), code, mounted)
     assert run.stdout == "kept\n", run.stderr
 
 
@@ -227,7 +227,7 @@ def test_a_read_only_folder_leaves_the_previous_files(mounted) -> None:
         {textwrap.dedent(_REFUSED_EVERYWHERE).replace(chr(10), chr(10) + " " * 8)}
         check("Read-only file system")
     """
-    run = _run(_own_mounts(), code, mounted)
+    run = run_script(own_mounts(), code, mounted)
     assert run.stdout == "kept\n", run.stderr
 
 
@@ -272,7 +272,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file_in_every_format(mounted) -> No
             assert not [name for name in os.listdir(".") if "partial" in name]
         print(n_kills)
     """
-    run = _run([], code, mounted)
+    run = run_script([], code, mounted)
     assert run.stdout == f"{10 * len(LABEL_ENDINGS)}\n", run.stderr
 
 
@@ -288,5 +288,5 @@ def test_a_size_limit_leaves_the_previous_files(mounted) -> None:
         {textwrap.dedent(_REFUSED_EVERYWHERE).replace(chr(10), chr(10) + " " * 8)}
         check("")
     """
-    run = _run([], code, mounted)
+    run = run_script([], code, mounted)
     assert run.stdout == "kept\n", run.stderr
