@@ -222,9 +222,14 @@ class Actions(QObject):
             labels.data.copy(), labels.grid, session.organs, header=labels.header, path=labels.path
         )
         model = self.model.model
-        about = {"name": session.model}
+        about: dict[str, Any] = {"name": session.model}
         if model is not None:
             about["sha256"] = model.predictor.model_hash
+        about["objects"] = [
+            {"label": item.class_id, "name": item.name, "slices": item.made_by}
+            for item in session.objects.values()
+            if item.masks
+        ]
         return LabelsToWrite(labels, copy, session.volume, about, self.keeping.journal.change_number)
 
     def fetch_model(self, name: str, done: Callable[[], None]) -> None:

@@ -218,7 +218,8 @@ class Carrying(QObject):
             except SamMedError as error:
                 self.failed.emit(error)
                 return
-            self._start(work, work.job(asked, objects, masks), tuple(objects))
+            model = {"model": session.model, "video": self.video.name, "nobody": None}[work.asks]
+            self._start(work, work.job(asked, objects, masks), tuple(objects), model)
 
         if work.asks == "model":
             self._model.with_model(start)
@@ -243,9 +244,9 @@ class Carrying(QObject):
             masks = with_confirmed_ends(self._session, objects, masks, work.extent.directions)
         return objects, masks
 
-    def _start(self, work: _Work, slices: _Slices, object_ids: tuple[int, ...]) -> None:
+    def _start(self, work: _Work, slices: _Slices, object_ids: tuple[int, ...], model: str | None) -> None:
         names = ", ".join(self._session.objects[i].name for i in object_ids)
-        change = self._session.begin(work.label.format(names))
+        change = self._session.begin(work.label.format(names), model)
         self._model.hold(True)
         self.carried.emit("")
         job = self._workers.start(

@@ -57,6 +57,11 @@ class VideoEngine(QObject):
         return self._loaded[1]
 
     @property
+    def name(self) -> str | None:
+        """Of the chosen model; None while it is not loaded."""
+        return None if self.engine is None else str(self.engine.record.name)
+
+    @property
     def _wanted(self) -> tuple[Path | None, str]:
         return self._path, self._session.device
 

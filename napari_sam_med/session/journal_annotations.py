@@ -145,6 +145,7 @@ def _encode_mask(mask: SliceMask, blobs: Blobs) -> dict[str, Any]:
         "shape": [int(n) for n in mask.shape],
         "source": mask.source,
         "quality": None if mask.quality is None else float(mask.quality),
+        "model": mask.model,
         "from": len(right) - len(content),
         "blob": blobs.add(content),
     }
@@ -158,7 +159,8 @@ def _decode_mask(fields: Mapping[str, Any], blobs: Sequence[bytes]) -> SliceMask
     if n_after < 0:
         raise ValueError("a mask of another size")
     packed = b"".join([bytes(first), content, bytes(n_after)])
-    return SliceMask(packed, (height, width), fields["source"], fields["quality"])
+    model = fields.get("model")  # none in journals of before it was kept
+    return SliceMask(packed, (height, width), fields["source"], fields["quality"], model)
 
 
 def _encode_prompts(prompts: Prompts, blobs: Blobs) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -36,20 +37,27 @@ class SliceMask:
     source : {"prompt", "propagated", "interpolated", "edited"}
     quality : float or None
         0 (worthless) to 1 (sure); None where the user drew it.
+    model : str or None
+        Name of the model that gave it; None where none did.
     """
 
     packed: bytes
     shape: tuple[int, int]
     source: Origin
     quality: float | None = None
+    model: str | None = None
 
     @classmethod
     def from_mask(
-        cls, mask: npt.NDArray[np.bool_], source: Origin, quality: float | None = None
+        cls,
+        mask: npt.NDArray[np.bool_],
+        source: Origin,
+        quality: float | None = None,
+        model: str | None = None,
     ) -> SliceMask:
         """Pack a mask (H, W) of bool."""
         height, width = mask.shape
-        return cls(np.packbits(mask).tobytes(), (height, width), source, quality)
+        return cls(np.packbits(mask).tobytes(), (height, width), source, quality, model)
 
     def unpack(self) -> npt.NDArray[np.bool_]:
         """The mask (H, W) of bool; a new array."""
@@ -182,6 +190,12 @@ class AnnotatedObject:
         if here is None or here.source != "prompt" or view not in self.key_slices:
             return False
         return self.answered.get(view) != self.key_slices[view]
+
+    @property
+    def made_by(self) -> dict[str, int]:
+        """How many of its slices each model made, and how many were drawn or filled without one."""
+        without: Mapping[str, str] = {"edited": "drawn by hand", "interpolated": "filled between slices"}
+        return dict(Counter(m.model or without.get(m.source, "unknown") for m in self.masks.values()))
 
     @property
     def lowest(self) -> tuple[SliceView, float] | None:

@@ -30,8 +30,9 @@ class OpenChange:
     exception passes.
     """
 
-    def __init__(self, session: Session, label: str) -> None:
+    def __init__(self, session: Session, label: str, model: str | None = None) -> None:
         self.label = label
+        self.model = model
         self.committed: Change | None = None
         self._session = session
         self._before: Annotations = session.annotations
@@ -61,7 +62,7 @@ class OpenChange:
         item = self._session.objects[object_id]
         self._assign(item, view, mask, keep_others=source in ("propagated", "interpolated"))
         owned = mask & (view.extract(self._labels_data()) == item.class_id)
-        packed = SliceMask.from_mask(owned, source, quality) if owned.any() else None
+        packed = SliceMask.from_mask(owned, source, quality, self.model) if owned.any() else None
         self._set_object(item.with_mask(view, packed))
 
     def put(self, done: PropagatedSlice) -> bool:
@@ -319,6 +320,8 @@ def _reshaped(item: AnnotatedObject, lost: _Voxels, gained: _Voxels) -> Annotate
         takes, gives = view.window_on(gained), view.window_on(lost)
         if takes.any() or gives.any():
             mask = (packed.unpack() & ~gives) | takes
-            left = SliceMask.from_mask(mask, packed.source, packed.quality) if mask.any() else None
+            left = None
+            if mask.any():
+                left = SliceMask.from_mask(mask, packed.source, packed.quality, packed.model)
             item = item.with_shape(view, left)
     return item

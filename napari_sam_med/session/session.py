@@ -172,9 +172,12 @@ class Session:
         self.committed.emit(change)
         self.history_changed.emit()
 
-    def begin(self, label: str) -> OpenChange:
-        """Open a change that is filled bit by bit and committed once, when it is closed."""
-        change = OpenChange(self, label)
+    def begin(self, label: str, model: str | None = None) -> OpenChange:
+        """Open a change that is filled bit by bit and committed once, when it is closed.
+
+        ``model`` is the name of the model that gives the masks that are put into it, if one does.
+        """
+        change = OpenChange(self, label, model)
         self._open.append(change)
         return change
 
@@ -384,7 +387,7 @@ class Session:
         self.check_unlocked(active.class_id)
         if not preview.mask.any():
             raise PromptError("The proposed mask is empty; nothing was changed. Add a box or a click.")
-        with self.begin(f"Accept {active.name} on slice {preview.view.index}") as change:
+        with self.begin(f"Accept {active.name} on slice {preview.view.index}", self.model) as change:
             change.put_mask(active.object_id, preview.view, preview.mask, "prompt", preview.quality)
             self.preview = None
         return change.committed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 import time
@@ -80,6 +81,20 @@ def test_quitting_asks_for_every_window_with_work(
     assert [number for number, _ in asked] == numbers[:2], "the one at hand first"
     assert not any(window.isVisible() for window in windows)
     assert len(default_folder().files()) == 2
+
+
+def test_an_export_says_what_made_each_object(desk: Desk, tmp_path: Path) -> None:
+    accept_a_box(desk)
+    desk.key(Qt.Key.Key_G)
+    desk.wait_until_carried()
+    desk.look_at(SliceView("axial", 2))
+    desk.bridge.set_tool("paint")
+    desk.click((2, 15, 4))
+    desk.widget.export_panel.export_to(tmp_path / "work.nii.gz")
+    desk.wait(lambda: "Written" in desk.widget.export_panel.written.text())
+    model = json.loads((tmp_path / "work.sam-med.json").read_text())["model"]
+    assert model["name"] == "nano"
+    assert model["objects"] == [{"label": LIVER, "name": "liver", "slices": {"nano": 5, "drawn by hand": 1}}]
 
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])

@@ -107,6 +107,22 @@ def test_a_hundred_steps_can_be_undone(session: Session, propose) -> None:
         assert np.array_equal(session.labels.data, expected)
 
 
+def test_an_object_knows_what_made_its_slices(session: Session, propose) -> None:
+    accept(session, propose, LIVER, slice(2, 6), slice(2, 9))
+    item = session.active_object
+    with session.begin("Carry", "a video model") as change:
+        for index in (4, 5):
+            view = SliceView("axial", index)
+            change.put(carried(item.object_id, LIVER, view, item.mask(AXIAL)))
+    with session.begin("Fill") as change:
+        view = SliceView("axial", 6)
+        change.put(carried(item.object_id, LIVER, view, item.mask(AXIAL), source="interpolated"))
+    session.labels.data[5, 2, 2] = 0
+    session.record_stroke()
+    expected = {"nano": 1, "a video model": 1, "drawn by hand": 1, "filled between slices": 1}
+    assert session.active_object.made_by == expected
+
+
 def test_accepting_again_replaces_the_objects_own_mask_only(session: Session, propose) -> None:
     accept(session, propose, LIVER, slice(0, 4), slice(0, 4))
     session.new_object()

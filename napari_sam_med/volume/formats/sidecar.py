@@ -91,7 +91,8 @@ def content(
     Keys: ``schema_version``, ``file``, ``also`` (other files of this stem, written before, of which all of it
     is true as well), ``source`` (``path``, ``sha256``; null if unknown), ``affine`` (4, 4) voxel (i, j, k) to
     RAS mm, ``geometry`` (null, or what the scan left open about it: ``doubts``, and what was ``used``),
-    ``shape`` (i, j, k), ``labels`` (see `OrganTable.to_json`), ``model`` (null or what the caller gave),
+    ``shape`` (i, j, k), ``labels`` (see `OrganTable.to_json`), ``model`` (null or what the caller gave; the
+    widget gives ``objects`` too: ``label``, ``name``, and of how many ``slices`` each model is the maker),
     ``program``, ``version``, ``written`` (UTC).
     """
     source = origin.source
