@@ -226,6 +226,18 @@ def test_bare_command_opens_a_viewer(run: Runner, scan: Scan, opened: list[dict[
     ]
 
 
+def test_bare_command_opens_a_folder_of_cases(
+    run: Runner, scan: Scan, tmp_path: Path, opened: list[dict[str, object]]
+) -> None:
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    assert "holds no scan" in run(folder).error
+    (folder / "ct.nii.gz").write_bytes(scan.volume.read_bytes())
+    assert "holds many" in run(folder, "--labels", scan.labels).error
+    assert run(folder).status == 0
+    assert [call["volume_path"] for call in opened] == [folder]
+
+
 def test_bare_command_refuses_what_is_not_there(
     run: Runner, scan: Scan, tmp_path: Path, opened: list[dict[str, object]]
 ) -> None:

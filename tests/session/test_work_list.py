@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,6 +227,16 @@ def test_listing_reads_no_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_natural_order_is_that_of_the_numbers(numbers: list[int]) -> None:
     names = [f"case {number} b" for number in numbers]
     assert sorted(names, key=natural_order) == [f"case {number} b" for number in sorted(numbers)]
+
+
+def test_the_python_of_the_page_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "work_list.md"
+    [block] = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(folder.parent)
+    exec(compile(block, page.name, "exec"), {})
+    assert capsys.readouterr().out.splitlines()[0] == "ct_1 scans/ct_1.nii.gz"
 
 
 # where labels go
