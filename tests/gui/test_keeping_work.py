@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 
 from napari_sam_med import LabelVolume, write_labels
@@ -23,10 +24,12 @@ from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.volume.intensity import WINDOW_PRESETS
 from napari_sam_med.volume.organs import Organ
 from napari_sam_med.volume.slice_view import SliceView
+from napari_sam_med.volume.volume import Volume
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_carrying import accept_a_box
-from tests.gui.test_prompting import LIVER, SPLEEN
+from tests.gui.test_journal import crash, press
+from tests.gui.test_prompting import LIVER, SPLEEN, VIEW
 
 
 def test_a_close_that_the_user_calls_off_leaves_the_widget_at_work(
@@ -43,6 +46,50 @@ def test_a_close_that_the_user_calls_off_leaves_the_widget_at_work(
     workers = desk.actions.workers
     desk.viewer.close()
     assert workers.running == []
+
+
+def test_a_finished_object_that_was_brought_back_is_gone_on_with_by_its_own_prompts(
+    desk: Desk, volume: Volume
+) -> None:
+    """Statement 4: a click on it in the list shows its box again, and a click on the canvas corrects it."""
+    accept_a_box(desk)
+    liver, box = desk.session.active_object_id, desk.session.active_object.key_slices[VIEW]
+    desk.session.select_organ(SPLEEN)
+    desk.look_at(SliceView("axial", 2))
+    desk.bridge.set_tool("box")
+    desk.drag((2, 4, 6), (2, 9, 18))
+    desk.wait_for_proposal()
+    desk.key(Qt.Key.Key_Return)
+    was = desk.labels.copy()
+    crash(desk)
+    desk.open(volume)
+    desk.wait(desk.widget.recovery_bar.offer.isVisible)
+    press(desk.widget.recovery_bar.bring_back)
+    desk.wait(lambda: np.array_equal(desk.labels, was))
+    assert desk.session.active_class_id == SPLEEN
+    tree = desk.widget.organ_panel.tree
+    desk.wait(lambda: tree.topLevelItem(LIVER - 1).childCount() == 1)
+    desk.widget._scroll.ensureWidgetVisible(tree)
+    tree.scrollToItem(tree.topLevelItem(LIVER - 1).child(0))
+    desk.settle()
+    where = tree.visualItemRect(tree.topLevelItem(LIVER - 1).child(0)).center()
+    QTest.mouseClick(tree.viewport(), Qt.MouseButton.LeftButton, pos=where)
+    desk.settle()
+    assert desk.session.active_object_id == liver
+    assert desk.bridge.current_view() == VIEW
+    assert desk.session.active_object.key_slices[VIEW] == box
+    [corners] = desk.bridge.boxes_layer.data
+    shown = np.array([corners[:, 2].min(), corners[:, 1].min(), corners[:, 2].max(), corners[:, 1].max()])
+    assert np.allclose(shown, box.box_xyxy, atol=1)
+    desk.bridge.set_tool("point")
+    desk.click((4, 7, 9), Qt.KeyboardModifier.ControlModifier)
+    desk.wait(lambda: desk.session.preview is not None and not desk.session.preview.mask[7, 9])
+    desk.key(Qt.Key.Key_Return)
+    changed = np.argwhere(desk.labels != was)
+    assert len(changed)
+    assert (changed[:, 0] == VIEW.index).all()
+    assert desk.labels[4, 7, 9] == 0
+    assert desk.session.active_object_id == liver
 
 
 def test_quitting_asks_for_every_window_with_work(
