@@ -50,7 +50,7 @@ class LabelsToWrite:
     of: LabelVolume
     labels: LabelVolume
     volume: Volume
-    model: dict[str, str]
+    model: dict[str, Any]
     change_number: int
 
 

@@ -69,6 +69,10 @@ class Keeping(QObject):
         self._make_way = make_way
         self.journal = SessionJournal(session, None if settings.keeps_nothing else default_folder())
         self.trouble: str | None = None
+        #: whether the newest work is brought back without a question; a work list may know that it is
+        self.needs_no_question: Callable[[Offer], bool] = lambda offer: False
+        #: whether that is under way, and nothing is to be offered
+        self.is_unasked = False
         self._image: ImageIdentity | None = None
         self._offers: list[Offer] = []
         self._jobs: list[Job] = []
@@ -94,7 +98,7 @@ class Keeping(QObject):
             job.discard()
         self._jobs.clear()
         self._image = None
-        self._is_reading = False
+        self._is_reading = self.is_unasked = False
         self._show_trouble(None)
         self._show_offers(())
         volume = self._session.volume
@@ -169,7 +173,7 @@ class Keeping(QObject):
 
     def _look_for_offers(self, *, all_kept: bool) -> None:
         def returned(offers: tuple[Offer, ...]) -> None:
-            self._show_offers(offers)
+            self._show_offers(offers, may_bring_back=not all_kept)
             self.changed_on_disk.emit()
             if all_kept and not offers:
                 self.status.emit("No earlier work on this scan is kept.")
@@ -183,11 +187,15 @@ class Keeping(QObject):
             )
         )
 
-    def _show_offers(self, offers: tuple[Offer, ...]) -> None:
+    def _show_offers(self, offers: tuple[Offer, ...], *, may_bring_back: bool = False) -> None:
         if offers or self._offers:
             self._offers = list(offers)
             self._had_work = self.has_work
-            self.offer_changed.emit()
+            self.is_unasked = may_bring_back and self.needs_no_question(offers[0]) if offers else False
+            if self.is_unasked:
+                self.bring_back()
+            else:
+                self.offer_changed.emit()
 
     def _on_work(self, *_: object) -> None:
         if self._offers and self.has_work != self._had_work:
@@ -240,7 +248,7 @@ class Keeping(QObject):
 
     def _on_read(self, job: Job) -> None:
         if job in self._jobs:  # else another scan was opened meanwhile
-            self._is_reading = False
+            self._is_reading = self.is_unasked = False
             self.offer_changed.emit()
 
     def clear_earlier(self) -> int:

@@ -63,7 +63,8 @@ class RecoveryBar(QWidget):
 
     def refresh(self) -> None:
         """Show the offer as it is."""
-        keeping, offer = self._keeping, self._keeping.offer
+        keeping = self._keeping
+        offer = None if keeping.is_unasked else keeping.offer
         self.offer.setVisible(offer is not None)
         if offer is not None:
             lines = [described(offer)]

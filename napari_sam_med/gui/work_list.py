@@ -31,6 +31,7 @@ from napari_sam_med.volume.slice_view import SliceView
 if TYPE_CHECKING:
     from napari_sam_med.gui.actions import Actions
     from napari_sam_med.gui.workers import Job
+    from napari_sam_med.session.journal_recovery import Offer
 
 __all__ = ["WorkListControl", "ask_output"]
 
@@ -81,7 +82,7 @@ class WorkListControl(QObject):
         self._organs: OrganTable | None = None
         self._session.voxels_changed.connect(self._on_voxels)
         self._session.events.objects.connect(self._on_objects)
-        actions.keeping.offer_changed.connect(self._on_offer)
+        actions.keeping.needs_no_question = self._goes_on_with
         actions.keeping.brought_back.connect(self._on_brought_back)
         actions.scans.opened.connect(self._on_scan_opened)
 
@@ -416,14 +417,14 @@ class WorkListControl(QObject):
         files = journal.folder.files(journal.image)
         return files[0].path.stem if files else None
 
-    def _on_offer(self) -> None:
-        keeping, opened = self._actions.keeping, self.current
-        if opened is None or self.work_list is None or keeping.offer is None or self._has_seen_offer:
-            return
-        self._has_seen_offer = True  # the first one is the newest
+    def _goes_on_with(self, offer: Offer) -> bool:
+        """Whether earlier work is this case's newest; asked once, of what was done last."""
+        opened = self.current
+        if opened is None or self.work_list is None or self._has_seen_offer:
+            return False
+        self._has_seen_offer = True
         is_untouched = not self._is_changed and not self._session.objects
-        if is_untouched and self.work_list.continues(keeping.offer, opened):
-            keeping.bring_back()
+        return is_untouched and self.work_list.continues(offer, opened)
 
     def _on_brought_back(self) -> None:
         if self.current is None or self.work_list is None:

@@ -111,6 +111,12 @@ class WorkList:
             If the file of statuses cannot be read.
         """
         self._kept = self._file.read()
+        if self._file.put_aside is not None:
+            self.warnings += (
+                f"{self._file.path.name} was damaged, and is {self._file.put_aside.name} now: cases with "
+                "saved labels are taken to be in progress.",
+            )
+            self._file.put_aside = None
         try:
             self._saved_names = frozenset(os.listdir(self.output))
         except OSError:  # nothing was saved yet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,6 @@ from typing import Any, Literal
 import filelock
 
 from napari_sam_med.errors import ExportError
-from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.volume.replacement import Replacement
 
 __all__ = ["KeptCase", "Status", "StatusFile"]
@@ -81,6 +81,8 @@ class StatusFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: Where a damaged file was put, if there was one.
+        self.put_aside: Path | None = None
 
     def read(self) -> dict[str, KeptCase]:
         """Cases by key; none where there is no file. A damaged file is put aside, never removed.
@@ -146,12 +148,10 @@ class StatusFile:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other windows of this user from writing meanwhile; the lock lies in the user's folder."""
+        """Keep other windows from writing meanwhile; the lock is no part of the folder, nor of kept work."""
         name = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:32]
-        folder = default_folder().path.parent / "work_lists"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = filelock.FileLock(folder / f"{name}.lock")
+            lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"napari-sam-med-{name}.lock")
             lock.acquire(timeout=_PATIENCE_SECONDS)
         except OSError:  # filelock.Timeout as well: the file is replaced whole even so
             yield
@@ -167,3 +167,4 @@ class StatusFile:
             number += 1
         with suppress(OSError):  # another window was quicker, or the folder is read-only
             os.replace(self.path, aside)
+            self.put_aside = aside

@@ -422,6 +422,16 @@ def test_a_damaged_file_is_put_aside(tmp_path: Path, content: bytes) -> None:
     assert [path.read_bytes() for path in tmp_path.glob("*.damaged-1.json")] == [content]
 
 
+def test_a_damaged_file_is_told_and_saved_labels_still_count(folder: Path, work: WorkList) -> None:
+    case = opened(work, work.cases[0])
+    work.note_saved(case.case, saved(work, case), None)
+    work.note(case.case, status="done")
+    (work.output / STATUS_FILE_NAME).write_bytes(b"{")
+    again = result(open_work_list(folder))
+    assert again.counts == {"done": 0, "in progress": 1, "new": 2}
+    assert "was damaged" in again.warnings[0]
+
+
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     file = StatusFile(tmp_path / STATUS_FILE_NAME)
     file.path.write_text('{"format": 2, "cases": {}}')
