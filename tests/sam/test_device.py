@@ -84,6 +84,7 @@ def test_precision() -> None:
     ids=["cuda", "mps", "cpu", "cpu on Windows", "python"],
 )
 def test_out_of_memory_names_the_ways_out(error: Exception) -> None:
+    """Statement 40."""
     ways_out = r"cuda.*SAM ViT-H.*\"cpu\".*\"nano\""
     with (
         pytest.raises(DeviceMemoryError, match=ways_out) as caught,
@@ -93,6 +94,17 @@ def test_out_of_memory_names_the_ways_out(error: Exception) -> None:
     assert caught.value.__cause__ is error
     with pytest.raises(DeviceMemoryError, match="close other programs"), memory_errors_explained(CPU, "nano"):
         raise error
+
+
+def test_out_of_memory_frees_the_cache_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statement 40."""
+    freed: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
+    for device, times in (("cuda", 1), ("cpu", 1)):
+        with pytest.raises(DeviceMemoryError), memory_errors_explained(torch.device(device), "nano"):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        assert len(freed) == times
 
 
 def test_other_errors_are_left_alone() -> None:

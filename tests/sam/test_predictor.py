@@ -203,6 +203,7 @@ def test_medsam_takes_boxes_only_and_one_mask() -> None:
 @pytest.mark.parametrize("value", [0, 7, 255])
 @pytest.mark.parametrize("preprocessing", ["sam", "medsam", "nano"])
 def test_constant_images_give_finite_logits(nano: Predictor, preprocessing: str, value: int) -> None:
+    """Statement 33."""
     image = np.full((50, 70, 3), value, np.uint8)
     if preprocessing == "nano":
         predictor = nano

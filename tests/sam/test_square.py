@@ -67,7 +67,7 @@ def test_pixels_are_metas(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("preprocessing", ["sam", "nano"])
 def test_a_disc_looks_the_same_at_any_spacing(preprocessing: str) -> None:
-    """Contract: a disc at spacing 1 x 1 and at 1 x 4 gives the same input, up to a pixel."""
+    """Statement 30: a disc at spacing 1 x 1 and at 1 x 4 gives the same input, up to a pixel of the image."""
     extents = []
     for row, column in ((1.0, 1.0), (1.0, 4.0), (4.0, 1.0)):
         rows, columns = np.mgrid[: int(400 / row), : int(400 / column)]

@@ -97,7 +97,26 @@ def test_axes_of_length_one_come_back(tmp_path, shape) -> None:
     assert written.shape == shape
 
 
+@pytest.mark.parametrize(
+    ("dtype", "word"),
+    [
+        (np.complex64, "complex"),
+        (np.complex128, "complex"),
+        ([("R", "u1"), ("G", "u1"), ("B", "u1")], "RGB colours"),
+        ([("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")], "RGBA colours"),
+    ],
+    ids=["complex64", "complex128", "RGB", "RGBA"],
+)
+def test_colours_and_complex_numbers_are_refused(tmp_path, dtype, word) -> None:
+    """Statement 28."""
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), dtype=dtype), np.eye(4))
+    nib.save(image, tmp_path / "scan.nii.gz")
+    with pytest.raises(ImageError, match=word):
+        read_volume(tmp_path / "scan.nii.gz")
+
+
 def test_one_time_point_is_chosen_and_labels_are_three_dimensional(tmp_path) -> None:
+    """Statement 28."""
     array = ct_like((4, 5, 6, 3))
     path = save_nifti(tmp_path / "scan.nii.gz", array)
     assert volume_times(path) == 3
