@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import Section, button, glyph, row, swatch
+from napari_sam_med.session.changes import Change
 from napari_sam_med.session.objects import AnnotatedObject
 from napari_sam_med.volume.organs import Organ, OrganTable, default_color
 
@@ -53,6 +54,10 @@ class OrganPanel(Section):
             self._remove,
         )
         self.add(row(self.add_button, self.new_object, self.remove))
+        self.names = button("Use the names from before", "", self._use_names)
+        self.names.setVisible(False)
+        self.add(self.names)
+        self._names: OrganTable | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_REBUILD_MS)
@@ -62,6 +67,7 @@ class OrganPanel(Section):
             signal.connect(self._later)
         self._session.counts_changed.connect(self._later)
         actions.scans.opened.connect(self.refresh)
+        actions.scans.names_offered.connect(self._offer_names)
         self.refresh()
 
     def _made_tree(self) -> QTreeWidget:
@@ -116,6 +122,7 @@ class OrganPanel(Section):
                 for child, object_id in enumerate(object_ids):
                     self._fill_object(item.child(child), session.objects[object_id])
             self._select()
+        self.names.setVisible(bool(self._unnamed()))
         has_scan = session.volume is not None
         for made in (self.add_button, self.new_object, self.remove):
             made.setEnabled(has_scan)
@@ -183,6 +190,28 @@ class OrganPanel(Section):
                     chosen = item.child(number)
             if self.tree.currentItem() is not chosen:
                 self.tree.setCurrentItem(chosen)
+
+    def _offer_names(self, organs: OrganTable) -> None:
+        self._names = organs
+        names = ", ".join(f"{i} {organs.name_of(i)}" for i in self._unnamed())
+        self.names.setToolTip(
+            f"The file names no organs. If its numbers mean what they meant before: {names}.\nOne undo step."
+        )
+        self._actions.status.emit(
+            f'The file names no organs. "{self.names.text()}" under Organs takes: {names}.'
+        )
+        self.refresh()
+
+    def _unnamed(self) -> list[int]:
+        """Organs without a name for which one is offered."""
+        offered, organs = self._names or {}, self._session.organs
+        return [i for i in offered if i in organs and organs[i].name == f"label {i}" != offered[i].name]
+
+    def _use_names(self) -> None:
+        before, offered = self._session.annotations, self._names
+        if offered is not None:
+            after = replace(before, organs=offered.covering(before.organs))
+            self._session.commit(Change("Use the names from before", (), before, after))
 
     # the user's clicks
 

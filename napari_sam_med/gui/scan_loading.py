@@ -39,11 +39,14 @@ class ScanLoading(QObject):
     -------
     opened
         The session works on another scan, or on other labels.
+    names_offered : OrganTable
+        The organs that were there before labels of a file that names none.
     failed : Exception
     status : str
     """
 
     opened = Signal()
+    names_offered = Signal(object)
     failed = Signal(object)
     status = Signal(str)
 
@@ -179,7 +182,7 @@ class ScanLoading(QObject):
         put: Callable[[NewLabels, str, Annotations], object],
     ) -> None:
         session = self._session
-        active = session.active_class_id
+        former, active = session.organs, session.active_class_id
         if active not in read.organs:
             active = next(iter(read.organs), 1)
         put(new, f"Open {path.name}", Annotations(read.organs, {}, active, None))
@@ -189,6 +192,10 @@ class ScanLoading(QObject):
         for warning in read.warnings:
             self.status.emit(warning)
         self.status.emit(f"{path.name} is open. Ctrl-Z brings the labels back that were there.")
+        if any(i in former for i in read.organs) and all(
+            organ.name == f"label {i}" for i, organ in read.organs.items()
+        ):
+            self.names_offered.emit(former)  # the file says no names, and these may be others'
 
 
 def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress, None, PreparedScan]:

@@ -367,6 +367,33 @@ def test_a_whole_session_that_keeps_nothing_leaves_nothing_of_the_scan(
     assert list(written()) == [settings]
 
 
+def test_the_names_from_before_are_offered_for_labels_without_names(desk: Desk, tmp_path: Path) -> None:
+    """And never given unasked: number 6 may be another organ in another file."""
+    other = LabelVolume.like(desk.session.volume)
+    other.data[3, 4:9, 4:9] = LIVER
+    other.data[3, 10:12, 4:9] = 40
+    path = write_labels(tmp_path / "other.mha", other)  # a format without a place for names
+    (tmp_path / "other.sam-med.json").unlink()
+    session, names = desk.session, desk.widget.organ_panel.names
+    desk.actions.open_labels(path)
+    desk.wait(names.isVisible)
+    assert session.organs.name_of(LIVER) == "label 6"
+    assert "6 liver" in names.toolTip()
+    assert "6 liver" in desk.said[-1]
+    desk.widget._scroll.ensureWidgetVisible(names)
+    desk.settle()
+    press(names)
+    assert session.organs.name_of(LIVER) == "liver"
+    assert session.organs.name_of(40) == "label 40"
+    desk.wait(lambda: not names.isVisible())
+    desk.undo()
+    assert session.organs.name_of(LIVER) == "label 6"
+    desk.wait(names.isVisible)
+    desk.undo()
+    assert session.organs.name_of(LIVER) == "liver"
+    desk.wait(lambda: not names.isVisible())
+
+
 def test_the_window_is_remembered_for_scans_that_napari_opens() -> None:
     Settings.load().remember(window="bone")
     [(_, options, _)] = contributions.abdomen_phantom()
