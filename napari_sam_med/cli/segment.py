@@ -69,7 +69,7 @@ class _Clock:
 
 def run_segment(request: SegmentRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
-    outcome = segment_file(request)
+    outcome = segment_file(request, names_organs=as_json or request.report is not None)
     if request.report is not None:
         from napari_sam_med.segmentation.report import write_json
 
@@ -81,8 +81,8 @@ def run_segment(request: SegmentRequest, *, as_json: bool) -> int:
     return 0
 
 
-def segment_file(request: SegmentRequest) -> Outcome:
-    """Read, segment and write the labels; the report is returned, not written."""
+def segment_file(request: SegmentRequest, *, names_organs: bool = False) -> Outcome:
+    """Read, segment and write the labels; the report is returned, not written, with organs where asked."""
     _check(request)
     from napari_sam_med.segmentation.prompts_file import read_prompts
     from napari_sam_med.volume.formats.dicom import refuse_foreign
@@ -120,6 +120,8 @@ def segment_file(request: SegmentRequest) -> Outcome:
         warnings += warn(remarks(request.output, len(segmentation.labels.class_ids())))
     report = _report(request, model, segmentation, clock.seconds, warnings)
     report["warnings"] += warn(doubtful_objects(report, volume.shape))
+    if names_organs:
+        _name_organs(report, volume, segmentation, model)
     return Outcome(volume, segmentation, report | {"window": list(window)})
 
 
@@ -189,6 +191,25 @@ def _report(
         },
     )
     return report_of(facts, segmentation.objects, segmentation.found, segmentation.labels)
+
+
+def _name_organs(
+    report: dict[str, Any], volume: Volume, segmentation: Segmentation, model: Predictor | VideoPropagator
+) -> None:
+    """Give each object of a report what the bundled classifier takes it for; None where it is empty."""
+    from napari_sam_med.sam.predictor import Predictor, load_predictor
+    from napari_sam_med.segmentation.organ_classifier import load_classifier
+    from napari_sam_med.segmentation.organ_objects import classify_labels
+
+    labels, found = segmentation.labels, {}
+    if labels.class_ids():
+        classifier = load_classifier()
+        fits = isinstance(model, Predictor) and model.model_hash == classifier.facts.model_sha256
+        own = model if fits else load_predictor(classifier.facts.model, device=str(model.device))
+        found = classify_labels(volume, labels, own, classifier)
+    for entry in report["objects"]:
+        guess = found.get(entry["label"])
+        entry["organ"] = None if guess is None else guess.to_json()["organ"]
 
 
 def show_objects(report: dict[str, Any], title: str) -> None:

@@ -78,7 +78,9 @@ def train_head(
             {group: values.shape[1] for group, values in features.items()}, n_classes, recipe.leave_out
         )
         network.standardise_by(features)
-        by_class = [torch.nonzero(classes == c)[:, 0] for c in torch.unique(classes)]
+        order = torch.argsort(classes, stable=True)
+        counts = torch.unique(classes, return_counts=True)[1]
+        first = torch.cumsum(counts, 0) - counts
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
@@ -86,8 +88,8 @@ def train_head(
         loss_of = torch.nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
         network.train()
         for step in range(1, recipe.steps + 1):
-            kinds = torch.randint(len(by_class), (recipe.batch,)).tolist()
-            rows = torch.stack([by_class[k][torch.randint(len(by_class[k]), ())] for k in kinds])
+            kinds = torch.randint(len(counts), (recipe.batch,))
+            rows = order[first[kinds] + (torch.rand(recipe.batch) * counts[kinds]).long()]
             batch = {
                 group: _noisy(network, group, values[rows], recipe.noise)
                 for group, values in features.items()

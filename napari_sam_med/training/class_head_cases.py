@@ -51,6 +51,7 @@ _MOST_SLICES = 40
 _REPEATS = 4
 _FOLDS = 5
 _JITTER = 0.1
+_EPOCHS, _FEWEST_STEPS = 60, 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +153,7 @@ def _calibrated(
         "cases": [{"image": case.image, "labels": case.labels_path.name} for case in cases],
         "recipe": recipe,
         "about": CLASS_RECIPES[recipe],
-        "settings": asdict(TokenRecipe() if recipe == "btcv-class" else HeadRecipe())
-        if recipe != "trees"
-        else {},
+        "settings": _settings(recipe, len(data.samples)),
         "seed": seed,
         "masks": len(data.samples),
         "patients": len(np.unique(data.samples.patients)),
@@ -299,7 +298,20 @@ def _fit(
             on_progress=on_progress,
         )
         return ClassTokenClassifier(known, head)
-    return LateFusionClassifier(facts, train_head(samples, n_classes, HeadRecipe(), seed=seed))
+    return LateFusionClassifier(facts, train_head(samples, n_classes, _head_recipe(len(samples)), seed=seed))
+
+
+def _settings(recipe: str, n_samples: int) -> dict[str, Any]:
+    """What decides a training beside data and seed, for the card."""
+    if recipe == "trees":
+        return {}
+    return asdict(TokenRecipe() if recipe == "btcv-class" else _head_recipe(n_samples))
+
+
+def _head_recipe(n_samples: int) -> HeadRecipe:
+    """The usual recipe, cut short where it would show each of a few masks hundreds of times."""
+    usual = HeadRecipe()
+    return replace(usual, steps=int(np.clip(n_samples * _EPOCHS / usual.batch, _FEWEST_STEPS, usual.steps)))
 
 
 def _token_slices(data: _Data, rows: npt.NDArray[np.intp]) -> Iterator[TokenSlice]:
