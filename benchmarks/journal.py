@@ -48,6 +48,8 @@ SCRIPT_SHAPE = (24, 64, 64)
 N_ACTIONS = 400
 KILL_WITHIN_SECONDS = 2.0
 TIMER_SECONDS = 0.4
+SAID = struct.Struct("<d?")
+"""When a step of the script was done, and whether that finished an action."""
 NOTHING_THERE = "nothing"
 N_LOOKED_BACK = 20
 """States that are compared with what came back; losing more counts as a corrupt journal."""
@@ -60,7 +62,10 @@ if os.name == "posix":
 
 @dataclass(frozen=True)
 class Kill:
-    """What one kill came to: actions that the child called finished, how many are lost, of what time."""
+    """What one kill came to: actions that the child called finished, how many are lost, of what time.
+
+    Slices of a propagation under way that are lost too count for the time alone.
+    """
 
     n_finished: int
     n_lost: int
@@ -103,18 +108,21 @@ def ellipse(
     return ((rows - y) / a) ** 2 + ((columns - x) / b) ** 2 < 1
 
 
-def accept(session: Session, view: SliceView, rng: random.Random) -> Iterator[None]:
-    """Prompt a box, then accept a mask."""
+def accept(session: Session, view: SliceView, rng: random.Random) -> Iterator[bool]:
+    """Prompt a box, then accept a mask; yields as `script` does."""
     mask = ellipse(view, session.volume.shape, rng, 0.05)
     rows, columns = np.nonzero(mask)
     session.prompt(view, Prompts.from_box((columns.min(), rows.min(), columns.max(), rows.max())))
-    yield
+    yield True
     session.preview = Preview(view, mask, rng.random())
     session.accept()
 
 
-def script(session: Session, seed: int, settle: Callable[[], object]) -> Iterator[None]:
-    """Play scripted actions; yields after each. ``settle`` is called where somebody else wrote."""
+def script(session: Session, seed: int, settle: Callable[[], object]) -> Iterator[bool]:
+    """Play scripted actions; yields True after each, and False where one is half done.
+
+    ``settle`` is called where somebody else wrote.
+    """
     rng = random.Random(seed)
     shape = session.volume.shape
     for number in range(N_ACTIONS):
@@ -130,7 +138,7 @@ def script(session: Session, seed: int, settle: Callable[[], object]) -> Iterato
         elif kind == "direct":
             session.labels.data[view.index, 20:24, number % 50] = rng.choice([0, 3, 77])
             settle()
-            yield
+            yield True
             session.record_stroke()
         elif kind == "undo":
             session.undo()
@@ -143,10 +151,10 @@ def script(session: Session, seed: int, settle: Callable[[], object]) -> Iterato
             session.prompt(view, Prompts.from_points([(rng.randrange(24), 3.25)]))
         elif session.active_object is not None:
             yield from carry(session, rng, shape)
-        yield
+        yield True
 
 
-def carry(session: Session, rng: random.Random, shape: tuple[int, int, int]) -> Iterator[None]:
+def carry(session: Session, rng: random.Random, shape: tuple[int, int, int]) -> Iterator[bool]:
     """A propagation that streams in; its slices are written before it is committed."""
     item = session.active_object
     if session.organs[item.class_id].locked:
@@ -159,7 +167,7 @@ def carry(session: Session, rng: random.Random, shape: tuple[int, int, int]) -> 
                 PropagatedSlice(Progress(index, 12), item.object_id, item.class_id, view, mask,
                                 None, rng.random(), "propagated", None, "forward")
             )  # fmt: skip
-            yield
+            yield False
 
 
 def digest(labels: np.ndarray, annotations: Annotations) -> str:
@@ -193,20 +201,20 @@ def play(folder: str, seed: int, said: Connection) -> None:
     journal.begin(identity(session))
     pause = random.Random(seed + 1)
     said.send_bytes(b"ready")
-    for _ in script(session, seed, journal.flush):
+    for is_finished in script(session, seed, journal.flush):
         journal.sync()
-        said.send_bytes(struct.pack("<d", time.monotonic()))
+        said.send_bytes(SAID.pack(time.monotonic(), is_finished))
         time.sleep(pause.uniform(0, 0.02))
 
 
-def last_states(seed: int, n_finished: int) -> dict[int, str]:
-    """Digests after the last actions that were finished, and after the one that may have been."""
+def last_states(seed: int, n_said: int) -> dict[int, str]:
+    """Digests after the last steps that were told of, and after the one that may have been done."""
     session = opened(SCRIPT_SHAPE)
     played = itertools.chain([None], script(session, seed, lambda: None))
     return {
         number: digest(session.labels.data, session.annotations)
-        for number, _ in enumerate(itertools.islice(played, n_finished + 2))
-        if number >= n_finished - N_LOOKED_BACK
+        for number, _ in enumerate(itertools.islice(played, n_said + 2))
+        if number >= n_said - N_LOOKED_BACK
     }
 
 
@@ -221,20 +229,20 @@ def kill_once(folder: Path, seed: int) -> Kill:
     killed = time.monotonic()
     child.kill()
     child.join()
-    finished: list[float] = []
+    said: list[tuple[float, bool]] = []
     with here, contextlib.suppress(EOFError):
         while True:
-            finished += struct.unpack("<d", here.recv_bytes())
-    n_finished = len(finished)
-    expected = last_states(seed, n_finished)
+            said.append(SAID.unpack(here.recv_bytes()))
+    expected = last_states(seed, len(said))
     image = identity(opened(SCRIPT_SHAPE))
     offers = outcome(find_offers(JournalFolder(folder), image))
     work = outcome(read_work(offers[0], image)) if offers else None
     found = NOTHING_THERE if work is None else digest(work.labels, work.annotations)
     matching = [number for number, state in expected.items() if state == found]
     is_corrupt = (work is not None and work.problem is not None) or not matching
-    n_lost = n_finished if is_corrupt else max(0, n_finished - matching[-1])
-    seconds_lost = max(0.0, killed - finished[-n_lost]) if n_lost else 0.0
+    lost = said if is_corrupt else said[matching[-1] :]
+    seconds_lost = max(0.0, killed - lost[0][0]) if lost else 0.0
+    n_finished, n_lost = (sum(is_finished for _, is_finished in some) for some in (said, lost))
     return Kill(n_finished, n_lost, seconds_lost, is_corrupt)
 
 
@@ -273,7 +281,7 @@ def measure_session(shape: tuple[int, int, int], n_masks: int) -> None:
         def sync() -> None:
             nonlocal last
             start = time.perf_counter()
-            if start - last >= TIMER_SECONDS:
+            if start - last >= TIMER_SECONDS or not syncs:
                 last = start
                 journal.sync()
                 syncs.append(time.perf_counter() - start)

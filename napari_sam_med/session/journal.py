@@ -1,7 +1,7 @@
 """The journal of a session: every accepted change is kept, so that a crash loses nothing.
 
-The session's thread hands over references to frozen values and pays microseconds; a thread of its own writes
-them (`JournalWriter`). Whatever goes wrong there, the session goes on.
+The session's thread hands over references to frozen values, and a thread of its own writes them
+(`JournalWriter`); a step is waited for, but not for long. Whatever goes wrong there, the session goes on.
 """
 
 from __future__ import annotations
@@ -247,13 +247,19 @@ class SessionJournal:
         self._pending.append((change, reverted))
 
     def _on_committed(self, change: Change) -> None:
-        self._hand_over(change.label)
+        self._keep(change.label)
 
     def _on_reverted(self, change: Change) -> None:
-        self._hand_over(f"Undo {change.label}")
+        self._keep(f"Undo {change.label}")
 
     def _on_reapplied(self, change: Change) -> None:
-        self._hand_over(f"Redo {change.label}")
+        self._keep(f"Redo {change.label}")
+
+    def _keep(self, label: str) -> None:
+        """What the user has done is on its way to the disk before the user can do the next thing."""
+        self._hand_over(label)
+        if self._writer is not None and self._writer.path is not None:
+            self._writer.keep_up()
 
     def _hand_over(self, label: str) -> None:
         voxels, self._pending = tuple(self._pending), []

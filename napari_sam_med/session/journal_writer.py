@@ -36,6 +36,9 @@ _LOG = logging.getLogger(__name__)
 _SLICES_BEFORE_COMPACTION = 3000
 """A slice difference takes about 0.3 ms to read back, so recovery stays within a second or two."""
 
+_MOMENT_SECONDS = 0.05
+"""The session's thread waits so long for a step, which as a rule takes a millisecond or two."""
+
 _RETRY_SECONDS = 5.0
 """After a failed write the whole state is tried again no more often."""
 
@@ -125,11 +128,12 @@ class JournalWriter:
         self._is_behind = False
         self._tried = 0.0
         self._n_slices = 0
-        # copied before anybody writes on; empty labels, the usual ones, take no memory until they fill
+        # copied before anybody writes on; for empty labels, the usual ones, the thread takes the memory
         is_empty = not labels.data.any()
         self._shadow = np.zeros(labels.data.shape, labels.data.dtype) if is_empty else labels.data.copy()
         self._counts = VoxelCounts(self._shadow[:0])
         self._is_comparing = False
+        self._late: threading.Event | None = None
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sam-med journal writer", daemon=True)
         self._thread.start()
@@ -157,6 +161,13 @@ class JournalWriter:
         self._queue.put(done)
         return done.wait(timeout)
 
+    def keep_up(self) -> None:
+        """Wait a moment until all that was handed over is written, and not again while that takes longer."""
+        if self._late is None or self._late.is_set():
+            done = threading.Event()
+            self._queue.put(done)
+            self._late = None if done.wait(_MOMENT_SECONDS) else done
+
     def stop(self, timeout: float) -> bool:
         """Write what was handed over and end; False when it takes longer."""
         self._queue.put(None)
@@ -174,6 +185,9 @@ class JournalWriter:
             self._guarded(self._finish)
 
     def _start(self) -> None:
+        for plane in self._shadow:
+            if not plane.any():
+                plane.fill(0)  # takes its memory now: a step that first writes there would take milliseconds
         self._counts = VoxelCounts(self._shadow)
         if self._number:
             self._keep_all()
