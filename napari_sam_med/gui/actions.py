@@ -202,6 +202,7 @@ class Actions(QObject):
             # not where another scan was opened meanwhile, whose changes are counted anew
             if session.labels is content.of and holds_voxels(path):
                 self.keeping.journal.mark_exported(content.change_number)
+                self.work_list.note_export(path, content.labels)
             if written is not None:
                 written(path)
 

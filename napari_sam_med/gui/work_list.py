@@ -18,6 +18,7 @@ from napari_sam_med.session.work_list import (
     OpenedCase,
     WorkList,
     is_writable,
+    known_file,
     open_work_list,
     read_case,
     save_case,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari_sam_med.gui.actions import Actions
     from napari_sam_med.gui.workers import Job
     from napari_sam_med.session.journal_recovery import Offer
+    from napari_sam_med.volume.labels import LabelVolume
 
 __all__ = ["WorkListControl", "ask_output"]
 
@@ -49,6 +51,8 @@ class WorkListControl(QObject):
         Of the case that was asked for last; it may be one that cannot be opened.
     problems : dict
         ``{key: text}`` of cases that could not be opened.
+    passes_done : bool
+        Whether `go` leaves cases out that are done.
     ask : callable
         Asks before work is left that could not be saved, as `Leaving.may_leave`.
 
@@ -71,6 +75,7 @@ class WorkListControl(QObject):
         self.work_list: WorkList | None = None
         self.position = 0
         self.problems: dict[str, str] = {}
+        self.passes_done = False
         self.ask: Callable[[str, Callable[[], object]], bool] = lambda verb, again: True
         self._opened: OpenedCase | None = None
         self._known: KnownFile | None = None
@@ -175,11 +180,17 @@ class WorkListControl(QObject):
         if self.work_list is None:
             self.status.emit("There is no work list: open a folder of cases first.")
             return
-        position = self.asked_for + step
-        if 0 <= position < len(self.work_list.cases):
+        work_list, position = self.work_list, self.asked_for + step
+        n_cases = len(work_list.cases)
+        while self.passes_done and 0 <= position < n_cases:
+            if work_list.status(work_list.cases[position]) != "done":
+                break
+            position += step
+        if 0 <= position < n_cases:
             self.open_position(position)
         else:
-            self.status.emit(f"This is the {'last' if step > 0 else 'first'} case of the list.")
+            which = "that is not done" if self.passes_done else "of the list"
+            self.status.emit(f"This is the {'last' if step > 0 else 'first'} case {which}.")
 
     def go_to_next_open(self) -> None:
         """Save, and open the next case that is not done."""
@@ -279,8 +290,8 @@ class WorkListControl(QObject):
         if self.work_list is None:
             return
         current, session = self.current, self._session
-        if current is not None:
-            self._organs = session.organs
+        if current is not None and (current.start is None or current.saved is not None):
+            self._organs = session.organs  # not those of a file of the user's, which may have no names
         if opened.start is None and self._organs is not None:
             opened.scan.labels.organs = self._organs
         self._opened = None
@@ -387,6 +398,13 @@ class WorkListControl(QObject):
                     f"labels of {case.name} are in {known.path.name}."
                 )
             )
+
+    def note_export(self, path: Path, labels: LabelVolume) -> None:
+        """Labels were exported by hand: over the file of the case, that is no change by somebody else."""
+        opened, work_list = self.current, self.work_list
+        if opened is not None and work_list is not None and path == work_list.target(opened.case):
+            self._known = known_file(path, labels)
+            self._on_saved(opened.case, path, self._known)
 
     def _on_not_saved(self, error: Exception) -> None:
         self._is_changed = self._has_failed = True

@@ -68,7 +68,8 @@ class WorkListPanel(QWidget):
         self.list = self._made_list()
         self.only_open = QCheckBox("Only what is not done")
         self.only_open.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.only_open.toggled.connect(self.refresh)
+        self.only_open.setToolTip("Hide cases that are done; Next and Previous leave them out.")
+        self.only_open.toggled.connect(self._on_only_open)
         self.place = QLabel()
         self.place.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.place.setStyleSheet("color: rgba(160, 165, 175, 255); font-size: 11px;")
@@ -134,6 +135,10 @@ class WorkListPanel(QWidget):
         self.previous.setEnabled(position > 0)
         self.next.setEnabled(position < n_cases - 1)
         self.done.setEnabled(current is not None)
+        if current is not None:
+            self.done.setToolTip(
+                f"Save, mark {current.case.name} as done, and open the next case that is not (Alt-D)."
+            )
 
     def _rebuild(self, cases: tuple[Case, ...]) -> None:
         self._shown_position = None
@@ -173,6 +178,10 @@ class WorkListPanel(QWidget):
     def _next(self) -> None:
         self._control.go(1)
         self._give_keyboard_back()
+
+    def _on_only_open(self, is_on: bool) -> None:
+        self._control.passes_done = is_on
+        self.refresh()
 
     def _on_fold(self) -> None:
         is_open = self.fold.isChecked()

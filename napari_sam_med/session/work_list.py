@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.labels import LabelVolume
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["KnownFile", "OpenedCase", "WorkList", "is_writable", "open_work_list", "read_case", "save_case"]
+__all__ = [
+    "KnownFile",
+    "OpenedCase",
+    "WorkList",
+    "is_writable",
+    "known_file",
+    "open_work_list",
+    "read_case",
+    "save_case",
+]
 
 
 @dataclass(frozen=True)
@@ -321,7 +330,12 @@ def save_case(
             "labels."
         ) from error
     written = yield from jobs.export_labels(path, labels, volume, model)
-    return KnownFile(written, _digest(written), is_empty, written.stat().st_mtime)
+    return known_file(written, labels)
+
+
+def known_file(path: Path, labels: LabelVolume) -> KnownFile:
+    """A label file as it is now, which holds `labels`; raises OSError where it cannot be read."""
+    return KnownFile(path, _digest(path), not labels.data.any(), path.stat().st_mtime)
 
 
 def is_writable(folder: Path) -> bool:

@@ -169,6 +169,9 @@ def test_a_double_click_opens_and_the_filter_hides_what_is_done(open_list: Calla
     assert work_list(desk).status(cases(desk)[1]) == "done"
     panel(desk).only_open.setChecked(True)
     assert [shown.item(row).isHidden() for row in range(3)] == [False, True, False]
+    press(panel(desk).previous)
+    at(desk, 0)
+    assert desk.actions.work_list.position == 0, "past the one that is done"
     [_, mark] = panel(desk).menu_of(1).actions()
     mark.trigger()
     assert not shown.item(1).isHidden()
@@ -395,12 +398,43 @@ def test_erased_labels_are_asked_about_and_the_file_stays(
     assert np.array_equal(saved(folder, 1), before)
 
 
+def test_an_export_over_the_file_of_the_case_is_no_change_by_others(
+    open_list: Callable[..., Desk], folder: Path
+) -> None:
+    """Also the way to save labels that were erased on purpose."""
+    desk = open_list()
+    accept_a_box(desk)
+    press(panel(desk).next)
+    at(desk, 1)
+    press(panel(desk).previous)
+    at(desk, 0)
+    desk.session.remove_organ(LIVER)
+    target = folder / "labels" / "ct_1_labels.nii.gz"
+    desk.actions.export(target)
+    desk.wait(lambda: f"{target.name} written and checked." in desk.said)
+    press(panel(desk).next)
+    at(desk, 1)
+    assert not saved(folder, 1).any()
+    assert len(list((folder / "labels").glob("*.nii.gz"))) == 1
+
+
 def test_organs_of_ones_own_are_there_on_the_next_case(open_list: Callable[..., Desk]) -> None:
     desk = open_list()
     desk.session.set_organ(Organ(40, "lesion", (1.0, 0.0, 0.0)))
     press(panel(desk).next)
     at(desk, 1)
     assert desk.session.organs.name_of(40) == "lesion"
+
+
+def test_names_that_a_file_lacks_are_not_carried_on(open_list: Callable[..., Desk], folder: Path) -> None:
+    labels = np.zeros((32, 24, 8), np.uint8)
+    labels[4:8, 4:8, 3] = 5
+    nib.save(nib.Nifti1Image(labels, nib.load(folder / "ct_1.nii.gz").affine), folder / "ct_1_seg.nii.gz")
+    desk = open_list()
+    assert desk.session.organs.name_of(5) == "label 5"
+    press(panel(desk).next)
+    at(desk, 1)
+    assert desk.session.organs.name_of(LIVER) == "liver"
 
 
 def test_another_scan_is_no_case_and_the_list_goes_on_after_it(
