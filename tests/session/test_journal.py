@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -16,6 +17,7 @@ from napari_sam_med.session import journal_writer
 from napari_sam_med.session.journal import SessionJournal
 from napari_sam_med.session.journal_folder import JournalFolder
 from napari_sam_med.session.journal_image import ImageIdentity
+from napari_sam_med.session.journal_log import JournalLog
 from napari_sam_med.session.journal_recovery import read_work
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
@@ -32,6 +34,58 @@ from tests.session.journal_checks import (
     run,
     widen,
 )
+
+# statement 1: what a kill leaves
+
+
+def test_s01_what_was_accepted_is_in_the_file_before_the_next_thing_can_be_done(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Safety contract, statement 1: nobody calls `flush` or `sync` here."""
+    monkeypatch.setattr(journal_writer, "_MOMENT_SECONDS", 30.0)  # a busy machine is not the matter
+    accept()
+    assert_kept(folder, image, session)
+    session.undo()
+    assert_kept(folder, image, session)
+    session.redo()
+    assert_kept(folder, image, session)
+
+
+def test_a_writer_that_hangs_is_waited_for_once(
+    session: Session, accept: Callable, journal: SessionJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept()
+    assert journal.flush()
+    gate, waited = threading.Event(), []
+    append = JournalLog.append
+
+    def hanging(log: JournalLog, payload: bytes) -> None:
+        gate.wait(60)
+        append(log, payload)
+
+    monkeypatch.setattr(JournalLog, "append", hanging)
+    wait = threading.Event.wait
+
+    def counted(event: threading.Event, timeout: float | None = None) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            waited.append(timeout)
+        return wait(event, timeout)
+
+    monkeypatch.setattr(threading.Event, "wait", counted)
+    for rows in (slice(3, 7), slice(4, 8)):
+        accept(rows=rows)
+    assert len(waited) == 1
+    gate.set()
+    assert journal.flush()
+    waited.clear()
+    accept(rows=slice(5, 9))
+    assert waited
+
 
 # statement 3: every change is seen
 
