@@ -93,7 +93,7 @@ def _run(arguments: list[str]) -> int:
 def _call(arguments: list[str]) -> int:
     import typer
 
-    from napari_sam_med.cli.commands import app
+    from napari_sam_med.cli.training_commands import app
 
     command: Any = typer.main.get_command(app)
     usage_error = typer.BadParameter.__mro__[2]  # click's ClickException, which typer may carry itself

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from napari_sam_med.volume.volume import Volume
 
 __all__ = [
     "BASELINES",
+    "AskedSlice",
     "LabelledSlice",
     "MeasuredSlice",
     "Simulation",
@@ -33,6 +34,7 @@ __all__ = [
     "labelled_slices",
     "measure_baselines",
     "measure_model",
+    "measure_slice",
     "organ_names",
 ]
 
@@ -139,6 +141,27 @@ class LabelledSlice:
         return {label: image == label for label in self.label_ids}
 
 
+@dataclass(frozen=True, eq=False)
+class AskedSlice:
+    """A slice whose organs are asked for.
+
+    Attributes
+    ----------
+    volume : str
+        Name of the case in the scores.
+    view : SliceView
+    masks : dict of int to array (H, W) bool
+        By label number.
+    names : dict of int to str
+        Organ names by label number.
+    """
+
+    volume: str
+    view: SliceView
+    masks: Mapping[int, Mask]
+    names: Mapping[int, str]
+
+
 @dataclass(frozen=True)
 class MeasuredSlice:
     """The scores of one slice, in the order of organs, then strategies."""
@@ -231,31 +254,60 @@ def measure_model(
     for done, labelled in enumerate(slices, start=1):
         view = labelled.view
         embedding = predictor.embed(to_rgb(volume, view), volume.pixel_spacing(view))
-        talks = [
-            _Talk(label, mask, scored, _generator(simulation.seed, name, view, label, scored[0].dialogue))
-            for label, mask in labelled.masks(labels).items()
-            for scored in _by_dialogue(simulation.strategies)
-        ]
-        _hold(talks, predictor, embedding)
-        scores = [
-            SliceScore(
-                volume=name,
-                organ=names[talk.label],
-                label=talk.label,
-                view=view,
-                strategy=strategy.name,
-                model=model,
-                dice=dice(answer.best_mask, talk.mask),
-                iou=iou(answer.best_mask, talk.mask),
-                dice_oracle=_oracle(answer, talk.mask),
-                iou_prediction=float(answer.iou_predictions.max()),
-                area_px=int(talk.mask.sum()),
-                seconds=seconds,
-            )
-            for talk in talks
-            for strategy, answer, seconds in talk.scored()
-        ]
+        asked = AskedSlice(name, view, labelled.masks(labels), names)
+        scores = measure_slice(asked, embedding, predictor, simulation, model=model)
         yield MeasuredSlice(Progress(done, len(slices), name), scores)
+
+
+def measure_slice(
+    asked: AskedSlice,
+    embedding: ImageEmbedding,
+    predictor: _Embeds,
+    simulation: Simulation,
+    *,
+    model: str = "",
+) -> list[SliceScore]:
+    """Scores of a model on every organ of one slice; the prompts are those of `measure_model`.
+
+    Parameters
+    ----------
+    asked : AskedSlice
+    embedding : ImageEmbedding
+        Of the slice.
+    predictor : Predictor
+    simulation : Simulation
+    model : str
+        Name of the model in the scores.
+    """
+    talks = [
+        _Talk(
+            label,
+            mask,
+            scored,
+            _generator(simulation.seed, asked.volume, asked.view, label, scored[0].dialogue),
+        )
+        for label, mask in asked.masks.items()
+        for scored in _by_dialogue(simulation.strategies)
+    ]
+    _hold(talks, predictor, embedding)
+    return [
+        SliceScore(
+            volume=asked.volume,
+            organ=asked.names[talk.label],
+            label=talk.label,
+            view=asked.view,
+            strategy=strategy.name,
+            model=model,
+            dice=dice(answer.best_mask, talk.mask),
+            iou=iou(answer.best_mask, talk.mask),
+            dice_oracle=_oracle(answer, talk.mask),
+            iou_prediction=float(answer.iou_predictions.max()),
+            area_px=int(talk.mask.sum()),
+            seconds=seconds,
+        )
+        for talk in talks
+        for strategy, answer, seconds in talk.scored()
+    ]
 
 
 class _Talk:

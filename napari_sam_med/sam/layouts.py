@@ -102,11 +102,14 @@ def _foreign_model(state_dict: Mapping[str, torch.Tensor]) -> str | None:
     return None
 
 
+_FITTED_TO_CLICKS = {"point_sides", "click_passes"}
+
+
 def _is_nano(state_dict: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the names are exactly those of the bundled weights."""
+    """Whether the names are exactly those of the bundled weights, but for what fine-tuning adds."""
     from safetensors import safe_open
 
     if not NANO_WEIGHTS.is_file():
         return False
     with safe_open(NANO_WEIGHTS, framework="pt") as bundled:
-        return set(bundled.keys()) == set(state_dict)
+        return set(bundled.keys()) == set(state_dict) - _FITTED_TO_CLICKS

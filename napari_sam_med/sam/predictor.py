@@ -270,7 +270,7 @@ class Predictor:
     def _decode(
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts], structure: PromptStructure, direct: bool
     ) -> list[MaskPrediction]:
-        fit = self._fit(embedding.crop_size, embedding.pixel_spacing)
+        fit = self.fit_of(embedding)
         with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
             # moved first, widened there: stored features are in half precision, the network's weights are not
             features = type(embedding.features)(*(t.to(self.device).float() for t in embedding.features))
@@ -286,7 +286,7 @@ class Predictor:
 
         Outside a crop they are strongly negative.
         """
-        fit = self._fit(embedding.crop_size, embedding.pixel_spacing)
+        fit = self.fit_of(embedding)
         logits = upsample_logits(torch.from_numpy(low_res_logits)[None], fit, direct=True)[0].numpy()
         if embedding.crop_xyxy is None:
             return logits
@@ -294,6 +294,10 @@ class Predictor:
         whole = np.full((len(logits), *embedding.original_size), -_OUTSIDE_CROP, dtype=np.float32)
         whole[:, y_min:y_max, x_min:x_max] = logits
         return whole
+
+    def fit_of(self, embedding: ImageEmbedding) -> SquareFit:
+        """How the image of an embedding, or its crop, lies in the network's square."""
+        return self._fit(embedding.crop_size, embedding.pixel_spacing)
 
     def embedding_key(
         self,

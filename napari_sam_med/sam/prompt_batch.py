@@ -105,8 +105,7 @@ def batch_of(
     if first.mask_input is not None:
         grids = np.stack([p.mask_input for p in prompts if p.mask_input is not None])
         masks = _tensor(grids[:, None], device)
-    scale = (fit.resized_size[1] / fit.image_size[1], fit.resized_size[0] / fit.image_size[0])
-    return PromptBatch(points, labels, boxes, masks, scale)
+    return PromptBatch(points, labels, boxes, masks, fit.scale_xy)
 
 
 def _tensor(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:

@@ -63,10 +63,14 @@ class SquareFit:
         resized = (max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5)))
         return cls(image_size, resized, side)
 
+    @property
+    def scale_xy(self) -> tuple[float, float]:
+        """Pixels of the square per pixel of the image."""
+        return self.resized_size[1] / self.image_size[1], self.resized_size[0] / self.image_size[0]
+
     def to_square(self, xy: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Image coordinates x, y (..., 2) in the square; Meta's prompt encoder adds the half pixel itself."""
-        scale = (self.resized_size[1] / self.image_size[1], self.resized_size[0] / self.image_size[0])
-        scaled: npt.NDArray[np.float32] = (xy.astype(np.float64) * scale).astype(np.float32)
+        scaled: npt.NDArray[np.float32] = (xy.astype(np.float64) * self.scale_xy).astype(np.float32)
         return scaled
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -60,6 +61,8 @@ class Architecture(Protocol):
     """Side of the padded input square, pixels."""
     mask_input_size: int
     """Side of the grid of low-resolution logits and of mask prompts."""
+    parts: Mapping[str, str]
+    """How the names of the weights of each part begin: ``image_encoder``, ``mask_decoder``, and others."""
 
     def encode(self, squares: torch.Tensor) -> Any:
         """Features, a named tuple of tensors (B, C, h, w), of normalised squares (B, 3, S, S)."""

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from napari_sam_med.errors import ModelError
 from napari_sam_med.sam.checkpoints import Checkpoint, StateDict
 
-__all__ = ["build_network"]
+__all__ = ["build_decoder", "build_network"]
+
+
+def build_decoder(checkpoint: Checkpoint) -> nn.Module:
+    """The network of a checkpoint without its image encoder, in eval mode, on the cpu.
+
+    It satisfies `Architecture` but for `encode`, and answers from embeddings that were made before.
+
+    Raises
+    ------
+    ModelError
+        When the weights do not fit the architecture.
+    """
+    network: Any
+    if checkpoint.record.architecture == "nano":
+        from napari_sam_med.sam.architectures.nano import Nano
+
+        network = Nano()
+    else:
+        from napari_sam_med.sam.architectures.meta import build_sam_decoder
+
+        network = build_sam_decoder()
+    encoder = network.parts["image_encoder"]
+    setattr(network, encoder.removesuffix("."), nn.Identity())
+    rest = {name: value for name, value in checkpoint.state_dict.items() if not name.startswith(encoder)}
+    return _with_weights(network, rest, checkpoint)
 
 
 def build_network(checkpoint: Checkpoint, *, for_inference: bool = False, exact: bool = True) -> nn.Module:

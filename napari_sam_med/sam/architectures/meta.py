@@ -10,7 +10,9 @@ Kirillov et al., Segment Anything, 2023, https://arxiv.org/abs/2304.02643
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +21,14 @@ from torch import nn
 from napari_sam_med.sam.architectures.base import DecodedMasks, PromptBatch
 from napari_sam_med.sam.native_imports import import_segment_anything
 
-__all__ = ["SamFeatures", "SamNetwork", "build_mask_decoder", "build_prompt_encoder", "build_sam_vit"]
+__all__ = [
+    "SamFeatures",
+    "SamNetwork",
+    "build_mask_decoder",
+    "build_prompt_encoder",
+    "build_sam_decoder",
+    "build_sam_vit",
+]
 
 EMBEDDING_CHANNELS = 256
 PATCH_SIZE = 16
@@ -49,6 +58,9 @@ class SamNetwork(nn.Module):
     """
 
     image_pe: torch.Tensor
+    parts: Mapping[str, str] = MappingProxyType(
+        {name: f"{name}." for name in ("image_encoder", "prompt_encoder", "mask_decoder")}
+    )
 
     def __init__(self, image_encoder: nn.Module, prompt_encoder: Any, mask_decoder: Any) -> None:
         super().__init__()
@@ -211,6 +223,11 @@ def build_mask_decoder() -> Any:
         iou_head_depth=3,
         iou_head_hidden_dim=256,
     )
+
+
+def build_sam_decoder() -> SamNetwork:
+    """SAM without an image encoder, weights not yet loaded, in eval mode."""
+    return SamNetwork(nn.Identity(), build_prompt_encoder(), build_mask_decoder()).eval()
 
 
 def build_sam_vit(architecture: str) -> SamNetwork:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -31,7 +32,12 @@ from napari_sam_med.sam.architectures.nano_region import (
 )
 from napari_sam_med.sam.device import on_one_core
 
-__all__ = ["Nano", "NanoFeatures", "RegionMasks"]
+__all__ = ["FITTED_CLICK_PASSES", "Nano", "NanoFeatures", "RegionMasks"]
+
+_REACH_QUANTILES = (0.4, 0.8, 1.0)
+_REACH_MARGIN = 1.15
+FITTED_CLICK_PASSES = 3
+"""Passes of weights that were fitted to clicks."""
 
 
 class NanoFeatures(NamedTuple):
@@ -180,11 +186,21 @@ class Nano(nn.Module):
 
     input_size = INPUT_SIZE
     mask_input_size = INPUT_SIZE
+    parts: Mapping[str, str] = MappingProxyType({"image_encoder": "pyramid.", "mask_decoder": "region_net."})
+
+    point_sides: torch.Tensor
+    """Sides (3,), in pixels, of the regions tried for points without a box or a mask."""
+    click_passes: torch.Tensor
+    """How often (scalar) such prompts are answered; from the second time on the answer is a mask prompt."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pyramid = _Pyramid()
         self.region_net = _RegionNet()
+        self.register_buffer("point_sides", torch.tensor(POINT_SIDES))
+        self.register_buffer("click_passes", torch.tensor(1))
+        fill_in: Any = self.register_load_state_dict_pre_hook  # torch leaves it untyped
+        fill_in(_with_plain_clicks)
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, torch.Tensor]) -> Nano:
@@ -203,6 +219,19 @@ class Nano(nn.Module):
                 module[0] = fuse_conv_bn_eval(convolution, norm)
                 module[1] = nn.Identity()
         return self.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def fit_clicks(self, reaches: torch.Tensor) -> None:
+        """Choose the three regions tried for a click by the objects that clicks are to find, and look again.
+
+        Parameters
+        ----------
+        reaches : tensor (N,)
+            From a click to the farthest pixel of its object along x or y, in pixels of the input square.
+        """
+        sides = torch.quantile(2 * _REACH_MARGIN * reaches.float().cpu(), torch.tensor(_REACH_QUANTILES))
+        self.point_sides.copy_(sides.clamp(16.0, 2.0 * INPUT_SIZE))
+        self.click_passes.fill_(FITTED_CLICK_PASSES)
 
     def encode(self, squares: torch.Tensor) -> NanoFeatures:
         """Features of squares (B, 3, 256, 256) or (B, 1, 256, 256), values 0..1, padded with 0."""
@@ -227,10 +256,17 @@ class Nano(nn.Module):
         points_only = prompts.boxes_xyxy is None and prompts.mask_inputs is None
         tries = 3 if points_only or multimask else 1
         repeated = asked.repeat(tries)
-        factors = torch.tensor(POINT_SIDES, device=asked.boxes.device).repeat(n)[: n * tries]
+        factors = self.point_sides.to(asked.boxes).repeat(n)[: n * tries]
         region = repeated.region(point_sides=factors if tries == 3 else None)
         if tries == 3 and not points_only:
             region = _varied(region, n)
+        for _ in range(int(self.click_passes) - 1 if points_only else 0):
+            with torch.no_grad():
+                found = self.decode_regions(features, repeated, region)
+                repeated = repeated._replace(
+                    masks=paste(found.logits, region), has_mask=torch.ones_like(repeated.has_mask)
+                )
+                region = repeated.region(point_sides=factors)
         # one region is some 300 operations of microseconds each
         is_small = n * tries == 1 and features.intensity.device.type == "cpu"
         with on_one_core() if is_small else nullcontext():
@@ -247,6 +283,12 @@ class Nano(nn.Module):
         count = logits.shape[1]
         pasted = paste(logits.flatten(0, 1), Region(centres.flatten(0, 1), sides.flatten(0, 1)))
         return DecodedMasks(pasted.view(n, count, INPUT_SIZE, INPUT_SIZE), iou, tokens)
+
+
+def _with_plain_clicks(_: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *__: object) -> None:
+    """Checkpoints that were not fitted to clicks do not say how these are answered."""
+    state_dict.setdefault(f"{prefix}point_sides", torch.tensor(POINT_SIDES))
+    state_dict.setdefault(f"{prefix}click_passes", torch.tensor(1))
 
 
 def _varied(region: Region, n: int) -> Region:

@@ -1,0 +1,117 @@
+"""``finetune``: a model that has learned from the user's own labelled volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_sam_med.cli.console import print_json, progress_bar, say, show_table, warn
+from napari_sam_med.errors import ModelError
+
+if TYPE_CHECKING:
+    from napari_sam_med.training.tuning_run import TuningRequest
+
+__all__ = ["FinetuneRequest", "run_finetune", "score_rows"]
+
+
+@dataclass(frozen=True)
+class FinetuneRequest:
+    """What the user typed; what is None is the recipe's."""
+
+    cases: Path
+    output: Path
+    recipe: str = "default"
+    seed: int = 0
+    model: str = "nano"
+    device: str = "auto"
+    precision: str = "auto"
+    names: str = ""
+    planes: str = "axial"
+    every: int = 1
+    min_area: int = 20
+    hold_out: float = 0.2
+    epochs: int | None = None
+    views: int | None = None
+    learning_rate: float | None = None
+    trains: str = ""
+
+
+def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
+    """Run the command; returns the exit status."""
+    from napari_sam_med.training.tuning_run import tune_model
+
+    tuning = _tuning(request)
+    card: dict[str, Any] = {}
+    with progress_bar("Training") as on_progress:
+        for step in tune_model(tuning):
+            if step.counts is not None:
+                warn(f"{step.counts.case.name}: {text}" for text in step.counts.warnings)
+            on_progress(step.progress)
+            card = step.card or card
+    if as_json:
+        print_json(card)
+        return 0
+    data, seconds = card["data"], card["seconds"]
+    say(
+        f"{data['learned_slices']} slices learned from ({data['learned_views']} views), "
+        f"{data['held_out_slices']} held out; {seconds['all'] / 60:.1f} min, "
+        f"{seconds['epoch']:.1f} s an epoch"
+    )
+    if not card["improved"]:
+        warn(["no epoch was better than the model as it was, whose weights were written unchanged"])
+    columns = {"prompt": "left", "organ": "left", "before": "right", "after": "right", "": "right"}
+    show_table(f"Mean Dice on the {card['scored_on']}", columns, score_rows(card))
+    say()
+    say(f"  {request.output}  (use it: --model {request.output})")
+    say("  Not for clinical use.")
+    return 0
+
+
+def score_rows(card: dict[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Rows of the table before and after: prompt, organ, Dice before, after, difference."""
+    before, after = card["scores"]["before"], card["scores"]["after"]
+    for strategy, means in before.items():
+        pairs = {"mean of organs": (means["mdice_organs"], after[strategy]["mdice_organs"])} | {
+            organ: (value, after[strategy]["organs"][organ]) for organ, value in means["organs"].items()
+        }
+        for number, (organ, (old, new)) in enumerate(pairs.items()):
+            yield strategy if not number else "", organ, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}"
+
+
+def _tuning(request: FinetuneRequest) -> TuningRequest:
+    from napari_sam_med.evaluation.cases import parse_names, read_cases
+    from napari_sam_med.evaluation.measuring import SliceChoice
+    from napari_sam_med.sam.embedding_store import default_store
+    from napari_sam_med.training.recipes import named_recipe
+    from napari_sam_med.training.tuning_run import TuningRequest
+    from napari_sam_med.volume.slice_view import SliceView
+
+    if request.names:
+        parse_names(request.names)  # refused now, not after minutes
+    if not 0 <= request.hold_out < 0.9:
+        raise ModelError(f"--hold-out is a share from 0 to 0.9, got {request.hold_out:g}; try 0.2.")
+    planes = tuple(dict.fromkeys(SliceView(plane, 0).plane for plane in _listed(request.planes)))  # type: ignore[arg-type]  # SliceView refuses what is no plane
+    return TuningRequest(
+        cases=read_cases(request.cases, request.names),
+        output=request.output,
+        recipe=named_recipe(
+            request.recipe,
+            epochs=request.epochs,
+            views=request.views,
+            learning_rate=request.learning_rate,
+            trains=tuple(_listed(request.trains)) or None,
+        ),
+        model=request.model,
+        device=request.device,
+        precision=request.precision,
+        choice=SliceChoice(planes or ("axial",), request.every, request.min_area),
+        hold_out_share=request.hold_out,
+        seed=request.seed,
+        earlier=default_store(),
+    )
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,86 @@
+"""Embeddings of the slices that a model learns from, made once and kept while the training lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from napari_sam_med.errors import ModelError
+from napari_sam_med.progress import Progress
+from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.sam.image_embedding import ImageEmbedding
+from napari_sam_med.sam.predictor import Predictor, load_predictor
+from napari_sam_med.training.finetuning import Example
+from napari_sam_med.training.training_slices import TrainingSlice
+
+__all__ = ["ViewEmbeddings"]
+
+_MEMORY_BYTES = 2 << 30
+_NO_LIMIT = 1 << 60
+
+
+@dataclass(frozen=True)
+class EmbeddingModel:
+    """The model that embeds, as `load_predictor` takes it."""
+
+    name: str
+    device: str
+    precision: str
+
+
+class ViewEmbeddings:
+    """Makes examples of views, embedding those that are not in a store yet.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        Loaded with its image encoder only when an embedding is missing.
+    keys : Predictor
+        Of the same model, with or without its encoder: it says under which key an embedding is kept.
+    folder : Path or None
+        Where embeddings are kept while the training lasts; None keeps them in memory.
+    earlier : EmbeddingStore, optional
+        Embeddings that are there already, such as those of the slices that were looked at in napari.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        keys: Predictor,
+        folder: Path | None,
+        earlier: EmbeddingStore | None = None,
+    ) -> None:
+        self._model, self._keys, self._earlier = model, keys, earlier
+        memory = _MEMORY_BYTES if folder is not None else _NO_LIMIT
+        self._store = EmbeddingStore(folder, memory_bytes=memory, disk_bytes=_NO_LIMIT)
+        self.n_made = 0
+
+    def examples(self, views: Sequence[TrainingSlice]) -> Iterator[tuple[Progress, Example]]:
+        """The views as examples, in order; their images are let go."""
+        predictor: Predictor | None = None
+        for number, view in enumerate(views, start=1):
+            key = self._keys.embedding_key(view.image, view.pixel_spacing)
+            if key not in self._store:
+                earlier = None if self._earlier is None else self._earlier.get(key)
+                if earlier is None:
+                    if predictor is None:
+                        model = self._model
+                        predictor = load_predictor(model.name, device=model.device, precision=model.precision)
+                    earlier = predictor.embed(view.image, view.pixel_spacing)
+                    self.n_made += 1
+                self._store.put(key, earlier)
+            light = replace(view, image=np.zeros((0, 0, 3), np.uint8))
+            yield Progress(number, len(views), "embedding slices"), Example(light, partial(self._get, key))
+
+    def _get(self, key: str) -> ImageEmbedding:
+        embedding = self._store.get(key)
+        if embedding is None:
+            raise ModelError(
+                f"An embedding is gone from {self._store.directory}; nothing else may clear that folder while "
+                "a model is trained. Begin again."
+            )
+        return embedding
