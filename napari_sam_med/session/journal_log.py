@@ -79,11 +79,13 @@ class JournalLog:
                 _write_whole(descriptor, frames)
             finally:
                 os.close(descriptor)
-            new.flush_to_disk()
+            if self.path.exists():
+                new.flush_to_disk()  # what it replaces is safe until then; a first file is synced later
             with self._stream_lock:
                 self._let_go()  # Windows replaces no open file
                 new.put_in_place()
                 self._stream = _opened(self.path, 0)
+                self._is_unsynced = True
         self._sequence, self._size = len(payloads), len(frames)
 
     def sync(self) -> None:
