@@ -40,10 +40,13 @@ def _open(desk: Desk, path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_odd_files_open_one_after_the_other(make_desk: Callable[[], Desk], predictor: FakePredictor) -> None:
+@pytest.mark.parametrize("part", range(5))
+def test_odd_files_open_one_after_the_other(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, part: int
+) -> None:
     """Statements 28 and 33: shown, with a window that napari takes."""
     desk = make_desk()
-    for name in sorted(WORKS.keys() - LARGE):
+    for name in sorted(WORKS.keys() - LARGE)[part::5]:
         _open(desk, file_of(name))
         volume = desk.session.volume
         assert volume is not None, (name, desk.said)
