@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.propagation_tables import markdown
 from napari_sam_med.evaluation.cases import read_case, read_cases
 from napari_sam_med.evaluation.prompt_strategies import bound_box
 from napari_sam_med.sam.predictor import Predictor, load_predictor
@@ -31,6 +32,7 @@ from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
 
+FIRST, LAST = "<!-- results -->", "<!-- end of results -->"
 _DRAWS = 4000
 
 
@@ -177,13 +179,68 @@ def figures(
     return found, numbers
 
 
+def results(document: dict[str, Any], classifier: OrganClassifier) -> str:
+    """The tables of the page."""
+    rows = [
+        [
+            name,
+            f"{one['objects_right']} of {one['objects']}",
+            f"{one['slice_accuracy']:.3f} ({one['masks']})",
+            f"{one['ece']:.3f}",
+            f"{one['nll']:.3f}",
+            f"{one['answered_right']} of {one['answered']}",
+        ]
+        for name, one in document.items()
+    ]
+    head = ["classifier, masks", "objects right", "slices right", "ECE", "NLL", "right where sure"]
+    text = markdown(head, rows)
+    rows = [
+        [
+            name,
+            f"{one['rho']:.2f}",
+            f"{one['majority_of_slices']:.3f}",
+            f"{one['majority_expected_from_rho']:.3f}",
+            f"{one['majority_expected_if_independent']:.3f}",
+            f"{one['object_accuracy_repeats_allowed']:.3f}",
+            f"{one['object_accuracy']:.3f}",
+        ]
+        for name, one in document.items()
+    ]
+    head = [
+        "classifier, masks",
+        "rho",
+        "plain majority",
+        "expected from rho",
+        "if independent",
+        "vote",
+        "vote, each once",
+    ]
+    text += "\n" + markdown(head, rows)
+    organs = [
+        organ
+        for organ in classifier.facts.organs
+        if any(organ in one["by_organ"] for one in document.values())
+    ]
+    rows = [
+        [organ, *(f"{one['by_organ'].get(organ, float('nan')):.2f}" for one in document.values())]
+        for organ in organs
+    ]
+    text += "\nSlices right, by organ:\n\n" + markdown(["organ", *document], rows)
+    wrong = [
+        f"- {name}: " + ("; ".join(f"{truth} as {said}" for truth, said in one["wrong"].items()) or "none")
+        for name, one in document.items()
+    ]
+    return text + "\nObjects taken for others, with the probability given:\n\n" + "\n".join(wrong) + "\n"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--samples", type=Path, help="folder of train_organ_classifier, for the baseline")
-    parser.add_argument("--classifier", type=Path)
+    parser.add_argument("--classifier", type=Path, help="another one than the bundled one")
+    parser.add_argument("--page", type=Path, help="page whose results are written anew, between its marks")
     given = parser.parse_args(argv)
     predictor = load_predictor("nano", device="cpu")
     classifier = load_classifier(given.classifier)
@@ -222,6 +279,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 organs,
                 f"objects, {title}",
             )
+    if given.page is not None:
+        before, _, rest = given.page.read_text(encoding="utf-8").partition(FIRST)
+        _, _, after = rest.partition(LAST)
+        text = f"{before}{FIRST}\n{results(document, classifier)}\n{LAST}{after}"
+        given.page.write_text(text, encoding="utf-8")
     (given.output / "figures.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(document, indent=1))
 

@@ -204,8 +204,9 @@ def _name_organs(
     labels, found = segmentation.labels, {}
     if labels.class_ids():
         classifier = load_classifier()
-        fits = isinstance(model, Predictor) and model.model_hash == classifier.facts.model_sha256
-        own = model if fits else load_predictor(classifier.facts.model, device=str(model.device))
+        own = model
+        if not isinstance(own, Predictor) or own.model_hash != classifier.facts.model_sha256:
+            own = load_predictor(classifier.facts.model, device=str(model.device))
         found = classify_labels(volume, labels, own, classifier)
     for entry in report["objects"]:
         guess = found.get(entry["label"])

@@ -45,7 +45,7 @@ class TreesClassifier:
     @cached_property
     def _trees(self) -> Any:
         try:
-            from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]  # has no types
+            from sklearn.ensemble import HistGradientBoostingClassifier
         except ImportError:
             raise ModelError(
                 "This classifier is of boosted trees, which need scikit-learn; install it, or use the "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,18 @@ class Body:
     name: str
     tissue: Codes
     objects: Codes
+
+    def middle_of(self, number: int) -> tuple[float, float, float] | None:
+        """Mean place (z, y, x) of an object's voxels; None where the body has none."""
+        return self._middles.get(number)
+
+    @cached_property
+    def _middles(self) -> dict[int, tuple[float, float, float]]:
+        numbers = [int(number) for number in np.unique(self.objects) if number]
+        found = ndimage.center_of_mass(self.objects > 0, self.objects, numbers)
+        return {
+            number: (float(z), float(y), float(x)) for number, (z, y, x) in zip(numbers, found, strict=True)
+        }
 
 
 def phantom_body() -> Body:

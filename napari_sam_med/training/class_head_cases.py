@@ -189,8 +189,11 @@ def _read(
     cases: Sequence[Case], predictor: Predictor, recipe: str, seed: int, on_progress: OnProgress | None
 ) -> _Data:
     """Features of every case that is not for testing."""
-    used = [case for case in cases if _split_of(case) != "test"]
-    patients = {name: number for number, name in enumerate(dict.fromkeys(_patient_of(case) for case in used))}
+    used = [case for case in cases if case.split != "test"]
+    patients = {
+        name: number
+        for number, name in enumerate(dict.fromkeys((case.patient or case.image) for case in used))
+    }
     names: dict[str, int] = {}
     parts, splits, tokens = [], [], []
     for done, case in enumerate(used, start=1):
@@ -202,7 +205,7 @@ def _read(
         rng = np.random.default_rng([seed, done])
         slices = [z for z in range(labels.shape[0]) if labels.data[z].any()]
         chosen = slices[:: -(-len(slices) // _MOST_SLICES)] if slices else []
-        patient = patients[_patient_of(case)]
+        patient = patients[(case.patient or case.image)]
         if recipe == "btcv-class":
             found, own = _token_samples(volume, labels.data, chosen, class_of, predictor, rng, patient)
             tokens += own
@@ -212,7 +215,7 @@ def _read(
             )
         if found is not None:
             parts.append(found)
-            splits += [_split_of(case)] * len(found)
+            splits += [case.split] * len(found)
         if on_progress is not None:
             on_progress(Progress(done, len(used), case.name))
     if not parts or len(names) < 2:
@@ -337,11 +340,3 @@ def _spelt(name: str) -> str:
     """The name as the organ table spells it, where it is one of its organs."""
     plain = {organ.name.casefold(): organ.name for organ in OrganTable.btcv().values()}
     return plain.get(name.strip().casefold().replace("_", " "), name)
-
-
-def _split_of(case: Case) -> str:
-    return str(getattr(case, "split", "") or "train")
-
-
-def _patient_of(case: Case) -> str:
-    return str(getattr(case, "patient", "") or case.image)

@@ -8,13 +8,14 @@ scatter: what is to be learnt is which organ is brighter than which, not a numbe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from napari_sam_med.training.class_head_bodies import KINDS, OBJECTS, STEP_MM, Body
+from napari_sam_med.training.class_head_bodies import IGNORED, KINDS, OBJECTS, STEP_MM, Body
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.volume import Volume
 
@@ -76,9 +77,17 @@ _GAIN: dict[str, tuple[float, float, float]] = {
 _REMOVABLE = {4: 0.15, 1: 0.06, 2: 0.05, 3: 0.05, 12: 0.08, 13: 0.08}
 """Organs that a patient may lack, and how often."""
 _FRAME_MM = (6.0, 90.0)
+_REARRANGED = 0.75
+"""Share of the scans in which organs are moved one by one."""
+_MOVED_MM = (13.0, 7.0, 7.0)
+"""How far, along z, y, x (standard deviation)."""
+_LARGE = (1, 2, 3, 4, 6, 7, IGNORED)
+_SMALL = (5, 8, 9, 10, 11, 12, 13)
+"""Painted after the large ones, which would hide them."""
 
 
 Codes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +175,40 @@ def _sampled(
     points = np.tensordot(turn, points, axes=1)
     for period, reach in ((90.0, 8.0), (35.0, 2.5)):
         points += rng.uniform(0.3, 1.0) * reach * rows.fields(3, (size[0], size[1]), period, rng)
-    index = np.rint((points + (extent / 2)[:, None, None, None]) / STEP_MM - 0.5).astype(int)
-    z, y, x = (np.clip(axis, 0, n - 1) for axis, n in zip(index, body.tissue.shape, strict=True))
+    index = (points + (extent / 2)[:, None, None, None]) / STEP_MM - 0.5
+    tissue, objects = _at(body, index)
+    if rng.random() < _REARRANGED:
+        _rearrange(body, index, tissue, objects, rng)
+    return tissue, objects
+
+
+def _at(body: Body, index: Places) -> tuple[Codes, Codes]:
+    """Tissue and objects at places (3, ...) of a body, in voxels."""
+    z, y, x = (
+        np.clip(np.rint(axis).astype(int), 0, n - 1) for axis, n in zip(index, body.tissue.shape, strict=True)
+    )
     return body.tissue[z, y, x], body.objects[z, y, x]
+
+
+def _rearrange(body: Body, index: Places, tissue: Codes, objects: Codes, rng: np.random.Generator) -> None:
+    """Move and scale every organ by itself, in place: three bodies alone would teach three sets of places."""
+    organs = np.isin(objects, _LARGE + _SMALL)
+    tissue[organs] = _K["fat"]
+    objects[organs] = 0
+    closed = np.isin(tissue, [_K[kind] for kind in ("air", "skin", "muscle", "bone", "marrow")])
+    for number in (*rng.permutation(_LARGE).tolist(), *rng.permutation(_SMALL).tolist()):
+        middle = body.middle_of(number)
+        shift = rng.normal(0, _MOVED_MM) / STEP_MM
+        scale = np.exp(rng.normal(0, 0.12, 3))
+        if middle is None:
+            continue
+        centre, moved, sizes = (
+            np.asarray(v, np.float32)[:, None, None, None] for v in (middle, shift, scale)
+        )
+        own_tissue, own_objects = _at(body, centre + (index - centre - moved) / sizes)
+        painted = (own_objects == number) & ~closed
+        tissue[painted] = own_tissue[painted]
+        objects[painted] = number
 
 
 def _rotation(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
