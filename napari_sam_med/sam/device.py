@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
@@ -94,20 +95,23 @@ def memory_errors_explained(device: torch.device, model: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        _free_cache(device)
+        _free_memory(device, error)
         raise DeviceMemoryError(_explain(device, model)) from error
     except RuntimeError as error:  # mps and cpu have no class of their own for it
         if not any(text in str(error) for text in _FULL):
             raise
-        _free_cache(device)
+        _free_memory(device, error)
         raise DeviceMemoryError(_explain(device, model)) from error
     except MemoryError as error:
         raise DeviceMemoryError(_explain(device, model)) from error
 
 
-def _free_cache(device: torch.device) -> None:
+def _free_memory(device: torch.device, error: BaseException) -> None:
+    traceback.clear_frames(error.__traceback__)  # where it failed, the tensors are still held
     if device.type == "cuda" and torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif device.type == "mps" and torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def _explain(device: torch.device, model: str) -> str:

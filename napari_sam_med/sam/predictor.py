@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from napari_sam_med.errors import ModelError
+from napari_sam_med.errors import DeviceMemoryError, ModelError
 from napari_sam_med.sam.architectures.base import Architecture
 from napari_sam_med.sam.architectures.build import build_network
 from napari_sam_med.sam.checkpoints import read_checkpoint
@@ -168,8 +168,14 @@ class Predictor:
         """Embeddings of several images (each (H, W, 3) uint8) of one pixel spacing; faster on a GPU."""
         at_once = 1 if self.device.type == "cpu" else _IMAGES_AT_ONCE_ON_GPU
         embeddings: list[ImageEmbedding] = []
-        for start in range(0, len(images), at_once):
-            embeddings += self._embed(images[start : start + at_once], pixel_spacing, None)
+        while len(embeddings) < len(images):
+            chunk = images[len(embeddings) : len(embeddings) + at_once]
+            try:
+                embeddings += self._embed(chunk, pixel_spacing, None)
+            except DeviceMemoryError:
+                if len(chunk) == 1:
+                    raise
+                at_once = len(chunk) // 2  # the same embeddings, fewer at once
         return embeddings
 
     def _embed(
@@ -261,10 +267,20 @@ class Predictor:
         on_cpu = self.device.type == "cpu"
         at_once = _PROMPTS_AT_ONCE_ON_CPU if on_cpu else _PROMPTS_AT_ONCE_ON_GPU
         for structure, indices in group_by_structure(prompts, multimask, self.record).items():
-            for start in range(0, len(indices), at_once):
-                chunk = indices[start : start + at_once]
-                answers = self._decode(embedding, [prompts[i] for i in chunk], structure, direct_upsampling)
+            left = list(indices)
+            while left:
+                chunk = left[:at_once]
+                try:
+                    answers = self._decode(
+                        embedding, [prompts[i] for i in chunk], structure, direct_upsampling
+                    )
+                except DeviceMemoryError:
+                    if len(chunk) == 1:
+                        raise
+                    at_once = len(chunk) // 2  # the same answers, fewer at once
+                    continue
                 predictions.update(zip(chunk, answers, strict=True))
+                left = left[len(chunk) :]
         return [predictions[i] for i in range(len(prompts))]
 
     def _decode(

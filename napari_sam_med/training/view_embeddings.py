@@ -80,7 +80,7 @@ class ViewEmbeddings:
         embedding = self._store.get(key)
         if embedding is None:
             raise ModelError(
-                f"An embedding is gone from {self._store.directory}; nothing else may clear that folder while "
-                "a model is trained. Begin again."
+                f"An embedding is gone from {self._store.directory}; nothing else may clear that folder "
+                "while a model is trained. Begin again."
             )
         return embedding

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from napari_sam_med.errors import DeviceError, DeviceMemoryError, ImageError, ModelError, PromptError
+from napari_sam_med.sam.architectures.base import DecodedMasks, PromptBatch
 from napari_sam_med.sam.model_registry import MODELS, with_preprocessing
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.sam.prompts import Prompts
@@ -337,6 +338,30 @@ def test_out_of_memory_is_told_and_nothing_is_switched(
     assert micro.precision == "fp32"
     monkeypatch.undo()
     assert micro.predict(embedding, Prompts([[5, 5]])).masks.any()
+
+
+def test_a_batch_that_is_too_large_for_the_device_is_halved(
+    micro: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Statement 40: the same answers, fewer at once."""
+    embedding = micro.embed(random_image(60, 60))
+    prompts = [Prompts([[5 + i, 5 + 2 * i]]) for i in range(4)]
+    expected = micro.predict_batch(embedding, prompts)
+    asked: list[int] = []
+    whole = micro.network.decode
+
+    def small(features: object, batch: PromptBatch, multimask: bool) -> DecodedMasks:
+        assert batch.points_xy is not None
+        asked.append(len(batch.points_xy))
+        if asked[-1] > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(features, batch, multimask)
+
+    monkeypatch.setattr(micro.network, "decode", small)
+    found = micro.predict_batch(embedding, prompts)
+    assert asked == [4, 2, 1, 1, 1, 1]
+    for one, other in zip(found, expected, strict=True):
+        assert np.allclose(one.low_res_logits, other.low_res_logits, atol=1e-4)
 
 
 def test_load_predictor_refuses_what_is_not_there(home: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,7 @@ def test_a_model_learns_and_its_folder_is_accepted(cases: list[Case], tmp_path: 
 def test_a_run_that_was_killed_goes_on_exactly(
     cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Statement 39."""
     _run(_request(cases, tmp_path / "whole", epochs=3))
     out = tmp_path / "killed"
     for step in tune_model(_request(cases, out, epochs=3)):
@@ -119,6 +120,7 @@ def test_the_checkpoint_of_another_run_is_not_used(cases: list[Case], tmp_path: 
 def test_weights_that_are_not_finite_never_take_the_place_of_good_ones(
     cases: list[Case], tmp_path: Path
 ) -> None:
+    """Statement 39."""
     out = tmp_path / "model"
     steps = _run(_request(cases, out, recipe="sam", learning_rate=9.0, warm_up=0.0))
     card = steps[-1].card
