@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 SCREEN = $(if $(shell command -v xvfb-run 2>/dev/null),QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1400x900x24 +extension GLX",)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports tests bench format clean
+.PHONY: help demo test lint types imports tests tests-of-the-window tests-of-the-rest bench format clean
 
 help:
 	@echo "make demo     set up, then segment the bundled sample: opens napari, or writes demo_output/ without a display"
@@ -40,8 +40,18 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
+# the outputs of the two runs one after the other, where this make can
+UNMIXED = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target,)
+
+# two runs side by side, one core each: the window's tests wait more than they compute
 tests: $(INSTALLED)
-	$(SCREEN) $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 $(UNMIXED) tests-of-the-window tests-of-the-rest
+
+tests-of-the-window: $(INSTALLED)
+	$(SCREEN) $(BIN)/python -m pytest tests/gui
+
+tests-of-the-rest: $(INSTALLED)
+	$(SCREEN) $(BIN)/python -m pytest tests benchmarks --ignore tests/gui
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
