@@ -30,6 +30,7 @@ from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.prompt_batch import batch_of, group_by_structure
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.sam.square import SquareFit, upsample_logits
+from napari_sam_med.training.lora import is_lora
 from napari_sam_med.training.mask_loss import mask_loss
 from napari_sam_med.training.recipes import Recipe
 from napari_sam_med.training.training_slices import TrainingSlice
@@ -218,6 +219,7 @@ class Tuner:
                         reply = corrective_click(masks[row], prompts, answer)
                         replies += [(row, reply)] if reply is not None else []
             asked = replies
+        slice_.backward()
 
     def _openings(self, masks: npt.NDArray[np.bool_], rng: np.random.Generator) -> list[tuple[int, Prompts]]:
         """Prompts by the recipe's strategies, each with the row of its mask."""
@@ -251,6 +253,7 @@ class Tuner:
         finally:
             self._put(now)
 
+    @torch.no_grad()
     def _score(self, examples: Sequence[Example]) -> float:
         found: list[float] = []
         for number, example in enumerate(examples):
@@ -345,6 +348,7 @@ class _EmbeddedSlice:
 
     embedding: ImageEmbedding
     features: Any
+    sources: tuple[torch.Tensor, ...]
     fit: SquareFit
     targets: torch.Tensor
     device: torch.device
@@ -352,9 +356,18 @@ class _EmbeddedSlice:
     @classmethod
     def of(cls, example: Example, predictor: Predictor, device: torch.device) -> _EmbeddedSlice:
         embedding = example.embedding()
-        features = type(embedding.features)(*(tensor.to(device).float() for tensor in embedding.features))
+        sources = tuple(tensor.to(device).float() for tensor in embedding.features)
+        # every structure of prompts has a backward pass of its own, the encoder one for all of them
+        leaves = [s.detach().requires_grad_(s.requires_grad) for s in sources]
         targets = torch.from_numpy(example.view.masks).to(device, torch.float32)
-        return cls(embedding, features, predictor.fit_of(embedding), targets, device)
+        features = type(embedding.features)(*leaves)
+        return cls(embedding, features, sources, predictor.fit_of(embedding), targets, device)
+
+    def backward(self) -> None:
+        """Hand the gradients of the features on to the encoder, where it is trained."""
+        pairs = [(s, f.grad) for s, f in zip(self.sources, self.features, strict=True) if f.grad is not None]
+        if pairs:
+            torch.autograd.backward([s for s, _ in pairs], [gradient for _, gradient in pairs])
 
     def batch(self, prompts: Sequence[Prompts]) -> PromptBatch:
         return batch_of(prompts, self.embedding, self.fit, self.device)
@@ -442,7 +455,7 @@ def _trained_parameters(network: Any, recipe: Recipe) -> dict[str, nn.Parameter]
         if prefixes is None:
             raise ModelError(f"This model has no {part.replace('_', ' ')}; train its mask decoder.")
         for name, parameter in network.named_parameters():
-            if name.startswith(prefixes):
+            if name.startswith(prefixes) and (part != "lora" or is_lora(name)):
                 trained[name] = parameter.requires_grad_(True)
     return trained
 

@@ -8,8 +8,11 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from napari_sam_med.errors import ExportError, LabelError
 from napari_sam_med.evaluation.cases import Case
@@ -23,13 +26,14 @@ from napari_sam_med.evaluation.measuring import (
 from napari_sam_med.evaluation.prompt_strategies import parse_strategies
 from napari_sam_med.evaluation.summary import summarised
 from napari_sam_med.progress import Progress
-from napari_sam_med.sam.architectures.build import build_decoder
+from napari_sam_med.sam.architectures.build import build_decoder, build_network
 from napari_sam_med.sam.checkpoints import Checkpoint, read_checkpoint
 from napari_sam_med.sam.device import resolve_device, resolve_precision
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.training.finetuned_model import is_finished, write_curves, write_finetuned
 from napari_sam_med.training.finetuning import Epoch, Example, Tuner, finetune
+from napari_sam_med.training.lora import add_lora, embed_with_gradient, is_lora, merged_encoder
 from napari_sam_med.training.recipes import Recipe
 from napari_sam_med.training.training_slices import (
     SliceCounts,
@@ -104,7 +108,7 @@ class TuningStep:
 
 
 @dataclass
-class _Slices:
+class RunSlices:
     learned: list[TrainingSlice] = field(default_factory=list)
     held_out: list[TrainingSlice] = field(default_factory=list)
     reported: list[TrainingSlice] = field(default_factory=list)
@@ -130,9 +134,9 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
             f"{request.output} holds a finished model; choose another folder with -o, or remove that one."
         )
     checkpoint = read_checkpoint(request.model)
-    slices = _Slices()
-    yield from _read(request, slices)
-    tuner = _tuner(request, checkpoint)
+    slices = RunSlices()
+    yield from read_slices(request, slices)
+    tuner = made_tuner(request, checkpoint)
     state = _state_folder(request.output)
     embeddings = ViewEmbeddings(
         EmbeddingModel(request.model, request.device, request.precision),
@@ -141,14 +145,17 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
         request.earlier,
     )
     examples: dict[str, list[Example]] = {}
-    for name, views in _views(request, slices).items():
+    for name, views in views_of(request, slices).items():
+        if not request.recipe.uses_stored_embeddings:
+            examples[name] = [Example(v, partial(embed_with_gradient, tuner.predictor, v)) for v in views]
+            continue
         examples[name] = []
         for progress, example in embeddings.examples(views):
             examples[name].append(example)
             yield TuningStep(progress)
     embedded = time.monotonic() - started
     reported = examples["reported"] or examples["held_out"] or examples["learned"]
-    before = _measured(tuner.predictor, reported, request, "before")
+    before = measured(tuner.predictor, reported, request, "before")
     fingerprint = _fingerprint(request, checkpoint)
     epoch_seconds = []
     since = time.monotonic()
@@ -164,8 +171,9 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
     state_dict = dict(checkpoint.state_dict)
     if improved:
         tuner.keep_best()
-        state_dict |= tuner.best_state()
-    after = _measured(tuner.predictor, reported, request, "after") if improved else before
+    after = measured(tuner.predictor, reported, request, "after") if improved else before
+    if improved:
+        state_dict |= _changed(tuner)
     card = {
         "version": 1,
         "base": {"model": checkpoint.record.name, "sha256": checkpoint.sha256},
@@ -193,7 +201,7 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
     yield TuningStep(Progress(1, 1, "done"), card=card)
 
 
-def _read(request: TuningRequest, slices: _Slices) -> Iterator[TuningStep]:
+def read_slices(request: TuningRequest, slices: RunSlices) -> Iterator[TuningStep]:
     learned: list[TrainingSlice] = []
     for progress, found, counts in read_training_slices(request.cases, request.choice):
         (slices.reported if counts.case.split in ("val", "test") else learned).extend(found)
@@ -207,10 +215,15 @@ def _read(request: TuningRequest, slices: _Slices) -> Iterator[TuningStep]:
     slices.learned, slices.held_out = hold_out(learned, request.hold_out_share)
 
 
-def _tuner(request: TuningRequest, checkpoint: Checkpoint) -> Tuner:
+def made_tuner(request: TuningRequest, checkpoint: Checkpoint) -> Tuner:
     device = resolve_device(request.device)
+    if request.recipe.uses_stored_embeddings:
+        network = build_decoder(checkpoint)
+    else:
+        network = build_network(checkpoint)
+        add_lora(network, request.seed)
     return Tuner(
-        build_decoder(checkpoint),
+        network,
         checkpoint.record,
         request.recipe,
         seed=request.seed,
@@ -218,6 +231,12 @@ def _tuner(request: TuningRequest, checkpoint: Checkpoint) -> Tuner:
         mixed=resolve_precision(request.precision, device) == "bf16",
         model_hash=checkpoint.sha256,
     )
+
+
+def _changed(tuner: Tuner) -> dict[str, torch.Tensor]:
+    """Weights that training changed, by the names of the checkpoint."""
+    changed = {name: value for name, value in tuner.best_state().items() if not is_lora(name)}
+    return changed if tuner.recipe.uses_stored_embeddings else changed | merged_encoder(tuner.network)
 
 
 def _state_folder(output: Path) -> Path:
@@ -231,7 +250,7 @@ def _state_folder(output: Path) -> Path:
     return state
 
 
-def _views(request: TuningRequest, slices: _Slices) -> dict[str, list[TrainingSlice]]:
+def views_of(request: TuningRequest, slices: RunSlices) -> dict[str, list[TrainingSlice]]:
     views = [
         view
         for row, one in enumerate(slices.learned)
@@ -244,7 +263,7 @@ def _views(request: TuningRequest, slices: _Slices) -> dict[str, list[TrainingSl
     return {"learned": views, "held_out": slices.held_out, "reported": slices.reported}
 
 
-def _measured(
+def measured(
     predictor: Predictor, examples: Sequence[Example], request: TuningRequest, name: str
 ) -> list[SliceScore]:
     strategies = tuple(
@@ -257,7 +276,9 @@ def _measured(
         asked = AskedSlice(
             view.case.name, view.view, dict(zip(view.label_ids, view.masks, strict=True)), view.names
         )
-        scores += measure_slice(asked, example.embedding(), predictor, simulation, model=name)
+        with torch.no_grad():
+            embedding = example.embedding()
+        scores += measure_slice(asked, embedding, predictor, simulation, model=name)
     return scores
 
 
@@ -279,7 +300,7 @@ def _table(before: Sequence[SliceScore], after: Sequence[SliceScore]) -> dict[st
     }
 
 
-def _data(request: TuningRequest, slices: _Slices, examples: dict[str, list[Example]]) -> dict[str, Any]:
+def _data(request: TuningRequest, slices: RunSlices, examples: dict[str, list[Example]]) -> dict[str, Any]:
     return {
         "cases": [
             {

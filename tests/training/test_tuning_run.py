@@ -215,7 +215,7 @@ def test_bad_requests_are_refused_in_one_line(cases: list[Case], tmp_path: Path)
         _run(_request(cases, tmp_path / "done"))
     with pytest.raises(LabelError, match="nothing to learn from"):
         _run(_request(cases[1:], tmp_path / "none"))
-    with pytest.raises(ModelError, match="no lora"):
+    with pytest.raises(ModelError, match="ViT encoders"):
         _run(_request(cases, tmp_path / "lora", trains=("lora",)))
     with pytest.raises(ModelError, match=r'no recipe "best".*default, btcv'):
         named_recipe("best")
