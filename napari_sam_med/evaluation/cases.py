@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_sam_med.errors import ImageError, LabelError
+from napari_sam_med.evaluation.picture_cases import is_picture, read_picture_case
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.reading import read_labels, read_volume
@@ -150,14 +151,11 @@ def read_case_folder(folder: Path, names: str = "") -> list[Case]:
 def _paired(folder: Path, images: str, labels: str, names: str) -> list[Case]:
     given = names or _names_of_data_set(folder / "dataset.json")
     found: dict[str, Path] = {}
-    for path in sorted((folder / images).iterdir()):
-        if not path.name.startswith(".") and path.is_file():
-            found[_stem(path)] = path
-            found.setdefault(_CHANNEL.sub("", _stem(path)), path)
+    for path in _volumes(folder / images):
+        found[_stem(path)] = path
+        found.setdefault(_CHANNEL.sub("", _stem(path)), path)
     cases = []
-    for path in sorted((folder / labels).iterdir()):
-        if path.name.startswith(".") or not path.is_file():
-            continue
+    for path in _volumes(folder / labels):
         stem = _stem(path)
         image = found.get(stem) or found.get(stem.replace("label", "img"))
         if image is None:
@@ -173,6 +171,15 @@ def _paired(folder: Path, images: str, labels: str, names: str) -> list[Case]:
     if not cases:
         raise ImageError(f"{folder.name}/{labels} holds no label files; give a folder with labelled cases.")
     return cases
+
+
+def _volumes(folder: Path) -> list[Path]:
+    """Files of a folder, without hidden ones and the JSON that our exports and others put beside volumes."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() != ".json"
+    ]
 
 
 def _stem(path: Path) -> str:
@@ -199,13 +206,18 @@ def _names_of_data_set(path: Path) -> str:
 def read_case(case: Case) -> tuple[Volume, LabelVolume]:
     """Scan and labels of a case, on one grid, the labels with the names that the case gives.
 
+    Pictures (PNG, JPEG, TIFF, BMP) are scans of one slice.
+
     Raises
     ------
     ImageError, LabelError
         As `read_volume` and `read_labels` do, and when `names` cannot be used.
     """
-    volume = read_volume(case.image_path)
-    labels = read_labels(case.labels_path, reference=volume)
+    if is_picture(case.image_path):
+        volume, labels = read_picture_case(case.image_path, case.labels_path)
+    else:
+        volume = read_volume(case.image_path)
+        labels = read_labels(case.labels_path, reference=volume)
     given = parse_names(case.names) if case.names else {}
     known = {class_id: organ.name for class_id, organ in labels.organs.items()}
     labels.organs = OrganTable.from_names(known | given).covering(labels.class_ids())

@@ -161,3 +161,11 @@ def test_odd_folders_are_refused_in_one_line(tmp_path: Path) -> None:
         read_cases(lonely)
     with pytest.raises(ImageError, match="no label files"):
         read_cases(_data_set(tmp_path / "empty", {}))
+
+
+def test_what_lies_beside_the_volumes_of_a_data_set_is_no_case(tmp_path: Path) -> None:
+    folder = _data_set(tmp_path, {"a.nii.gz": "a.nii.gz"})
+    for name in ("labelsTr/a.sam-med.json", "labelsTr/sam-med-work-list.json", "imagesTr/a.json"):
+        (folder / name).write_text("{}")
+    (case,) = read_cases(folder)
+    assert (case.image_path.name, case.labels_path.name) == ("a.nii.gz", "a.nii.gz")
