@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,7 +54,7 @@ class HeadRecipe:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.02
     smoothing: float = 0.05
-    noise: float = 0.15
+    noise: float = 0.3
     leave_out: float = 0.3
 
 
@@ -64,11 +64,22 @@ def train_head(
     recipe: HeadRecipe,
     *,
     seed: int = 0,
+    drawn: Mapping[int, float] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> LateFusion:
-    """A head in evaluation mode; every class that occurs is drawn equally often.
+    """A head in evaluation mode; every class that occurs is drawn equally often, but for those in `drawn`.
 
     The same samples and seed give the same head on one machine.
+
+    Parameters
+    ----------
+    samples : Samples
+    n_classes : int
+    recipe : HeadRecipe
+    seed : int
+    drawn : mapping of int to float, optional
+        How often a class is drawn; 1 for all others.
+    on_progress : callable, optional
     """
     features = samples.tensors(recipe.groups)
     classes = torch.from_numpy(samples.classes)
@@ -79,7 +90,8 @@ def train_head(
         )
         network.standardise_by(features)
         order = torch.argsort(classes, stable=True)
-        counts = torch.unique(classes, return_counts=True)[1]
+        present, counts = torch.unique(classes, return_counts=True)
+        shares = torch.tensor([(drawn or {}).get(int(c), 1.0) for c in present])
         first = torch.cumsum(counts, 0) - counts
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -88,7 +100,7 @@ def train_head(
         loss_of = torch.nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
         network.train()
         for step in range(1, recipe.steps + 1):
-            kinds = torch.randint(len(counts), (recipe.batch,))
+            kinds = torch.multinomial(shares, recipe.batch, replacement=True)
             rows = order[first[kinds] + (torch.rand(recipe.batch) * counts[kinds]).long()]
             batch = {
                 group: _noisy(network, group, values[rows], recipe.noise)

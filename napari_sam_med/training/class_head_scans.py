@@ -77,8 +77,6 @@ _GAIN: dict[str, tuple[float, float, float]] = {
 _REMOVABLE = {4: 0.15, 1: 0.06, 2: 0.05, 3: 0.05, 12: 0.08, 13: 0.08}
 """Organs that a patient may lack, and how often."""
 _FRAME_MM = (6.0, 90.0)
-_REARRANGED = 0.75
-"""Share of the scans in which organs are moved one by one."""
 _MOVED_MM = (13.0, 7.0, 7.0)
 """How far, along z, y, x (standard deviation)."""
 _LARGE = (1, 2, 3, 4, 6, 7, IGNORED)
@@ -132,10 +130,21 @@ class _Rows:
         return smooth
 
 
-def invent_scan(body: Body, rng: np.random.Generator, n_slices: int = 6) -> InventedScan:
+def invent_scan(
+    body: Body, rng: np.random.Generator, n_slices: int = 6, *, rearranged: float = 0.0
+) -> InventedScan:
     """A scan of a body after random changes of shape, field of view, contrast and noise.
 
     Left and right are never exchanged.
+
+    Parameters
+    ----------
+    body : Body
+    rng : Generator
+    n_slices : int
+        How many slices are filled.
+    rearranged : float
+        How often every organ is moved and scaled by itself.
     """
     spacing = np.array([rng.choice((2.0, 3.0, 5.0, 7.0)), *([rng.uniform(1.6, 3.2)] * 2)])
     scale = rng.uniform(0.88, 1.14) * rng.uniform(0.93, 1.07, 3)
@@ -145,7 +154,7 @@ def invent_scan(body: Body, rng: np.random.Generator, n_slices: int = 6) -> Inve
     start = int(rng.integers(0, max(whole - length, 0) + 1))
     chosen = np.sort(rng.choice(length, min(n_slices, length), replace=False))
     rows = _Rows(start + chosen, whole, spacing)
-    tissue, objects = _sampled(body, rng, rows, scale)
+    tissue, objects = _sampled(body, rng, rows, scale, rearranged)
     _change(tissue, objects, rng, rows)
     tissue, objects = _fattened(tissue, objects, rng, spacing)
     tissue, objects = _seen(tissue, objects, rng, spacing)
@@ -159,7 +168,7 @@ def invent_scan(body: Body, rng: np.random.Generator, n_slices: int = 6) -> Inve
 
 
 def _sampled(
-    body: Body, rng: np.random.Generator, rows: _Rows, scale: npt.NDArray[np.float64]
+    body: Body, rng: np.random.Generator, rows: _Rows, scale: npt.NDArray[np.float64], rearranged: float
 ) -> tuple[Codes, Codes]:
     """The body scaled, turned and bent, on the slices asked for."""
     extent = np.array(body.tissue.shape) * STEP_MM
@@ -177,7 +186,7 @@ def _sampled(
         points += rng.uniform(0.3, 1.0) * reach * rows.fields(3, (size[0], size[1]), period, rng)
     index = (points + (extent / 2)[:, None, None, None]) / STEP_MM - 0.5
     tissue, objects = _at(body, index)
-    if rng.random() < _REARRANGED:
+    if rearranged and rng.random() < rearranged:
         _rearrange(body, index, tissue, objects, rng)
     return tissue, objects
 

@@ -145,7 +145,7 @@ def test_the_phantom_is_a_whole_body(body: Body) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_left_and_right_are_never_exchanged(body: Body, seed: int) -> None:
-    scan = invent_scan(body, np.random.default_rng(seed), n_slices=12)
+    scan = invent_scan(body, np.random.default_rng(seed), n_slices=12, rearranged=seed % 2)
     columns = np.arange(scan.objects.shape[2])
     places = {
         number: float(
@@ -166,6 +166,22 @@ def test_scans_differ_but_for_the_seed(body: Body) -> None:
     assert len(one.slices) == 6
     filled = [z for z in range(len(one.objects)) if np.ptp(one.volume.data[z])]
     assert filled == list(one.slices)
+
+
+def test_rearranging_moves_organs_one_by_one(body: Body) -> None:
+    def places(rearranged: float) -> dict[int, np.ndarray]:
+        scans = [
+            invent_scan(body, np.random.default_rng(seed), 12, rearranged=rearranged) for seed in range(6)
+        ]
+        return {
+            number: np.array([np.argwhere(scan.objects == number)[:, 1:].mean(0) for scan in scans])
+            for number in (6, 8)
+            if all((scan.objects == number).any() for scan in scans)
+        }
+
+    plain, moved = places(0.0), places(1.0)
+    gap = [np.diff([found[6], found[8]], axis=0) for found in (plain, moved)]
+    assert np.abs(gap[0] - gap[1]).mean() > 1
 
 
 def test_samples_are_masks_of_the_model_not_the_true_ones(body: Body, nano: Predictor) -> None:
