@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from napari_sam_med.errors import ModelError
 if TYPE_CHECKING:
     from napari_sam_med.training.tuning_run import TuningRequest
 
-__all__ = ["FinetuneRequest", "run_finetune", "score_rows"]
+__all__ = ["FinetuneRequest", "run_finetune"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class FinetuneRequest:
 
 def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
+    from napari_sam_med.training.own_models import score_rows
     from napari_sam_med.training.tuning_run import tune_model
 
     tuning = _tuning(request)
@@ -67,17 +67,6 @@ def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
     say(f"  {request.output}  (use it: --model {request.output})")
     say("  Not for clinical use.")
     return 0
-
-
-def score_rows(card: dict[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Rows of the table before and after: prompt, organ, Dice before, after, difference."""
-    before, after = card["scores"]["before"], card["scores"]["after"]
-    for strategy, means in before.items():
-        pairs = {"mean of organs": (means["mdice_organs"], after[strategy]["mdice_organs"])} | {
-            organ: (value, after[strategy]["organs"][organ]) for organ, value in means["organs"].items()
-        }
-        for number, (organ, (old, new)) in enumerate(pairs.items()):
-            yield strategy if not number else "", organ, f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}"
 
 
 def _tuning(request: FinetuneRequest) -> TuningRequest:

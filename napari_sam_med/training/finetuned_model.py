@@ -13,6 +13,7 @@ from typing import Any
 from napari_sam_med.sam.checkpoints import FOLDER_CHECKPOINT, StateDict, write_checkpoint
 from napari_sam_med.sam.model_registry import ModelRecord
 from napari_sam_med.training.finetuning import Epoch
+from napari_sam_med.training.own_models import read_card
 from napari_sam_med.volume.replacement import Replacement
 
 __all__ = ["is_finished", "read_card", "write_curves", "write_finetuned"]
@@ -47,15 +48,6 @@ def write_finetuned(
     _plot(folder / _PLOT, history)
     _write_text(folder / _CARD, json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     write_checkpoint(folder, state_dict, record, finetuned=True, recipe=card["recipe"]["name"])
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a fine-tuned model; empty where there is none."""
-    try:
-        card: dict[str, Any] = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return card
 
 
 def write_curves(folder: Path, history: Sequence[Epoch]) -> None:

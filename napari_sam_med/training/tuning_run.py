@@ -44,7 +44,7 @@ from napari_sam_med.training.training_slices import (
 )
 from napari_sam_med.training.view_embeddings import EmbeddingModel, ViewEmbeddings
 
-__all__ = ["REPORTED", "TuningRequest", "TuningStep", "tune_model"]
+__all__ = ["REPORTED", "TuningRequest", "TuningStep", "made_tuner", "tune_model"]
 
 REPORTED = ("bound_box", "larger_box:5", "jittered_box:0.1", "center_distance", "random_mask", "random_3")
 """Prompts of the table before and after."""
@@ -108,7 +108,7 @@ class TuningStep:
 
 
 @dataclass
-class RunSlices:
+class _Slices:
     learned: list[TrainingSlice] = field(default_factory=list)
     held_out: list[TrainingSlice] = field(default_factory=list)
     reported: list[TrainingSlice] = field(default_factory=list)
@@ -134,8 +134,8 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
             f"{request.output} holds a finished model; choose another folder with -o, or remove that one."
         )
     checkpoint = read_checkpoint(request.model)
-    slices = RunSlices()
-    yield from read_slices(request, slices)
+    slices = _Slices()
+    yield from _read(request, slices)
     tuner = made_tuner(request, checkpoint)
     state = _state_folder(request.output)
     embeddings = ViewEmbeddings(
@@ -145,7 +145,7 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
         request.earlier,
     )
     examples: dict[str, list[Example]] = {}
-    for name, views in views_of(request, slices).items():
+    for name, views in _views(request, slices).items():
         if not request.recipe.uses_stored_embeddings:
             examples[name] = [Example(v, partial(embed_with_gradient, tuner.predictor, v)) for v in views]
             continue
@@ -155,7 +155,7 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
             yield TuningStep(progress)
     embedded = time.monotonic() - started
     reported = examples["reported"] or examples["held_out"] or examples["learned"]
-    before = measured(tuner.predictor, reported, request, "before")
+    before = _measured(tuner.predictor, reported, request, "before")
     fingerprint = _fingerprint(request, checkpoint)
     epoch_seconds = []
     since = time.monotonic()
@@ -171,7 +171,7 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
     state_dict = dict(checkpoint.state_dict)
     if improved:
         tuner.keep_best()
-    after = measured(tuner.predictor, reported, request, "after") if improved else before
+    after = _measured(tuner.predictor, reported, request, "after") if improved else before
     if improved:
         state_dict |= _changed(tuner)
     card = {
@@ -201,7 +201,7 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
     yield TuningStep(Progress(1, 1, "done"), card=card)
 
 
-def read_slices(request: TuningRequest, slices: RunSlices) -> Iterator[TuningStep]:
+def _read(request: TuningRequest, slices: _Slices) -> Iterator[TuningStep]:
     learned: list[TrainingSlice] = []
     for progress, found, counts in read_training_slices(request.cases, request.choice):
         (slices.reported if counts.case.split in ("val", "test") else learned).extend(found)
@@ -216,6 +216,7 @@ def read_slices(request: TuningRequest, slices: RunSlices) -> Iterator[TuningSte
 
 
 def made_tuner(request: TuningRequest, checkpoint: Checkpoint) -> Tuner:
+    """The model of a request, ready to be trained."""
     device = resolve_device(request.device)
     if request.recipe.uses_stored_embeddings:
         network = build_decoder(checkpoint)
@@ -250,7 +251,7 @@ def _state_folder(output: Path) -> Path:
     return state
 
 
-def views_of(request: TuningRequest, slices: RunSlices) -> dict[str, list[TrainingSlice]]:
+def _views(request: TuningRequest, slices: _Slices) -> dict[str, list[TrainingSlice]]:
     views = [
         view
         for row, one in enumerate(slices.learned)
@@ -263,7 +264,7 @@ def views_of(request: TuningRequest, slices: RunSlices) -> dict[str, list[Traini
     return {"learned": views, "held_out": slices.held_out, "reported": slices.reported}
 
 
-def measured(
+def _measured(
     predictor: Predictor, examples: Sequence[Example], request: TuningRequest, name: str
 ) -> list[SliceScore]:
     strategies = tuple(
@@ -300,7 +301,7 @@ def _table(before: Sequence[SliceScore], after: Sequence[SliceScore]) -> dict[st
     }
 
 
-def _data(request: TuningRequest, slices: RunSlices, examples: dict[str, list[Example]]) -> dict[str, Any]:
+def _data(request: TuningRequest, slices: _Slices, examples: dict[str, list[Example]]) -> dict[str, Any]:
     return {
         "cases": [
             {
