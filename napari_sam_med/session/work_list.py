@@ -22,7 +22,8 @@ from napari_sam_med.session.work_list_cases import (
     find_cases,
 )
 from napari_sam_med.session.work_list_status import KeptCase, Status, StatusFile
-from napari_sam_med.volume.formats.sidecar import stem_of
+from napari_sam_med.volume.formats import dicom
+from napari_sam_med.volume.formats.sidecar import read_origin, sha256_of_files, stem_of
 
 if TYPE_CHECKING:
     from napari_sam_med.session.jobs import PreparedScan
@@ -258,7 +259,7 @@ def read_case(
     ImageError
         If the scan cannot be opened.
     LabelError
-        If labels that are there cannot be opened: they must not be replaced by an empty set.
+        If labels that are there cannot be opened, or are those of another scan: they must not be replaced.
     """
     from napari_sam_med.volume.reading import read_labels, read_volume
 
@@ -279,6 +280,7 @@ def read_case(
                 f"are; mend {start.name}, or move it away to begin anew."
             ) from error
         if start == target:
+            _refuse_labels_of_another_scan(case, start, volume)
             saved = KnownFile(target, before, not labels.data.any(), target.stat().st_mtime)
     scan = yield from jobs.prepare_scan(volume, labels)
     return OpenedCase(case, scan, start, saved)
@@ -347,6 +349,19 @@ def is_writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
+
+
+def _refuse_labels_of_another_scan(case: Case, path: Path, volume: Volume) -> None:
+    """Two folders with scans that are called alike may share a place for their labels."""
+    source = read_origin(path, volume.grid).source
+    if source is None or source["path"] == case.image.resolve():
+        return
+    files = dicom.files_of(volume.header) or [case.image]
+    if source["sha256"] != sha256_of_files(files):  # else the scan was moved, or copied
+        raise LabelError(
+            f"{case.name}: {path.name} holds the labels of another scan ({source['path']}), which are never "
+            "replaced. Open the folder again, and choose another place for its labels."
+        )
 
 
 def _digest(path: Path) -> str:

@@ -36,6 +36,7 @@ _SEPARATORS = re.compile(r"[_\-. ]+")
 _LABEL = r"labels?|labelmaps?|seg|segs|segmentations?|masks?|gt|groundtruth|annotations?|preds?|predictions?"
 _IMAGE = r"images?|imgs?|imaging|scans?|volumes?"
 _PART = r"tr|ts|te|val|train|training|test|testing"
+_TRAINING_PARTS = ("", "tr", "train", "training")
 _LABEL_TOKEN = re.compile(rf"(?:{_LABEL})(?:{_PART})?\d*", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(rf"(?:{_IMAGE})[_\-. ]?(?P<part>{_PART})?", re.IGNORECASE)
 _LABEL_FOLDER = re.compile(rf"(?:{_LABEL})[_\-. ]?(?P<part>{_PART})?", re.IGNORECASE)
@@ -170,18 +171,20 @@ def find_cases(folder: Path, *, without: Iterable[Path] = ()) -> FoundCases:
 def default_output(folder: Path) -> Path:
     """Where labels are saved unless the user says otherwise: ``labels`` beside the images.
 
-    Of ``images`` or ``imagesTr`` that is beside the folder itself. Where that name is taken by labels of
-    somebody else, it is ``labels_sam_med``.
+    Of ``images`` or ``imagesTr`` that is beside the folder itself; of other parts of a set it bears their
+    name (``labels_ts``), as scans of several parts may be called alike. Where that name is taken by labels of
+    somebody else, it is ``labels_sam_med`` instead.
     """
-    is_of_set = folder.name.lower().startswith("im") and _IMAGE_FOLDER.fullmatch(folder.name)
-    beside = folder.parent if is_of_set else folder
-    output = beside / "labels"
+    role = _IMAGE_FOLDER.fullmatch(folder.name) if folder.name.lower().startswith("im") else None
+    part = "" if role is None or _part(role) in _TRAINING_PARTS else f"_{_part(role)}"
+    beside = folder if role is None else folder.parent
+    output = beside / f"labels{part}"
     try:
         names = set(os.listdir(output))
     except OSError:  # not there yet, or not to be listed: saving there tells
         return output
     is_of_others = any(_scan_ending(name) for name in names) and STATUS_FILE_NAME not in names
-    return beside / "labels_sam_med" if is_of_others else output
+    return beside / f"labels_sam_med{part}" if is_of_others else output
 
 
 def is_folder_of_cases(path: Path) -> bool:
@@ -321,7 +324,9 @@ def _given(image: Path, listing: _Listing, *, is_root: bool) -> tuple[Path, ...]
         return tuple(exact)
     # one folder for each patient, with several scans and one label file for all of them
     if len(listing.labels) != 1:
-        return ()
+        scans = {_identity(listing.stem_of(listing.path / name)) for name in listing.scans}
+        of_no_scan = [name for name in listing.labels if _identity(_stem(name)) not in scans]
+        return tuple(listing.path / name for name in of_no_scan) if len(of_no_scan) > 1 else ()
     label = listing.path / listing.labels[0]
     start = _identity(_stem(label.name))
     fits = (f"{_identity(_stem(name))}_".startswith(f"{start}_") or not start for name in listing.scans)
