@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,7 +154,9 @@ def _read_torch(path: Path) -> Any:
             f"{path.name} is damaged, or holds more than weights, and code in checkpoints is never run; save "
             "its state dict alone with torch.save or as safetensors, and load that."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged file torch raises whatever comes: assertions, too
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path.name} is damaged ({reason}); fetch or copy it again.") from error
 
@@ -287,7 +288,7 @@ def _own_metadata(path: Path) -> Mapping[str, Any]:
     try:
         own = json.loads(text)
         version = int(own["version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelError(f"{path.name} is damaged: its notes cannot be read; copy it again.") from error
     if version > _OWN_VERSION:
         raise ModelError(f"{path.name} was written by a newer version; update napari-sam-med.")

@@ -152,6 +152,23 @@ def test_truncated_files_are_told(tmp_path: Path, suffix: str) -> None:
             read_checkpoint(file)
 
 
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_damaged_byte_is_no_defect_of_ours(tmp_path: Path, new_format: bool) -> None:
+    """Statement 35: torch raises assertions and type errors of what is damaged."""
+    file = tmp_path / "damaged.pth"
+    torch.save({"a.weight": torch.zeros(3)}, file, _use_new_zipfile_serialization=new_format)
+    content = file.read_bytes()
+    refused = 0
+    for position in range(2, len(content), 3):
+        for value in b"x\x00\xff":
+            file.write_bytes(content[:position] + bytes([value]) + content[position + 1 :])
+            try:
+                load_state_dict(file)
+            except ModelError:
+                refused += 1
+    assert refused > 100
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -275,7 +292,12 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 def test_folders_and_notes_that_are_not_ours_are_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"folder without model.safetensors"):
         read_checkpoint(tmp_path)
-    for notes, reason in (("{", "damaged"), ('{"version": 99}', "newer version"), ("[]", "damaged")):
+    for notes, reason in (
+        ("{", "damaged"),
+        ('{"version": 99}', "newer version"),
+        ("[]", "damaged"),
+        ('{"version": 1e400}', "damaged"),
+    ):
         save_file(vit_keys(), tmp_path / "model.safetensors", metadata={"napari_sam_med": notes})
         with pytest.raises(ModelError, match=reason):
             read_checkpoint(tmp_path)
