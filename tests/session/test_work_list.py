@@ -162,11 +162,14 @@ def test_one_folder_for_each_case(tmp_path: Path) -> None:
         tmp_path, "p1/ct.nii.gz", "p1/segmentation.nii.gz", "p2/t1.nii.gz", "p2/flair.nii.gz", "p2/seg.nii.gz"
     )
     made(tmp_path, "p10/image.nii.gz", "p10/label_a.nii.gz", "p10/label_b.nii.gz")
+    made(tmp_path, "p11/ct.nii.gz", "p11/mr.nii.gz", "p11/ct_seg.nii.gz", "p11/ct_mask.nii.gz")
     assert found(tmp_path) == {
         "p1": ["p1/segmentation.nii.gz"],
         "p2/flair": ["p2/seg.nii.gz"],
         "p2/t1": ["p2/seg.nii.gz"],
-        "p10": [],
+        "p10": ["p10/label_a.nii.gz", "p10/label_b.nii.gz"],  # the widget says that none of them was opened
+        "p11/ct": ["p11/ct_mask.nii.gz", "p11/ct_seg.nii.gz"],
+        "p11/mr": [],
     }
 
 
