@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +96,19 @@ def asked(
 
 def baseline(folder: Path, classifier: OrganClassifier) -> TreesClassifier:
     """Boosted trees on the geometry of the bundled classifier's own samples, calibrated as it was."""
-    samples = [Samples.load(path) for path in sorted(folder.glob("samples_*.npz"))]
-    facts = type(classifier.facts)(**{**classifier.facts.__dict__, "kind": "trees", "training": {}})
+    files = {
+        path.stem.removeprefix("samples_"): Samples.load(path) for path in sorted(folder.glob("samples_*"))
+    }
+    facts = replace(classifier.facts, kind=TreesClassifier.KIND, training={})
 
-    def grown(parts: Sequence[Samples]) -> TreesClassifier:
-        joined = Samples.joined(parts)
+    def grown(without: str = "-") -> TreesClassifier:
+        joined = Samples.joined([part for name, part in files.items() if not name.startswith(without)])
         return TreesClassifier(facts, joined.features["geometry"], joined.classes)
 
-    logits = [
-        grown([other for other in samples if other is not own]).logits(own.features["geometry"])
-        for own in samples
-    ]
-    known, _, _ = calibrated(facts, np.concatenate(logits), Samples.joined(samples))
-    whole = grown(samples)
-    return TreesClassifier(known, whole.features, whole.classes)
+    plain = {name.partition("_")[0]: part for name, part in files.items() if "_plain_" in name}
+    logits = [grown(without=body).logits(part.features["geometry"]) for body, part in plain.items()]
+    known, _, _ = calibrated(facts, np.concatenate(logits), Samples.joined(list(plain.values())))
+    return replace(grown(), facts=known)
 
 
 def expected_vote(accuracy: float, rho: float, sizes: Sequence[int], n_classes: int, seed: int = 0) -> float:

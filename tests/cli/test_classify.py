@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ import pytest
 
 from napari_sam_med.sample_data import sample_labels, sample_volume
 from napari_sam_med.segmentation.organ_classifier import load_classifier
+from napari_sam_med.training.class_head_cases import CLASS_RECIPES
 from napari_sam_med.volume.organs import OrganTable
 from tests.cli.cli_scan import Run, Scan
 
 Runner = Callable[..., Run]
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "organ_classifier" / "README.md").read_text("utf-8")
 BTCV = [organ.name for organ in OrganTable.btcv().values()]
 
 
@@ -64,6 +68,20 @@ def test_the_report_of_a_segmentation_names_the_organ(run: Runner, scan: Scan, t
     assert set(entry["organ"]) == {"name", "probability"}
     again = json.loads(run("classify", scan.volume, out, "--json").out)["objects"][0]
     assert again["organ"]["name"] == entry["organ"]["name"]
+
+
+@pytest.mark.slow
+def test_what_the_page_shows_is_so(run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(sample_volume(), tmp_path / "ct.nii.gz")
+    shutil.copy(sample_labels(), tmp_path / "labels.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"^napari-sam-med (classify .* -o .*)$", PAGE, flags=re.MULTILINE)
+    assert run(*command.split()).status == 0
+    document = json.loads((tmp_path / "organs.json").read_text())
+    names = [entry["organ"]["name"] for entry in document["objects"]]
+    assert sum(name == organ for name, organ in zip(names, BTCV, strict=True)) >= 12
+    for recipe in CLASS_RECIPES:
+        assert f"`{recipe}`" in PAGE
 
 
 @pytest.fixture
