@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from napari_sam_med.errors import ModelError
-from napari_sam_med.sam.architectures.meta import SamNetwork, build_mask_decoder
+from napari_sam_med.sam.architectures.meta import SamNetwork
+from napari_sam_med.sam.native_imports import import_segment_anything
 from napari_sam_med.sam.prompt_batch import batch_of
 from napari_sam_med.segmentation.organ_classifier import ClassifierFacts, log_softmax
 from napari_sam_med.segmentation.organ_features import SliceObjects
@@ -76,6 +77,15 @@ def class_token_logits(
     return logits
 
 
+def _transformer(mlp_width: int) -> nn.Module:
+    """SAM's two-way transformer with a hidden layer of this width (2048 in all published models)."""
+    import_segment_anything()
+    from segment_anything.modeling import TwoWayTransformer
+
+    transformer: nn.Module = TwoWayTransformer(depth=2, embedding_dim=_WIDTH, mlp_dim=mlp_width, num_heads=8)
+    return transformer
+
+
 @dataclass(frozen=True, eq=False)
 class ClassTokenClassifier:
     """Asks the class token about the tangent box of each mask."""
@@ -101,6 +111,8 @@ class ClassTokenClassifier:
         cls, facts: ClassifierFacts, tensors: Mapping[str, torch.Tensor]
     ) -> ClassTokenClassifier:
         """Inverse of `tensors`."""
-        head = ClassTokenHead(build_mask_decoder().transformer, len(facts.organs))
+        head = ClassTokenHead(
+            _transformer(len(tensors["transformer.layers.0.mlp.lin1.bias"])), len(facts.organs)
+        )
         head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         return cls(facts, head.eval())

@@ -164,10 +164,9 @@ def test_numbers_and_names_of_labels_play_no_part(
 ) -> None:
     volume, labels = phantom
     numbers = np.array([0, 40, 3, 9, 200, 7, 1, 13, 2, 5, 77, 6, 31, 8], dtype=np.uint8)
-    renumbered = LabelVolume(numbers[labels.data[::3]], labels.grid)
-    few = Volume(np.ascontiguousarray(volume.data[::3]), volume.grid, statistics=dict(volume.statistics))
-    plain = classify_labels(few, LabelVolume(labels.data[::3].copy(), labels.grid), nano, bundled)
-    other = classify_labels(few, renumbered, nano, bundled)
+    few = labels.data * (np.arange(len(labels.data)) % 4 == 0)[:, None, None].astype(np.uint8)
+    plain = classify_labels(volume, LabelVolume(few, labels.grid), nano, bundled)
+    other = classify_labels(volume, LabelVolume(numbers[few], labels.grid), nano, bundled)
     for number, guess in plain.items():
         assert other[int(numbers[number])].name == guess.name
         assert other[int(numbers[number])].probability == pytest.approx(guess.probability, abs=1e-4)
