@@ -112,4 +112,4 @@ def _is_nano(state_dict: Mapping[str, torch.Tensor]) -> bool:
     if not NANO_WEIGHTS.is_file():
         return False
     with safe_open(NANO_WEIGHTS, framework="pt") as bundled:
-        return set(bundled.keys()) == set(state_dict) - _FITTED_TO_CLICKS
+        return set(bundled.keys()) - _FITTED_TO_CLICKS == set(state_dict) - _FITTED_TO_CLICKS

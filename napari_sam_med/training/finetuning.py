@@ -6,10 +6,12 @@ exactly as if it had not been.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,8 @@ class Tuner:
     ) -> None:
         from lightning_fabric import Fabric
 
+        # it would tell of every run which hardware it takes
+        logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
         where = torch.device(device)
         devices: Any = [where.index] if where.index is not None else 1
         self.fabric = Fabric(
@@ -200,9 +204,9 @@ class Tuner:
             groups = group_by_structure([prompts for _, prompts in asked], None, self.record)
             for structure, indices in groups.items():
                 chosen = [asked[i] for i in indices]
-                decoded = self.module(
-                    slice_.features, slice_.batch([prompts for _, prompts in chosen]), structure.multimask
-                )
+                batch = slice_.batch([prompts for _, prompts in chosen])
+                ask = partial(_decoded, slice_.features, batch, structure.multimask)
+                decoded = self.module(ask)
                 logits = upsample_logits(decoded.low_res_logits.float(), slice_.fit, direct=True)
                 terms = mask_loss(
                     logits,
@@ -380,8 +384,14 @@ class _Decoding(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, features: Any, batch: Any, multimask: bool) -> Any:
-        return self.network.decode(features, batch, multimask)
+    def forward(self, ask: Callable[[Any], DecodedMasks]) -> DecodedMasks:
+        # Fabric casts and moves the arguments of a call, which are prepared already: it is handed none
+        return ask(self.network)
+
+
+def _decoded(features: Any, batch: PromptBatch, multimask: bool, network: Any) -> DecodedMasks:
+    decoded: DecodedMasks = network.decode(features, batch, multimask)
+    return decoded
 
 
 def finetune(

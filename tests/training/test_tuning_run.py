@@ -20,12 +20,17 @@ from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.model_registry import MODELS
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.sam.prompts import Prompts
-from napari_sam_med.training import finetuning
+from napari_sam_med.training import finetuning, tuning_run
 from napari_sam_med.training.recipes import RECIPES, Recipe, named_recipe
-from napari_sam_med.training.tuning_run import REPORTED, TuningRequest, TuningStep, tune_model
+from napari_sam_med.training.tuning_run import TuningRequest, TuningStep, tune_model
 from tests.training.ring_cases import write_case
 
 FAST = {"epochs": 2, "views": 0, "slices_per_step": 3}
+
+
+@pytest.fixture(autouse=True)
+def _few_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning_run, "REPORTED", ("bound_box", "center_distance"))
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def test_a_model_learns_and_its_folder_is_accepted(cases: list[Case], tmp_path: 
     assert card["data"]["learned_slices"] == 3
     assert card["data"]["learned_views"] == 6
     before, after = card["scores"]["before"], card["scores"]["after"]
-    assert list(before) == list(after) == list(REPORTED)
+    assert list(before) == list(after) == ["bound_box", "center_distance"]
     assert before["bound_box"]["slices"] == 4
     assert after["bound_box"]["mdice_organs"] > before["bound_box"]["mdice_organs"] + 0.02
     rows = (out / "curves.csv").read_text().splitlines()
@@ -175,6 +180,15 @@ def test_the_encoder_is_not_loaded_when_embeddings_are_there(
     assert card["scores"] == first["scores"]
 
 
+def test_mixed_precision(cases: list[Case], tmp_path: Path) -> None:
+    request = replace(_request(cases[:1], tmp_path / "model", epochs=1), precision="bf16")
+    card = _run(request)[-1].card
+    assert card is not None
+    assert card["precision"] == "bf16"
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    assert weights["region_net.head.weight"].dtype == torch.float32
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_runs(name: str, cases: list[Case], tmp_path: Path) -> None:
     card = _run(_request(cases[:1], tmp_path / name, recipe=name, epochs=1))[-1].card
@@ -186,15 +200,12 @@ def test_every_recipe_runs(name: str, cases: list[Case], tmp_path: Path) -> None
     assert card["scored_on"] == "slices held out of the training cases"
 
 
-@pytest.mark.parametrize("preprocessing", ["sam", "medsam"])
-def test_sam_models_are_tuned_without_their_encoder(
-    preprocessing: str, cases: list[Case], tmp_path: Path
-) -> None:
+def test_sam_models_are_tuned_without_their_encoder(cases: list[Case], tmp_path: Path) -> None:
     """The decoder of MobileSAM with random weights: its encoder's weights are copied through."""
     from napari_sam_med.sam.architectures.tiny_vit import build_mobile_sam
 
     torch.manual_seed(3)
-    record = replace(MODELS["mobile_sam"], preprocessing=preprocessing, name="own")
+    record = replace(MODELS["mobile_sam"], preprocessing="medsam", name="own")
     network = build_mobile_sam()
     base = write_checkpoint(tmp_path / "base.safetensors", network.state_dict(), record)
     request = replace(_request(cases[:1], tmp_path / "tuned", epochs=1, slices_per_step=2), model=str(base))
@@ -205,7 +216,7 @@ def test_sam_models_are_tuned_without_their_encoder(
     changed = {name for name in tuned if not torch.equal(tuned[name], before[name])}
     assert all(name.startswith("mask_decoder.") for name in changed)
     assert bool(changed) == card["improved"]
-    assert load_predictor(tmp_path / "tuned").record.preprocessing == preprocessing
+    assert load_predictor(tmp_path / "tuned").record.preprocessing == "medsam"
 
 
 def test_bad_requests_are_refused_in_one_line(cases: list[Case], tmp_path: Path) -> None:
