@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -84,7 +85,7 @@ def read_cases(path: Path, names: str = "") -> list[Case]:
         for column, what in (("image", "scan"), ("labels", "label file")):
             if not row[column]:
                 raise ImageError(f"Row {number} of {path.name} has no {column}; fill it in.")
-            if not (path.parent / row[column]).is_file():
+            if not os.path.isfile(path.parent / row[column]):  # a Path takes ill a name that is too long
                 raise ImageError(
                     f"Row {number} of {path.name}: there is no {what} {row[column]} (paths are absolute, or "
                     "relative to the cases file); correct it."
@@ -194,7 +195,7 @@ def _names_of_data_set(path: Path) -> str:
         pairs = list(stated.items())
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ImageError(f"{path} is no description of a data set ({error!r}); mend or remove it.") from None
     # the Decathlon and nnU-Net 1 write {"1": "liver"}, nnU-Net 2 {"liver": 1}, or a list for a region
     named = {str(key): str(value) for key, value in pairs if str(key).isdecimal()}
@@ -247,7 +248,7 @@ def parse_names(text: str) -> dict[int, str]:
         return {int(number): str(name) for number, name in document.items() if int(number) != 0}
     except OSError:
         raise LabelError(f'There is no file of organ names "{text}"; {remedy}') from None
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, ValueError, RecursionError) as error:
         raise LabelError(f'The organ names "{text}" cannot be read ({error}); {remedy}') from None
 
 

@@ -169,3 +169,18 @@ def test_what_lies_beside_the_volumes_of_a_data_set_is_no_case(tmp_path: Path) -
         (folder / name).write_text("{}")
     (case,) = read_cases(folder)
     assert (case.image_path.name, case.labels_path.name) == ("a.nii.gz", "a.nii.gz")
+
+
+def test_deep_json_and_long_names_are_refused_in_one_line(tmp_path: Path) -> None:
+    names = tmp_path / "names.json"
+    names.write_text("[" * 100_000)
+    with pytest.raises(LabelError, match=r"cannot be read"):
+        parse_names(str(names))
+    folder = _data_set(tmp_path / "set", {"a.nii.gz": "a.nii.gz"})
+    (folder / "dataset.json").write_text("[" * 100_000)
+    with pytest.raises(ImageError, match="no description"):
+        read_cases(folder)
+    table = tmp_path / "cases.csv"
+    table.write_text(f"image,labels\n{'x' * 5000},l.nii.gz\n")
+    with pytest.raises(ImageError, match="there is no scan"):
+        read_cases(table)
