@@ -16,6 +16,7 @@ from napari_sam_med.errors import CancelledError, SamMedError
 from napari_sam_med.gui.carrying import Carrying
 from napari_sam_med.gui.keeping import Keeping
 from napari_sam_med.gui.layer_bridge import LayerBridge
+from napari_sam_med.gui.learning import Learning
 from napari_sam_med.gui.live_model import LiveModel
 from napari_sam_med.gui.reviewing import Reviewing
 from napari_sam_med.gui.scan_loading import ScanLoading
@@ -63,10 +64,13 @@ class Actions(QObject):
         One line for the user.
     progress : Progress or None
         Of the long job that can be cancelled; None when there is none.
+    exported : Path
+        The labels as they are were written, by the user's wish.
     """
 
     status = Signal(str)
     progress = Signal(object)
+    exported = Signal(Path)
 
     def __init__(self, viewer: ViewerModel, settings: Settings, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -81,6 +85,7 @@ class Actions(QObject):
         self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end_now, self)
         self.keeping = Keeping(self.session, self.workers, settings, self.carrying.end_now, self)
         self.work_list = WorkListControl(self)
+        self.learning = Learning(self)
         #: asks before work that was not exported is left; the widget's part
         self.may_leave: Callable[[str, Callable[[], object]], bool] = lambda verb, again: True
         self._download: Job | None = None
@@ -203,6 +208,7 @@ class Actions(QObject):
             if session.labels is content.of and holds_voxels(path):
                 self.keeping.journal.mark_exported(content.change_number)
                 self.work_list.note_export(path, content.labels)
+                self.exported.emit(path)
             if written is not None:
                 written(path)
 
@@ -232,6 +238,12 @@ class Actions(QObject):
             if item.masks
         ]
         return LabelsToWrite(labels, copy, session.volume, about, self.keeping.journal.change_number)
+
+    def choose_model(self, name: str) -> None:
+        """Take a model by its name, or by the path of a checkpoint or of a folder of one."""
+        self.cancel()
+        self.settings.remember(model=name)
+        self.session.model = name
 
     def fetch_model(self, name: str, done: Callable[[], None]) -> None:
         """Download a model; it can be cancelled."""

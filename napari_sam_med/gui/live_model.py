@@ -38,12 +38,15 @@ class LiveModel(QObject):
     failed : Exception
     loaded
         Another model is ready.
+    answering : bool
+        Whether a prompt is being answered: what is less urgent may wait.
     """
 
     status = Signal(str)
     withdrawn = Signal(str)
     failed = Signal(object)
     loaded = Signal()
+    answering = Signal(bool)
     _prompted = Signal()
 
     def __init__(self, session: Session, workers: Workers, parent: QObject | None = None) -> None:
@@ -80,6 +83,11 @@ class LiveModel(QObject):
         return self._model
 
     @property
+    def is_answering(self) -> bool:
+        """Whether a prompt is being answered."""
+        return self._serving is not None
+
+    @property
     def is_loading(self) -> bool:
         """Whether a model is being loaded."""
         return self._loading is not None
@@ -104,6 +112,7 @@ class LiveModel(QObject):
         self._drop(self._ahead)
         self._drop(self._serving)
         self._loading = self._ahead = self._serving = self._asked = None
+        self.answering.emit(False)
         self._session.preview = None
         if self.can_load:
             self._load()
@@ -241,6 +250,7 @@ class LiveModel(QObject):
             finished=lambda: self._on_served(job),
         )
         self._serving = job
+        self.answering.emit(True)
         return True
 
     def _tell(self, text: str) -> None:
@@ -257,7 +267,10 @@ class LiveModel(QObject):
         if job is not self._serving:
             return
         self._serving = None
-        if not self._serve() and self._ahead is not None and not self._is_held:
+        if self._serve():
+            return
+        self.answering.emit(False)
+        if self._ahead is not None and not self._is_held:
             self._ahead.resume()
 
     def _on_objects(self, *_: Any) -> None:

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import Section, button, combo, labelled, note
 from napari_sam_med.sam.model_registry import MODELS, ModelRecord, is_available
+from napari_sam_med.training.own_models import finished_models
 
 __all__ = ["ModelPanel"]
 
@@ -44,6 +45,7 @@ class ModelPanel(Section):
         actions.session.events.device.connect(self.refresh)
         actions.model.loaded.connect(self.refresh)
         actions.progress.connect(self._on_progress)
+        actions.learning.finished.connect(self.refresh)
         self.refresh()
 
     def refresh(self, *_: object) -> None:
@@ -52,7 +54,10 @@ class ModelPanel(Section):
         self.models.clear()
         for name, record in MODELS.items():
             self.models.addItem(record.title if is_available(name) else f"{record.title}  ↓", name)
-        if session.model not in MODELS:
+        own = [str(folder) for folder in finished_models()]
+        for path in own:
+            self.models.addItem(f"{Path(path).name}  (your own)", path)
+        if session.model not in MODELS and session.model not in own:
             self.models.addItem(Path(session.model).name, session.model)
         self.models.addItem("Checkpoint file…", _FILE)
         self.models.setCurrentIndex(self.models.findData(session.model))
@@ -60,7 +65,9 @@ class ModelPanel(Section):
         record = MODELS.get(session.model)
         is_missing = record is not None and not is_available(session.model)
         self.download.setVisible(is_missing)
-        if record is None:
+        if session.model in own:
+            self.about.setText("Learned from your own volumes. Not for clinical use.")
+        elif record is None:
             self.about.setText("A file of your own: SAM's preprocessing, unless its content says otherwise.")
         else:
             self.about.setText(_about(record, is_missing))
@@ -76,9 +83,7 @@ class ModelPanel(Section):
 
     def choose(self, name: str) -> None:
         """Take a model by its name, or a checkpoint by its path."""
-        self._actions.cancel()
-        self._actions.settings.remember(model=name)
-        self._actions.session.model = name
+        self._actions.choose_model(name)
         self.refresh()
 
     def _on_device(self, index: int) -> None:

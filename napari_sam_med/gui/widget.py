@@ -19,6 +19,7 @@ from napari_sam_med.gui.appearance import InputManners
 from napari_sam_med.gui.disk_panel import DiskPanel
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
+from napari_sam_med.gui.learn_panel import LearnPanel
 from napari_sam_med.gui.leaving import Leaving
 from napari_sam_med.gui.model_panel import ModelPanel
 from napari_sam_med.gui.organ_panel import OrganPanel
@@ -60,6 +61,7 @@ class SamMedWidget(QWidget):
         self.prompt_panel = PromptPanel(self.actions_)
         self.propagation_panel = PropagationPanel(self.actions_)
         self.export_panel = ExportPanel(self.actions_)
+        self.learn_panel = LearnPanel(self.actions_)
         self.disk_panel = DiskPanel(self.actions_)
         self.review_bar = ReviewBar(self.actions_)
         self.recovery_bar = RecoveryBar(self.actions_.keeping)
@@ -94,6 +96,7 @@ class SamMedWidget(QWidget):
             self.export_panel,
         ):
             column.addWidget(panel)
+        column.addWidget(self.learn_panel)
         column.addWidget(self._shortcut_list())
         column.addWidget(self.disk_panel)
         column.addStretch(1)

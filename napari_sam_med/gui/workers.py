@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal
@@ -15,6 +18,7 @@ __all__ = ["Job", "Workers"]
 _MOST_UNDELIVERED = 4
 """Results that may wait for the main thread: a fast job must not bury the user's clicks under its events."""
 _STOP_SECONDS = 5.0
+_BACKGROUND_NICENESS = 10
 
 
 class Job(QObject):
@@ -29,8 +33,9 @@ class Job(QObject):
     finished = Signal()
     _posted = Signal()
 
-    def __init__(self, generator: Generator[Any, None, Any], name: str) -> None:
+    def __init__(self, generator: Generator[Any, None, Any], name: str, is_background: bool = False) -> None:
         super().__init__()
+        self._is_background = is_background
         self.name = name
         self.was_cancelled = False
         self._generator = generator
@@ -85,6 +90,8 @@ class Job(QObject):
             self._deliver_next()
 
     def _run(self) -> None:
+        if self._is_background:
+            _give_way()
         try:
             while True:
                 self._may_run.wait()
@@ -145,13 +152,17 @@ class Workers(QObject):
         generator: Generator[Any, None, Any],
         name: str,
         *,
+        is_background: bool = False,
         yielded: Callable[[Any], None] | None = None,
         returned: Callable[[Any], None] | None = None,
         failed: Callable[[Exception], None] | None = None,
         finished: Callable[[], None] | None = None,
     ) -> Job:
-        """Run a generator on a thread; the callbacks come on the main thread, ``finished`` always last."""
-        job = Job(generator, name)
+        """Run a generator on a thread; the callbacks come on the main thread, ``finished`` always last.
+
+        One in the background lets everything else have the processor first.
+        """
+        job = Job(generator, name, is_background)
         for signal, callback in (
             (job.yielded, yielded),
             (job.returned, returned),
@@ -182,3 +193,12 @@ class Workers(QObject):
             if job.is_running:
                 job.join(max(0.0, deadline - time.monotonic()))
         self._jobs.clear()
+
+
+def _give_way() -> None:
+    """Let other threads go first; the threads that torch starts for this one inherit it. Linux alone has
+    priorities of threads.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _BACKGROUND_NICENESS)

@@ -30,6 +30,7 @@ __all__ = [
     "model_folder",
     "read_card",
     "read_case_list",
+    "read_curves",
     "read_plan",
     "score_rows",
     "training_labels_folder",
@@ -38,7 +39,7 @@ __all__ = [
     "write_plan",
 ]
 
-_CARD, _PLAN, _CASES = "card.json", "plan.json", "cases.csv"
+_CARD, _PLAN, _CASES, _CURVES = "card.json", "plan.json", "cases.csv", "curves.csv"
 _COLUMNS = ("image", "labels", "split", "names", "name", "patient")
 _NOT_IN_NAMES = '<>:"/\\|?*'
 
@@ -257,6 +258,22 @@ def read_card(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return card
+
+
+def read_curves(folder: Path) -> list[tuple[int, float, float]]:
+    """Epoch, Dice on what is learned from and on what is held out; NaN where nothing was measured."""
+    try:
+        with (folder / _CURVES).open(newline="", encoding="utf-8") as file:
+            return [
+                (int(row["epoch"]), _number(row["train_dice"]), _number(row["held_out_dice"]))
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _number(text: str) -> float:
+    return float(text or "nan")
 
 
 def score_rows(card: dict[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
