@@ -25,6 +25,7 @@ from napari_sam_med.volume.intensity import resolve_window
 from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
+    from napari_sam_med.sam.embedding_store import EmbeddingStore
     from napari_sam_med.sam.image_embedding import ImageEmbedding
     from napari_sam_med.sam.mask_prediction import MaskPrediction
     from napari_sam_med.sam.predictor import Predictor
@@ -91,11 +92,11 @@ class ScanFrame:
 
     def scaled(self, values: npt.NDArray[Any]) -> Floats:
         """Values as the features have them: soft tissue near 0, 1 for 100 HU or for a third of the window."""
-        pixels = np.nan_to_num(np.asarray(values, dtype=np.float32))
-        if self.is_hounsfield:
-            return ((pixels - 40.0) / 100.0).clip(-_LARGEST, _LARGEST)
         low, high = self.window
-        return (3.0 * (pixels - (low + high) / 2) / max(high - low, 1e-6)).clip(-_LARGEST, _LARGEST)
+        middle, unit = (40.0, 100.0) if self.is_hounsfield else ((low + high) / 2, max(high - low, 1e-6) / 3)
+        # wide values first: a half-precision or damaged scan must not overflow
+        pixels = np.nan_to_num(np.asarray(values, dtype=np.float64), nan=low, posinf=high, neginf=low)
+        return np.asarray(((pixels - middle) / unit).clip(-_LARGEST, _LARGEST), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +140,8 @@ class SliceObjects:
     masks : ndarray (N, H, W) bool
         None of them empty.
     predictor : Predictor
+    store : EmbeddingStore, optional
+        Where the slice's embedding may lie already.
     """
 
     volume: Volume
@@ -146,6 +149,7 @@ class SliceObjects:
     view: SliceView
     masks: Mask
     predictor: Predictor
+    store: EmbeddingStore | None = None
 
     @cached_property
     def pixels(self) -> npt.NDArray[Any]:
@@ -155,7 +159,7 @@ class SliceObjects:
     @cached_property
     def embedding(self) -> ImageEmbedding:
         """The model's embedding of the slice."""
-        return embed_slice(self.volume, self.view, self.predictor, window=self.frame.window)
+        return embed_slice(self.volume, self.view, self.predictor, window=self.frame.window, store=self.store)
 
     @cached_property
     def prompts(self) -> list[Prompts]:

@@ -112,3 +112,13 @@ def test_tokens_and_qualities_come_from_the_model(nano: Predictor) -> None:
     assert objects.tokens.shape == (1, 289)
     assert 0.5 < objects.qualities[0] <= 1
     assert objects.areas_mm2[0] == pytest.approx(400)
+
+
+def test_voxels_without_a_value_do_no_harm() -> None:
+    volume, organ = _scan()
+    data = volume.data.astype(np.float32)
+    data[1, 45:50], data[1, 100:], data[1, :5] = np.nan, np.inf, -np.inf
+    damaged = Volume(data, volume.grid)
+    with np.errstate(all="raise"):
+        row = geometry_of(data[1], organ, ScanFrame.of(damaged), 1)
+    assert np.isfinite(row).all()
