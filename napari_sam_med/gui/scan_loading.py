@@ -170,7 +170,8 @@ class ScanLoading(QObject):
 
         def returned(read: tuple[LabelVolume, NewLabels]) -> None:
             self._job = None
-            self._on_labels_read(path, *read, put)
+            if self._session.labels is labels:  # else the scan was removed meanwhile
+                self._on_labels_read(path, *read, put)
 
         self.start(_labels_then_compared(path, volume, labels), returned)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,7 @@ class WorkListControl(QObject):
         output : Path, optional
             Where labels are saved; where they went the last time, or ``labels`` beside the images.
         """
+        folder = Path(os.path.abspath(folder))  # it is remembered, and dialogs give such paths
         settings = self._actions.settings
         remembered = settings.work_list_outputs.get(str(folder))
         place = output or (Path(remembered) if remembered else default_output(folder))
@@ -122,17 +124,24 @@ class WorkListControl(QObject):
             place = chosen
         if not self.may_leave("Open", lambda: self.open_folder(folder, place)):
             return
+        self._may_go = True  # it was asked just now; `_on_voxels` takes that back
         self._actions.workers.start(
             open_work_list(folder, place),
             "open work list",
             yielded=lambda progress: self.status.emit(f"{progress.text}…"),
             returned=self._on_listed,
-            failed=self.failed.emit,
+            failed=self._on_not_listed,
         )
 
+    def _on_not_listed(self, error: Exception) -> None:
+        self._may_go = False
+        self.failed.emit(error)
+
     def _on_listed(self, work_list: WorkList) -> None:
+        if not self._may_go and not self.may_leave("Open", lambda: self._on_listed(work_list)):
+            return  # something was drawn while the folder was looked through
         self.work_list = work_list
-        self._opened, self._wanted, self._may_go = None, None, True  # it was asked before
+        self._opened, self._wanted, self._may_go = None, None, True
         self.problems.clear()
         settings = self._actions.settings
         outputs = {k: v for k, v in settings.work_list_outputs.items() if k != str(work_list.folder)}
@@ -146,6 +155,7 @@ class WorkListControl(QObject):
         self.position = first or 0
         self.changed.emit()
         if first is None:
+            self._may_go = False
             self.status.emit(f"All {work_list.summary}; double-click on a case to open it.")
         else:
             self.open_position(first)
@@ -334,6 +344,8 @@ class WorkListControl(QObject):
         """Whether the case that is open has labels that are not in its file."""
         if self.current is None:
             return False
+        if self._saving is not None:  # and whether that succeeds is not known yet
+            return True
         if not (self._is_changed or self._actions.keeping.has_unexported_work):
             return False
         return self._known is not None or bool(self._session.labels.data.any())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 # Beside Mesa's software OpenGL the first import of torchvision crashes; before it, it does not.
@@ -13,6 +16,7 @@ from pytestqt.qtbot import QtBot
 
 from napari_sam_med.gui import geometry_question, leaving
 from napari_sam_med.session import jobs
+from tests.gui.case_list import at
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
 
@@ -73,4 +77,30 @@ def desk(make_desk: Callable[[], Desk], predictor: FakePredictor, volume) -> Des
     """The widget at work on the small volume."""
     made = make_desk()
     made.open(volume)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_volume: Callable) -> Path:
+    """Three scans that differ, of different sizes."""
+    for number, n_slices in ((1, 8), (2, 9), (10, 8)):
+        volume = make_volume((n_slices, 24, 32))
+        data = np.asarray(volume.data) + np.int16(number)
+        affine = np.diag([-1.0, -1.5, 4.0, 1.0])  # first voxel right, anterior, inferior: as `make_volume`
+        nib.save(nib.Nifti1Image(data.transpose(2, 1, 0), affine), tmp_path / f"ct_{number}.nii.gz")
+    return tmp_path
+
+
+@pytest.fixture
+def open_list(make_desk: Callable[[], Desk], predictor: FakePredictor, folder: Path) -> Callable[..., Desk]:
+    """A desk with the folder open at its first case."""
+
+    def made(*, is_opened: bool = True) -> Desk:
+        desk = make_desk()
+        desk.actions.work_list.open_folder(folder)
+        desk.wait(lambda: desk.actions.work_list.work_list is not None)
+        if is_opened:
+            at(desk, desk.actions.work_list.work_list.next_open(-1))
+        return desk
+
     return made

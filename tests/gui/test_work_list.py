@@ -16,13 +16,13 @@ from qtpy.QtWidgets import QFileDialog, QListWidgetItem, QWidget
 from napari_sam_med.gui import launch, leaving
 from napari_sam_med.gui import work_list as control_module
 from napari_sam_med.gui.settings import Settings
-from napari_sam_med.gui.work_list_panel import WorkListPanel
-from napari_sam_med.session.work_list import WorkList, open_work_list, read_case, save_case
+from napari_sam_med.session.work_list import open_work_list, read_case, save_case
 from napari_sam_med.session.work_list_cases import STATUS_FILE_NAME
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import Organ
 from napari_sam_med.volume.reading import read_labels, read_volume
 from napari_sam_med.volume.writing import write_labels
+from tests.gui.case_list import at, cases, panel, saved, work_list
 from tests.gui.desk import LEFT, Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_carrying import accept_a_box
@@ -30,53 +30,6 @@ from tests.gui.test_journal import everything, press, result, window_of
 from tests.gui.test_prompting import LIVER
 
 ALT = Qt.KeyboardModifier.AltModifier
-
-
-@pytest.fixture
-def folder(tmp_path: Path, make_volume: Callable) -> Path:
-    """Three scans that differ, of different sizes."""
-    for number, n_slices in ((1, 8), (2, 9), (10, 8)):
-        volume = make_volume((n_slices, 24, 32))
-        data = np.asarray(volume.data) + np.int16(number)
-        affine = np.diag([-1.0, -1.5, 4.0, 1.0])  # first voxel right, anterior, inferior: as `make_volume`
-        nib.save(nib.Nifti1Image(data.transpose(2, 1, 0), affine), tmp_path / f"ct_{number}.nii.gz")
-    return tmp_path
-
-
-@pytest.fixture
-def open_list(make_desk: Callable[[], Desk], predictor: FakePredictor, folder: Path) -> Callable[..., Desk]:
-    """A desk with the folder open at its first case."""
-
-    def made(*, is_opened: bool = True) -> Desk:
-        desk = make_desk()
-        desk.actions.work_list.open_folder(folder)
-        desk.wait(lambda: desk.actions.work_list.work_list is not None)
-        if is_opened:
-            at(desk, desk.actions.work_list.work_list.next_open(-1))
-        return desk
-
-    return made
-
-
-def at(desk: Desk, position: int) -> None:
-    """Wait until a case is open, and its journal is looked through."""
-    control, keeping = desk.actions.work_list, desk.actions.keeping
-    desk.wait(lambda: control.current is not None and control.current.case == cases(desk)[position])
-    desk.wait(lambda: keeping.is_kept or keeping.trouble is not None)
-    desk.wait(lambda: not keeping.is_reading and not desk.actions.workers.running)
-    desk.settle()
-
-
-def work_list(desk: Desk) -> WorkList:
-    return desk.actions.work_list.work_list
-
-
-def cases(desk: Desk) -> tuple:
-    return work_list(desk).cases
-
-
-def panel(desk: Desk) -> WorkListPanel:
-    return desk.widget.work_list_panel
 
 
 def names(desk: Desk, kind: type) -> list[str]:
@@ -88,10 +41,6 @@ def double_click(desk: Desk, item: QListWidgetItem) -> None:
     place = shown.visualItemRect(item).center()
     QTest.mouseClick(shown.viewport(), LEFT, pos=place)
     QTest.mouseDClick(shown.viewport(), LEFT, pos=place)
-
-
-def saved(folder: Path, number: int) -> np.ndarray:
-    return read_labels(folder / "labels" / f"ct_{number}_labels.nii.gz").data
 
 
 def test_there_and_back_gives_the_same_labels_and_prompts(
@@ -522,7 +471,8 @@ def test_a_folder_on_the_command_line_opens_as_a_work_list(
     real = launch.SamMedWidget
     monkeypatch.setattr(launch.napari, "Viewer", lambda **_: make_napari_viewer(show=True))
     monkeypatch.setattr(launch, "SamMedWidget", lambda viewer: widgets.append(real(viewer)) or widgets[-1])
-    launch.open_viewer(folder)
+    monkeypatch.chdir(folder.parent)
+    launch.open_viewer(Path(folder.name))
     try:
         control = widgets[0].actions_.work_list
         qtbot.waitUntil(lambda: control.current is not None, timeout=20_000)

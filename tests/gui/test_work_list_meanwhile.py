@@ -1,0 +1,85 @@
+"""What is done while a folder is looked through, a case is saved, or labels are read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from napari_sam_med.gui import work_list as control_module
+from napari_sam_med.session import jobs
+from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.writing import write_labels
+from tests.gui.case_list import at, cases, panel, saved, work_list
+from tests.gui.desk import Desk
+from tests.gui.fake_model import FakePredictor
+from tests.gui.test_carrying import accept_a_box
+from tests.gui.test_journal import press
+from tests.gui.test_prompting import LIVER
+
+
+def held_back(monkeypatch: pytest.MonkeyPatch, where: object, name: str) -> threading.Event:
+    """A job that ends only when the event is set."""
+    may_end, real = threading.Event(), getattr(where, name)
+
+    def slow(*arguments: object):
+        answer = yield from real(*arguments)
+        may_end.wait(30)
+        return answer
+
+    monkeypatch.setattr(where, name, slow)
+    return may_end
+
+
+def test_what_is_drawn_while_another_folder_is_looked_through_is_saved(
+    open_list: Callable[..., Desk], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_list()
+    other = folder.parent / f"{folder.name} other"
+    other.mkdir()
+    (folder / "ct_10.nii.gz").rename(other / "ct_10.nii.gz")
+    may_end = held_back(monkeypatch, control_module, "open_work_list")
+    desk.actions.work_list.open_folder(other)
+    accept_a_box(desk)
+    may_end.set()
+    desk.wait(lambda: work_list(desk).folder == other)
+    at(desk, 0)
+    assert (saved(folder, 1) == LIVER).any()
+
+
+def test_the_next_case_waits_until_the_one_before_is_saved(
+    open_list: Callable[..., Desk], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_list()
+    theirs = LabelVolume.like(desk.session.volume)
+    theirs.data[2, 3:5, 3:5] = LIVER
+    desk.actions.open_labels(write_labels(folder.parent / "theirs.nii.gz", theirs))
+    desk.wait(lambda: desk.labels.any())
+    read = []
+    real = control_module.read_case
+    monkeypatch.setattr(control_module, "read_case", lambda *a: read.append(a) or real(*a))
+    may_end = held_back(monkeypatch, control_module, "save_case")
+    press(panel(desk).next)
+    press(panel(desk).next)
+    assert not read
+    assert desk.actions.work_list.current.case == cases(desk)[0]
+    may_end.set()
+    at(desk, 2)
+    assert (saved(folder, 1)[2, 3:5, 3:5] == LIVER).all()
+
+
+def test_labels_that_arrive_after_their_scan_was_removed_are_let_go(
+    desk: Desk, predictor: FakePredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = LabelVolume.like(desk.session.volume)
+    theirs.data[2, 3:5, 3:5] = LIVER
+    path = write_labels(tmp_path / "theirs.nii.gz", theirs)
+    may_end = held_back(monkeypatch, jobs, "open_labels")
+    desk.actions.open_labels(path)
+    desk.viewer.layers.remove(desk.actions.bridge.image_layer)
+    may_end.set()
+    desk.wait(lambda: not desk.actions.workers.running)
+    desk.settle()
+    assert desk.session.labels is None
