@@ -18,6 +18,7 @@ from napari_sam_med.gui.keeping import Keeping
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.learning import Learning
 from napari_sam_med.gui.live_model import LiveModel
+from napari_sam_med.gui.organ_suggestion import OrganSuggesting
 from napari_sam_med.gui.reviewing import Reviewing
 from napari_sam_med.gui.scan_loading import ScanLoading
 from napari_sam_med.gui.settings import Settings
@@ -84,6 +85,8 @@ class Actions(QObject):
         self.carrying = Carrying(self.session, self.workers, self.model, self._is_free, self)
         self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end_now, self)
         self.keeping = Keeping(self.session, self.workers, settings, self.carrying.end_now, self)
+        self.suggesting = OrganSuggesting(self.session, self.workers, self.model, settings, self)
+        self.suggesting.failed.connect(self.show_error)
         self.work_list = WorkListControl(self)
         self.learning = Learning(self)
         #: asks before work that was not exported is left; the widget's part
@@ -139,6 +142,19 @@ class Actions(QObject):
         change = self.attempt(self.session.accept)
         if change is not None:
             self.status.emit(f"{done}. G carries it on.")
+
+    def accept_as_suggested(self) -> None:
+        """Write the proposed mask into the labels as the organ that it looks like."""
+        preview = self.session.preview
+        if preview is None or self.suggesting.found is None:
+            what = "There is no proposal to accept" if preview is None else "No organ is suggested here"
+            self.status.emit(f"{what}. Enter accepts a mask as the chosen organ.")
+            return
+        name = self.attempt(self.suggesting.accept)
+        if name is not None:
+            self.status.emit(
+                f"{name[:1].upper()}{name[1:]} accepted on slice {preview.view.index}. G carries it on."
+            )
 
     def clear_prompts(self) -> None:
         """Take the prompts of the slice at hand away, and the proposal with them."""
@@ -306,6 +322,7 @@ class Actions(QObject):
         self.model.stop()
         self.workers.stop()
         self.work_list.stop()
+        self.suggesting.stop()
         self.session.close_changes()
         self.keeping.stop()
         self.bridge.detach()

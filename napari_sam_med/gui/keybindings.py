@@ -36,6 +36,9 @@ SHORTCUTS: tuple[Shortcut, ...] = (
         "Enter", "accept the proposed mask", lambda a, _: a.bridge.prompts.end_shape(True) or a.accept()
     ),
     Shortcut(
+        "Shift-Enter", "accept it as the organ that it looks like", lambda a, _: a.accept_as_suggested()
+    ),
+    Shortcut(
         "Escape",
         "clear the prompts of this slice",
         lambda a, _: a.bridge.prompts.end_shape(False) or a.clear_prompts(),

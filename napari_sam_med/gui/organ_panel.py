@@ -8,6 +8,7 @@ from qtpy.QtCore import QSignalBlocker, QSize, Qt, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QColorDialog,
     QHeaderView,
     QInputDialog,
@@ -17,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import Section, button, glyph, row, swatch
+from napari_sam_med.gui.appearance import Section, button, glyph, note, row, swatch
 from napari_sam_med.session.changes import Change
 from napari_sam_med.session.objects import AnnotatedObject
 from napari_sam_med.volume.organs import Organ, OrganTable, default_color
@@ -54,6 +55,21 @@ class OrganPanel(Section):
             self._remove,
         )
         self.add(row(self.add_button, self.new_object, self.remove))
+        # always there, so that nothing below moves when a suggestion comes and goes
+        self.suggestion = note(" ")
+        self.suggestion.setWordWrap(False)
+        self.suggestion.setMinimumWidth(1)
+        self.suggests = QCheckBox("Suggest the organ of a mask")
+        self.suggests.setToolTip(
+            "On axial slices of CT, with the model nano: say which of the 13 BTCV organs a proposed mask\n"
+            "looks like, where that is sure enough. Nothing is renamed unless you press Shift-Enter."
+        )
+        self.suggests.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.suggests.setChecked(actions.suggesting.is_on)
+        self.suggests.toggled.connect(actions.suggesting.switch)
+        actions.suggesting.changed.connect(self._show_suggestion)
+        self.add(self.suggestion)
+        self.add(self.suggests)
         self.names = button("Use the names from before", "", self._use_names)
         self.names.setVisible(False)
         self.add(self.names)
@@ -126,6 +142,11 @@ class OrganPanel(Section):
         has_scan = session.volume is not None
         for made in (self.add_button, self.new_object, self.remove):
             made.setEnabled(has_scan)
+
+    def _show_suggestion(self) -> None:
+        text = self._actions.suggesting.text
+        self.suggestion.setText(text or " ")
+        self.suggestion.setToolTip(text)
 
     def _shown(self) -> list[tuple[int, list[int]]]:
         shown = []
@@ -210,8 +231,12 @@ class OrganPanel(Section):
     def _use_names(self) -> None:
         before, offered = self._session.annotations, self._names
         if offered is not None:
+            named = len(self._unnamed())
             after = replace(before, organs=offered.covering(before.organs))
             self._session.commit(Change("Use the names from before", (), before, after))
+            self._actions.status.emit(
+                f"The organs have their names from before ({named}). Ctrl-Z takes them away again."
+            )
 
     # the user's clicks
 

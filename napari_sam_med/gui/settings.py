@@ -37,6 +37,8 @@ class Settings:
         Whether neither work nor embeddings nor folders of scans are written to disk.
     journals_gb, embeddings_gb : int
         Limits; work that was not exported does not obey.
+    suggests_organs : bool
+        Whether it is said which organ a proposed mask looks like.
     work_list_folder : str
         Folder of cases that was opened last. Empty: none was.
     work_list_outputs : dict
@@ -53,6 +55,7 @@ class Settings:
     keeps_nothing: bool = False
     journals_gb: int = 2
     embeddings_gb: int = 8
+    suggests_organs: bool = True
     work_list_folder: str = ""
     work_list_outputs: dict[str, str] = field(default_factory=dict)
 

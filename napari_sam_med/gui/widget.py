@@ -135,7 +135,7 @@ class SamMedWidget(QWidget):
         grid.setHorizontalSpacing(12)
         grid.setVerticalSpacing(3)
         lines = [(shortcut.label, shortcut.text) for shortcut in SHORTCUTS]
-        lines.insert(7, ("Alt/Ctrl-click", "point of the other sign"))
+        lines.insert(8, ("Alt/Ctrl-click", "point of the other sign"))
         for number, (keys, text) in enumerate(lines):
             key_label = QLabel(keys)
             key_label.setStyleSheet("font-weight: bold;")

@@ -26,6 +26,7 @@ from napari_sam_med.training.tuning_run import REPORTED, TuningRequest, made_tun
 __all__ = ["CostStep", "TuningCost", "estimate"]
 
 _T = TypeVar("_T")
+_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,11 @@ def estimate(request: TuningRequest) -> Iterator[CostStep]:
     example = Example(sample, lambda: kept)
     tuner = made_tuner(request, checkpoint)
     tuner.fit_clicks([example])
-    list(tuner.train_epoch([example]))
     # prompts, and with them the turns of a correction, differ from step to step
-    step_seconds = sum(_timed(lambda: list(tuner.train_epoch([example])))[0] for _ in range(3)) / 3
+    step_seconds = 0.0
+    for _ in range(_STEPS):
+        step_seconds += _timed(lambda: list(tuner.train_epoch([example])))[0] / _STEPS
+        yield CostStep(Progress(1, 3, "trying one step"))
     yield CostStep(Progress(2, 3, "trying the scores"))
     score_seconds, _ = _timed(lambda: tuner.score([example]))
     reported = judged or held or learned

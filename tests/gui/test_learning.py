@@ -17,9 +17,9 @@ from qtpy.QtWidgets import QFileDialog, QPushButton
 from napari_sam_med.gui import workers
 from napari_sam_med.gui.learn_panel import LearnPanel
 from napari_sam_med.session import learning as learning_jobs
-from napari_sam_med.training import own_models
+from napari_sam_med.training import own_models, tuning_run
 from tests.gui.desk import LEFT, NO_KEY, Desk
-from tests.training.ring_cases import DISC, RING, write_case
+from tests.training.ring_cases import write_case
 
 
 @pytest.fixture(autouse=True)
@@ -157,8 +157,12 @@ def test_rows_are_removed_and_a_damaged_file_changes_nothing(
 def test_a_model_is_taught_stopped_gone_on_with_and_used(
     desk: Desk, panel: LearnPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real thing on tiny volumes."""
+    """The real thing on tiny volumes, with boxes alone."""
+    monkeypatch.setattr(tuning_run, "REPORTED", ("bound_box",))
     add_cases(desk, tmp_path, monkeypatch)
+    panel.recipe.setCurrentIndex(panel.recipe.findText("gentle"))
+    panel.recipe.activated.emit(panel.recipe.currentIndex())
+    assert "MVTec" in panel.recipe.toolTip()
     panel.epochs.setValue(2)
     panel.views.setValue(0)
     panel.name.setText("rings")
