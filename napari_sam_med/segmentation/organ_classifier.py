@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from napari_sam_med.errors import ExportError, ModelError
 from napari_sam_med.segmentation.organ_features import GEOMETRY, SliceObjects
@@ -167,10 +167,11 @@ def write_classifier(path: Path, classifier: OrganClassifier) -> Path:
     }
     try:
         with Replacement(path, ".safetensors") as file:
-            save_file(stored, file.temporary, metadata={_METADATA: json.dumps(document)})
+            # not save_file, whose files nobody but their owner may read
+            file.temporary.write_bytes(save(stored, metadata={_METADATA: json.dumps(document)}))
             file.flush_to_disk()
             file.put_in_place()
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise ExportError(
             f"{path} could not be written: {error}; choose a folder that exists, is writable and has space."
         ) from error

@@ -74,6 +74,10 @@ def test_round_trip(kind: int, nano: Predictor, phantom: tuple[Volume, LabelVolu
     classifier = _classifiers(nano)[kind]
     path = write_classifier(tmp_path / "classifier.safetensors", classifier)
     assert [file.name for file in tmp_path.iterdir()] == ["classifier.safetensors"]
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode, (
+        "whoever may read the folder's files may"
+    )
     objects = _objects(nano, phantom)
     said = classifier.log_probabilities(objects)
     assert said.shape == (2, 3)
