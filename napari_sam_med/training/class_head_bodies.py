@@ -21,7 +21,7 @@ from napari_sam_med.sample_data.anatomy import body_and_wall, tissues
 from napari_sam_med.sample_data.shapes import near
 from napari_sam_med.volume.reading import read_labels
 
-__all__ = ["IGNORED", "KINDS", "OBJECTS", "Body", "amos_body", "phantom_body", "spl_body"]
+__all__ = ["IGNORED", "KINDS", "OBJECTS", "Body", "amos_body", "phantom_body", "read_bodies", "spl_body"]
 
 Codes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

@@ -13,7 +13,7 @@ from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.segmentation.organ_classifier import ClassifierFacts
 from napari_sam_med.segmentation.organ_features import GEOMETRY
 from napari_sam_med.training.class_head import HeadRecipe, calibrated, logits_of, measure, train_head
-from napari_sam_med.training.class_head_bodies import IGNORED, KINDS, OBJECTS, Body, phantom_body
+from napari_sam_med.training.class_head_bodies import IGNORED, KINDS, OBJECTS, Body, phantom_body, read_bodies
 from napari_sam_med.training.class_head_calibration import (
     calibration_error,
     error_correlation,
@@ -25,6 +25,7 @@ from napari_sam_med.training.class_head_samples import Samples, samples_of_slice
 from napari_sam_med.training.class_head_scans import invent_scan
 from napari_sam_med.training.class_head_token import TokenRecipe, TokenSlice, token_logits, train_class_token
 from tests.sam.micro_sam import build_micro_sam, predictor_over
+from tests.shared_data import OPEN, needs_open
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,24 @@ def test_the_phantom_is_a_whole_body(body: Body) -> None:
     assert IGNORED not in body.objects
     assert body.tissue.max() < len(KINDS)
     assert not body.tissue[:, 0].any(), "air in front of it"
+
+
+@needs_open
+def test_what_a_label_map_lacks_is_not_taught_from_it() -> None:
+    maps = OPEN / "labelmaps_only"
+    phantom, amos, spl = read_bodies(
+        {"amos": maps / "amos_0013_15organs.nii.gz", "spl": maps / "spl_abdominal_atlas_seg.nrrd"}
+    )
+    found = {body.name: set(np.unique(body.objects).tolist()) for body in (phantom, amos, spl)}
+    assert set(range(1, 14)) - found["amos"] == {10}, "AMOS has no portal vein"
+    assert set(range(1, 14)) - found["spl"] == {5, 7}, "no oesophagus, and a stomach with the duodenum"
+    assert IGNORED in found["spl"]
+    for body in (phantom, amos, spl):
+        liver, spleen = (body.middle_of(number) for number in (6, 1))
+        assert liver is not None
+        assert spleen is not None
+        assert liver[2] < spleen[2], "the liver is on the right, where x is small"
+        assert 600 < (body.objects == 6).sum() * 0.027 < 2600, "ml"
 
 
 @pytest.mark.parametrize("seed", range(6))
