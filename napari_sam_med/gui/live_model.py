@@ -38,6 +38,8 @@ class LiveModel(QObject):
     failed : Exception
     loaded
         Another model is ready.
+    loading_ended
+        So what was said of its loading does not hold any more.
     answering : bool
         Whether a prompt is being answered: what is less urgent may wait.
     """
@@ -46,6 +48,7 @@ class LiveModel(QObject):
     withdrawn = Signal(str)
     failed = Signal(object)
     loaded = Signal()
+    loading_ended = Signal()
     answering = Signal(bool)
     _prompted = Signal()
 
@@ -145,8 +148,7 @@ class LiveModel(QObject):
             for use in waiting:
                 use(sight)
         if not self._serve():
-            is_fresh = self._session.volume is not None and not self._session.objects
-            self.status.emit("Ready: draw a box on an organ." if is_fresh else "Ready")
+            self.loading_ended.emit()
             self._ahead_timer.start()
 
     def _on_load_failed(self, error: Exception) -> None:

@@ -14,6 +14,7 @@ __all__ = ["StatusLine"]
 
 _BAR_STEPS = 1000
 _WIDE = 10_000
+_AT_WORK = "…"
 
 
 class StatusLine(QWidget):
@@ -22,6 +23,7 @@ class StatusLine(QWidget):
     def __init__(self, actions: Actions) -> None:
         super().__init__()
         self.text = QLabel("Ready")
+        self._lasting = "Ready"
         self.text.setWordWrap(True)
         self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
         policy = self.text.sizePolicy()
@@ -44,6 +46,7 @@ class StatusLine(QWidget):
         layout.addWidget(self._bottom)
         actions.status.connect(self.say)
         actions.model.withdrawn.connect(self.withdraw)
+        actions.model.loading_ended.connect(self._on_loading_ended)
         actions.progress.connect(self.show_progress)
         self.show_progress(None)
         self._fit_text()
@@ -77,7 +80,9 @@ class StatusLine(QWidget):
             self._fit_text()
 
     def say(self, text: str) -> None:
-        """Show a text."""
+        """Show a text; what ends in … is over with its work."""
+        if not text.endswith(_AT_WORK):
+            self._lasting = text
         self.text.setText(text)
         self.text.setToolTip(text)
         self._fit_text()
@@ -86,6 +91,11 @@ class StatusLine(QWidget):
         """Take a text away that does not hold any more, unless another one has taken its place."""
         if self.text.text() == text:
             self.say("Ready")
+
+    def _on_loading_ended(self) -> None:
+        """What was said of the scan is shown again, as the model often comes after it."""
+        if self.text.text().endswith(_AT_WORK):
+            self.say(self._lasting)
 
     def show_progress(self, progress: Progress | None) -> None:
         """Show how far the job has come, or that there is none."""

@@ -41,7 +41,7 @@ class VolumePanel(Section):
             labelled(
                 "Labels",
                 self.labels,
-                _narrow("Open…", "Go on with labels from a file (Ctrl-Z does not undo this).", self._labels),
+                _narrow("Open…", "Go on with labels from a file; one undo step.", self._labels),
                 width=56,
             )
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QTimer
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox
 
 from napari_sam_med import LabelVolume, read_labels, read_volume, write_labels
 from napari_sam_med.errors import SamMedError
@@ -39,7 +39,7 @@ class Answerer:
     """Clicks a button of every question that opens, and remembers what it said."""
 
     def __init__(self, button: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.button, self.texts, self.shown = button, [], 0
+        self.button, self.texts, self.in_window, self.shown = button, [], [], 0
         monkeypatch.setattr(geometry_question, "ask", self.ask)
 
     def ask(self, *arguments):
@@ -51,6 +51,7 @@ class Answerer:
         assert isinstance(box, QMessageBox)
         self.shown += 1
         self.texts.append(box.text())
+        self.in_window.append(isinstance(box.parentWidget(), QMainWindow))
         [button] = [button for button in box.buttons() if button.text() == self.button]
         QTest.mouseClick(button, LEFT)
 
@@ -67,11 +68,13 @@ def test_the_chosen_form_places_the_scan_and_is_recorded(
 ) -> None:
     """Statement 27; statement 22 too: the header is written as it was, and lies where the scan lies."""
     answerer = Answerer(f"Use the {form}", monkeypatch)
+    monkeypatch.setattr(QApplication, "activeWindow", lambda: None)  # another program is in front
     desk = make_desk()
     _open(desk, two_forms)
     desk.wait(lambda: desk.session.volume is not None)
     assert len(answerer.texts) == 1
     assert "sform and qform place voxels up to" in answerer.texts[0]
+    assert answerer.in_window == [True]  # not lost behind napari, and in its colours
     volume = desk.session.volume
     header = nib.load(two_forms).header
     assert np.array_equal(volume.affine, header.get_sform() if form == "sform" else header.get_qform())

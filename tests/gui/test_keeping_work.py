@@ -385,6 +385,7 @@ def test_the_names_from_before_are_offered_for_labels_without_names(desk: Desk, 
     press(names)
     assert session.organs.name_of(LIVER) == "liver"
     assert session.organs.name_of(40) == "label 40"
+    assert desk.said[-1] == "The organs have their names from before (1). Ctrl-Z takes them away again."
     desk.wait(lambda: not names.isVisible())
     desk.undo()
     assert session.organs.name_of(LIVER) == "label 6"

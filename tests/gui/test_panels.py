@@ -106,6 +106,25 @@ def test_one_cancel_is_to_be_seen_while_a_mask_is_carried(desk: Desk, predictor:
     desk.wait_until_carried()
 
 
+def test_what_was_said_of_the_scan_is_shown_again_when_the_model_is_loaded(desk: Desk) -> None:
+    status, model = desk.widget.status, desk.actions.model
+    for before, meanwhile, after in (
+        (
+            "ct_1 (1 of 6); it has several label files",
+            "loading nano…",
+            "ct_1 (1 of 6); it has several label files",
+        ),
+        ("saving ct_1…", "ct_1: labels are as you left them.", "ct_1: labels are as you left them."),
+    ):
+        status.say(before)
+        model.status.emit(meanwhile)
+        assert status.text.text() == meanwhile
+        model.reload()
+        desk.wait(lambda: model.model is not None)
+        desk.settle()
+        assert status.text.text() == after
+
+
 def test_a_long_name_loses_its_middle_and_is_whole_in_the_tooltip(desk: Desk) -> None:
     combo = desk.widget.volume_panel.images
     name = "abdomen phantom of a patient who was scanned twice, second scan"
