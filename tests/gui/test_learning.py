@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QPushButton
@@ -23,9 +24,15 @@ from tests.training.ring_cases import write_case
 
 
 @pytest.fixture(autouse=True)
-def no_other_programs_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests share the machine with others, and would wait for all of those."""
+def no_other_programs_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The tests share the machine with others: they would wait for all of those, and two threads for each
+    other.
+    """
     monkeypatch.setattr(workers, "_give_way", lambda: None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def press(desk: Desk, made: QPushButton) -> None:
