@@ -18,7 +18,9 @@ Promptable segmentation of medical volumes with SAM.
 
     napari-sam-med [VOLUME] [--labels L] [--model M] [--device D]
 
-opens napari with the plugin docked and the volume loaded. The commands below do the rest without a window.
+opens napari with the plugin docked and the volume loaded, or with the work list of a folder of cases.
+
+The commands below do the rest without a window.
 """
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -158,7 +160,9 @@ def demo(
 
 @app.command(cls=_Command)
 def segment(
-    volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD or MetaImage.")],
+    volume: Annotated[
+        Path, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD, MetaImage or DICOM.")
+    ],
     prompts: Annotated[Path, typer.Option("--prompts", "-p", metavar="P.json", help="Prompts file (JSON).")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="LABELS", help="Labels to write.")],
     propagate: Annotated[

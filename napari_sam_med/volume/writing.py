@@ -288,7 +288,7 @@ def _write_volume(
         _compare(file.temporary, ending, labels, organs)
     except ExportError as error:
         file.raise_hidden_error()  # SimpleITK is silent on a full disk
-        raise ExportError(f"{file.target} was not replaced: {error}") from error
+        raise ExportError(f"{file.target} was not written: {error}") from error
 
 
 def _write_seg(
@@ -297,7 +297,7 @@ def _write_seg(
     try:
         dicom.write_seg(file, labels, header, organs, origin.model)
     except ExportError as error:  # it knows the file by its temporary name
-        raise ExportError(f"{file.target} was not replaced: {error}") from error
+        raise ExportError(f"{file.target} was not written: {error}") from error
 
 
 def _write(path: Path, ending: LabelEnding, labels: LabelVolume, header: object, organs: OrganTable) -> None:
