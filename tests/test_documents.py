@@ -47,15 +47,16 @@ def test_the_commands_of_the_readme_run(scan_folder, monkeypatch):
     (prompts,) = blocks(README, "json")
     (scan_folder / "prompts.json").write_text(prompts, encoding="utf-8")
     commands = re.findall(
-        r"^napari-sam-med ((?:segment|convert|evaluate|models list|cache info).*)$",
+        r"^napari-sam-med ((?:segment|convert|evaluate|classify|models list|cache info).*)$",
         README,
         flags=re.MULTILINE,
     )
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         assert main(command.split()) == 0, command
     assert (scan_folder / "labels.seg.nrrd").exists()
     assert (scan_folder / "report.json").exists()
+    assert (scan_folder / "organs.json").exists()
     assert (scan_folder / "evaluation" / "summary.json").exists()
 
 

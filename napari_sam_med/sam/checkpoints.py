@@ -265,7 +265,12 @@ def write_checkpoint(
     tensors = {key: value.detach().cpu().contiguous() for key, value in state_dict.items()}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        rights = (
+            partial.stat().st_mode
+        )  # those that files get here: safetensors lets nobody but the owner read
         save_file(tensors, partial, metadata={_OWN_METADATA: json.dumps(own)})
+        partial.chmod(rights)
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -171,10 +171,12 @@ class Tuner:
             self.optimiser.zero_grad(set_to_none=True)
             losses, dices = [], []
             for index in chosen:
+                total = 0.0
                 for loss, dice_ in self._losses(examples[index], (self.seed, self.epoch, index)):
                     self.fabric.backward(loss / len(chosen))
-                    losses.append(float(loss.detach()))
+                    total += float(loss.detach())
                     dices += dice_.tolist()
+                losses.append(total)
             gradients = [p.grad for p in self.trained.values() if p.grad is not None]
             norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _MAX_GRADIENT)
             taken = bool(gradients) and bool(norm.isfinite())

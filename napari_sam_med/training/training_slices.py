@@ -16,7 +16,14 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.volume.intensity import to_rgb
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["SliceCounts", "TrainingSlice", "augmented_view", "hold_out", "read_training_slices"]
+__all__ = [
+    "SliceCounts",
+    "TrainingSlice",
+    "augmented_view",
+    "hold_out",
+    "read_training_slices",
+    "without_image",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +105,11 @@ def read_training_slices(
         total = sum(-(-labels.shape[SliceView(plane, 0).axis] // choice.every) for plane in choice.planes)
         counts = SliceCounts(case, len(slices), total - len(slices), (*volume.warnings, *labels.warnings))
         yield Progress(number, len(cases), f"reading {case.name}"), slices, counts
+
+
+def without_image(source: TrainingSlice) -> TrainingSlice:
+    """The slice with an empty image: what is needed of it once it is embedded."""
+    return replace(source, image=np.zeros((0, 0, 3), np.uint8))
 
 
 def hold_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from napari_sam_med.training.training_slices import (
     augmented_view,
     hold_out,
     read_training_slices,
+    without_image,
 )
 from napari_sam_med.training.view_embeddings import EmbeddingModel, ViewEmbeddings
 
@@ -49,6 +51,11 @@ __all__ = ["REPORTED", "TuningRequest", "TuningStep", "made_tuner", "tune_model"
 REPORTED = ("bound_box", "larger_box:5", "jittered_box:0.1", "center_distance", "random_mask", "random_3")
 """Prompts of the table before and after."""
 _CHOICE = SliceChoice(min_area=20)
+_SCORED_ON = {
+    "reported": "val and test cases",
+    "held_out": "slices held out of the training cases",
+    "learned": "slices that were learned from, which flatters",
+}
 _STATE = "training"
 """Folder with the checkpoint and the embeddings, removed at the end."""
 
@@ -114,6 +121,11 @@ class _Slices:
     reported: list[TrainingSlice] = field(default_factory=list)
     counts: list[SliceCounts] = field(default_factory=list)
 
+    def taken(self, name: str) -> list[TrainingSlice]:
+        """The slices of a purpose: ``learned``, ``held_out`` or ``reported``."""
+        found: list[TrainingSlice] = getattr(self, name)
+        return found
+
 
 def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
     """Fine-tune a model; yields after every case, embedding and step, and the card at the end.
@@ -144,17 +156,19 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
         state / "embeddings",
         request.earlier,
     )
-    examples: dict[str, list[Example]] = {}
-    for name, views in _views(request, slices).items():
+    examples: dict[str, list[Example]] = {"learned": [], "held_out": [], "reported": []}
+    for name, made in examples.items():
+        own, views = slices.taken(name), request.recipe.views if name == "learned" else 0
+        total = len(own) * (1 + views)
+        found = embeddings.examples(_views(own, views, request.seed), total)
         if not request.recipe.uses_stored_embeddings:
-            examples[name] = [Example(v, partial(embed_with_gradient, tuner.predictor, v)) for v in views]
-            continue
-        examples[name] = []
-        for progress, example in embeddings.examples(views):
-            examples[name].append(example)
+            found = _unembedded(_views(own, views, request.seed), total, tuner.predictor)
+        for progress, example in found:
+            made.append(example)
             yield TuningStep(progress)
     embedded = time.monotonic() - started
-    reported = examples["reported"] or examples["held_out"] or examples["learned"]
+    scored = next(name for name in ("reported", "held_out", "learned") if examples[name])
+    reported = examples[scored]
     before = _measured(tuner.predictor, reported, request, "before")
     fingerprint = _fingerprint(request, checkpoint)
     epoch_seconds = []
@@ -183,13 +197,12 @@ def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
         "seed": request.seed,
         "data": _data(request, slices, examples),
         "scores": _table(before, after),
-        "scored_on": "val and test cases"
-        if examples["reported"]
-        else "slices held out of the training cases",
+        "scored_on": _SCORED_ON[scored],
         "seconds": {
             "embedding": round(embedded, 1),
             "embeddings_made": embeddings.n_made,
-            "epoch": round(sorted(epoch_seconds)[len(epoch_seconds) // 2], 2),
+            # none where a run was stopped after its last epoch
+            "epoch": round(statistics.median(epoch_seconds or [0.0]), 2),
             "all": round(time.monotonic() - started, 1),
         },
         "device": str(tuner.predictor.device),
@@ -251,17 +264,24 @@ def _state_folder(output: Path) -> Path:
     return state
 
 
-def _views(request: TuningRequest, slices: _Slices) -> dict[str, list[TrainingSlice]]:
-    views = [
-        view
-        for row, one in enumerate(slices.learned)
-        for view in (
-            one,
-            *(augmented_view(one, request.seed + 1000 * row, k + 1) for k in range(request.recipe.views)),
-        )
-        if view.label_ids
-    ]
-    return {"learned": views, "held_out": slices.held_out, "reported": slices.reported}
+def _views(slices: list[TrainingSlice], count: int, seed: int) -> Iterator[TrainingSlice]:
+    """Each slice and its augmented views; a slice is let go when its turn is over."""
+    for row in range(len(slices)):
+        one, slices[row] = slices[row], without_image(slices[row])
+        yield one
+        for number in range(1, count + 1):
+            view = augmented_view(one, seed + 1000 * row, number)
+            if view.label_ids:
+                yield view
+
+
+def _unembedded(
+    views: Iterator[TrainingSlice], total: int, predictor: Predictor
+) -> Iterator[tuple[Progress, Example]]:
+    """Examples whose slice is embedded anew each time, as its encoder changes."""
+    for number, view in enumerate(views, start=1):
+        example = Example(view, partial(embed_with_gradient, predictor, view))
+        yield Progress(number, total, "preparing slices"), example
 
 
 def _measured(
@@ -292,7 +312,7 @@ def _table(before: Sequence[SliceScore], after: Sequence[SliceScore]) -> dict[st
             strategy: {
                 "mdice_organs": means["mdice_organs"],
                 "mdice_slices": means["mdice_slices"],
-                "slices": means["slices"],
+                "masks": means["slices"],
                 "organs": {organ: values["dice"] for organ, values in means["organs"].items()},
             }
             for strategy, means in strategies.items()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from napari_sam_med.errors import ModelError
 from napari_sam_med.progress import Progress
@@ -15,7 +13,7 @@ from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.image_embedding import ImageEmbedding
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.training.finetuning import Example
-from napari_sam_med.training.training_slices import TrainingSlice
+from napari_sam_med.training.training_slices import TrainingSlice, without_image
 
 __all__ = ["ViewEmbeddings"]
 
@@ -59,8 +57,8 @@ class ViewEmbeddings:
         self._store = EmbeddingStore(folder, memory_bytes=memory, disk_bytes=_NO_LIMIT)
         self.n_made = 0
 
-    def examples(self, views: Sequence[TrainingSlice]) -> Iterator[tuple[Progress, Example]]:
-        """The views as examples, in order; their images are let go."""
+    def examples(self, views: Iterable[TrainingSlice], total: int) -> Iterator[tuple[Progress, Example]]:
+        """The views as examples, in order; at most ``total``, and their images are let go one by one."""
         predictor: Predictor | None = None
         for number, view in enumerate(views, start=1):
             key = self._keys.embedding_key(view.image, view.pixel_spacing)
@@ -73,8 +71,8 @@ class ViewEmbeddings:
                     earlier = predictor.embed(view.image, view.pixel_spacing)
                     self.n_made += 1
                 self._store.put(key, earlier)
-            light = replace(view, image=np.zeros((0, 0, 3), np.uint8))
-            yield Progress(number, len(views), "embedding slices"), Example(light, partial(self._get, key))
+            example = Example(without_image(view), partial(self._get, key))
+            yield Progress(number, total, "embedding slices"), example
 
     def _get(self, key: str) -> ImageEmbedding:
         embedding = self._store.get(key)

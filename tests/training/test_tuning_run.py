@@ -70,10 +70,11 @@ def test_a_model_learns_and_its_folder_is_accepted(cases: list[Case], tmp_path: 
     assert card["data"]["learned_views"] == 6
     before, after = card["scores"]["before"], card["scores"]["after"]
     assert list(before) == list(after) == ["bound_box", "center_distance"]
-    assert before["bound_box"]["slices"] == 4
+    assert before["bound_box"]["masks"] == 4
     assert after["bound_box"]["mdice_organs"] > before["bound_box"]["mdice_organs"] + 0.02
     rows = (out / "curves.csv").read_text().splitlines()
     assert rows[0].startswith("epoch,loss")
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1
     assert len(rows) == 6
     tuned = load_predictor(out)
     assert tuned.record.architecture == "nano"
@@ -181,10 +182,12 @@ def test_the_encoder_is_not_loaded_when_embeddings_are_there(
 
 
 def test_mixed_precision(cases: list[Case], tmp_path: Path) -> None:
-    request = replace(_request(cases[:1], tmp_path / "model", epochs=1), precision="bf16")
+    request = _request(cases[:1], tmp_path / "model", epochs=1)
+    request = replace(request, precision="bf16", hold_out_share=0.0)
     card = _run(request)[-1].card
     assert card is not None
     assert card["precision"] == "bf16"
+    assert "learned from" in card["scored_on"]
     weights = load_file(tmp_path / "model" / "model.safetensors")
     assert weights["region_net.head.weight"].dtype == torch.float32
 
@@ -236,3 +239,14 @@ def test_bad_requests_are_refused_in_one_line(cases: list[Case], tmp_path: Path)
         named_recipe("btcv", learning_rate=0.0)
     with pytest.raises(ModelError, match='no part "encoder"'):
         named_recipe("btcv", trains=("encoder",))
+
+
+def test_a_run_that_was_stopped_after_its_last_epoch_ends(cases: list[Case], tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    for step in tune_model(_request(cases, out)):
+        if step.epoch is not None and step.epoch.number == 2:
+            break
+    steps = _run(_request(cases, out))
+    assert [step.epoch for step in steps if step.epoch] == []
+    assert steps[-1].card is not None
+    assert (out / "model.safetensors").exists()

@@ -36,6 +36,7 @@ __all__ = ["FITTED_CLICK_PASSES", "Nano", "NanoFeatures", "RegionMasks"]
 
 _REACH_QUANTILES = (0.4, 0.8, 1.0)
 _REACH_MARGIN = 1.15
+_MOST_CLICK_PASSES = 10
 FITTED_CLICK_PASSES = 3
 """Passes of weights that were fitted to clicks."""
 
@@ -260,7 +261,7 @@ class Nano(nn.Module):
         region = repeated.region(point_sides=factors if tries == 3 else None)
         if tries == 3 and not points_only:
             region = _varied(region, n)
-        for _ in range(int(self.click_passes) - 1 if points_only else 0):
+        for _ in range(min(int(self.click_passes), _MOST_CLICK_PASSES) - 1 if points_only else 0):
             with torch.no_grad():
                 found = self.decode_regions(features, repeated, region)
                 repeated = repeated._replace(
