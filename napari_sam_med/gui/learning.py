@@ -22,7 +22,6 @@ from napari_sam_med.training import own_models
 from napari_sam_med.training.own_models import Plan
 from napari_sam_med.volume.formats import dicom
 from napari_sam_med.volume.volume import Volume
-from napari_sam_med.volume.writing import holds_voxels
 
 if TYPE_CHECKING:
     from napari_sam_med.gui.actions import Actions
@@ -150,11 +149,11 @@ class Learning(QObject):
             return
         if self._actions.settings.keeps_nothing:
             raise ExportError(
-                "These labels are in no file, and nothing is kept on disk; export them, then add the volume."
+                "The labels as they are were not exported, and nothing is kept on disk; export them first."
             )
         digest = hashlib.sha256(str(scan).encode()).hexdigest()[:8]
         path = own_models.training_labels_folder() / f"{volume.name.split('.')[0]}_{digest}.nii.gz"
-        self._actions.status.emit(f"These labels are in no file yet: a copy is written to {path.parent}…")
+        self._actions.status.emit(f"A copy of the labels as they are is written to {path.parent}…")
         path.parent.mkdir(parents=True, exist_ok=True)
         content = self._actions.labels_to_write()
         self._actions.workers.start(
@@ -165,15 +164,14 @@ class Learning(QObject):
         )
 
     def _file_of_labels(self) -> Path | None:
-        """The file that holds the labels exactly as they are; None where there is none."""
-        labels = self._actions.session.labels
-        if labels is None or self._actions.keeping.has_unexported_work:
+        """The file that the labels were exported to exactly as they are; None where there is none.
+
+        Not where they were opened from: what is open may have been put together from several files.
+        """
+        labels, written = self._actions.session.labels, self._written
+        if written is None or written[0] is not labels or self._actions.keeping.has_unexported_work:
             return None
-        path = labels.path
-        if self._written is not None and self._written[0] is labels:
-            path = self._written[1]
-        is_usable = path is not None and path.is_file() and holds_voxels(path)
-        return path if is_usable else None
+        return written[1] if written[1].is_file() else None
 
     def _on_exported(self, path: Path) -> None:
         self._written = (self._actions.session.labels, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,17 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
+from napari_sam_med.errors import ExportError
 from napari_sam_med.gui import workers
 from napari_sam_med.gui.learn_panel import LearnPanel
+from napari_sam_med.progress import Progress
 from napari_sam_med.session import learning as learning_jobs
 from napari_sam_med.training import own_models, tuning_run
+from napari_sam_med.training.finetuning import Epoch
+from napari_sam_med.volume.reading import read_labels
+from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import LEFT, NO_KEY, Desk
+from tests.gui.fake_model import FakePredictor
 from tests.training.ring_cases import write_case
 
 
@@ -84,8 +91,6 @@ def open_case(desk: Desk, folder: Path, seed: int = 5) -> tuple[Path, Path]:
 
 def label_a_slice(desk: Desk, z: int = 2) -> None:
     """Accept a box on the bright disc."""
-    from napari_sam_med.volume.slice_view import SliceView
-
     desk.look_at(SliceView("axial", z))
     desk.bridge.set_tool("box")
     desk.drag((z, 12, 40), (z, 28, 66))
@@ -99,7 +104,7 @@ def test_the_open_scan_is_added_with_its_labels_once(desk: Desk, panel: LearnPan
     assert "no labelled voxel" in desk.said[-1]
     label_a_slice(desk)
     press(desk, panel.add_volume)
-    assert any("in no file yet" in text for text in desk.said)
+    assert any("A copy of the labels" in text for text in desk.said)
     desk.wait(lambda: shown(panel) == [(scan.name, "1", True)])
     [case] = desk.actions.learning.cases
     assert case.labels_path.parent == own_models.training_labels_folder()
@@ -113,6 +118,19 @@ def test_the_open_scan_is_added_with_its_labels_once(desk: Desk, panel: LearnPan
     assert "1 updated" in desk.said[-1]
     [remembered] = own_models.read_case_list(own_models.case_list_path())
     assert (remembered.image_path, remembered.split) == (scan, "val")
+
+
+def test_labels_that_were_opened_are_learned_from_as_they_are_open(
+    desk: Desk, panel: LearnPanel, tmp_path: Path
+) -> None:
+    _, labels = open_case(desk, tmp_path)
+    desk.actions.open_labels(labels)
+    desk.wait(lambda: desk.labels.any())
+    press(desk, panel.add_volume)
+    desk.wait(lambda: [count for _, count, _ in shown(panel)] == ["3"])
+    [case] = desk.actions.learning.cases
+    assert case.labels_path not in (case.image_path, labels)
+    assert np.array_equal(read_labels(case.labels_path).data, read_labels(labels).data)
 
 
 def test_exported_labels_are_learned_from_where_they_are(
@@ -139,7 +157,7 @@ def test_nothing_is_kept_when_nothing_is_to_be_kept(
     open_case(desk, tmp_path)
     label_a_slice(desk)
     press(desk, panel.add_volume)
-    assert "export them" in desk.said[-1]
+    assert "export them first" in desk.said[-1]
     assert len(shown(panel)) == 2
 
 
@@ -174,7 +192,7 @@ def test_a_model_is_taught_stopped_gone_on_with_and_used(
     panel.views.setValue(0)
     panel.name.setText("rings")
     press(desk, panel.estimate)
-    desk.wait(lambda: desk.actions.learning.cost is not None, timeout=120_000)
+    desk.wait(lambda: desk.actions.learning.cost is not None, timeout=300_000)
     desk.wait(lambda: not desk.actions.learning.is_estimating)
     assert panel.cost.isVisible()
     assert "2 slices in 2 views" in panel.cost.text()
@@ -185,10 +203,10 @@ def test_a_model_is_taught_stopped_gone_on_with_and_used(
     monkeypatch.setattr(learning_jobs, "learn", gate)
     press(desk, panel.start)
     assert panel.bar.isVisible()
-    desk.wait(gate.reached.is_set, timeout=120_000)
+    desk.wait(gate.reached.is_set, timeout=300_000)
     press(desk, panel.stop)
     gate.opened.set()
-    desk.wait(lambda: not desk.actions.learning.is_running, timeout=60_000)
+    desk.wait(lambda: not desk.actions.learning.is_running, timeout=300_000)
     assert "stopped after epoch 1" in desk.said[-1]
     assert [point[0] for point in panel.curves.points] == [0, 1]
     assert panel.go_on.text() == 'Go on with "rings"'
@@ -196,7 +214,7 @@ def test_a_model_is_taught_stopped_gone_on_with_and_used(
     assert not own_models.is_done(output)
 
     press(desk, panel.go_on)
-    desk.wait(lambda: not desk.actions.learning.is_running, timeout=120_000)
+    desk.wait(lambda: not desk.actions.learning.is_running, timeout=300_000)
     assert own_models.is_done(output), desk.said
     assert [point[0] for point in panel.curves.points] == [0, 1, 2]
     assert any("epoch 2 of 2" in text for text in said)
@@ -230,3 +248,66 @@ class Gate:
                 self.reached.set()
                 self.opened.wait(60)
                 yield step
+
+
+def test_training_waits_while_a_prompt_is_answered(
+    desk: Desk,
+    panel: LearnPanel,
+    predictor: FakePredictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[int] = []
+
+    def learn(plan: own_models.Plan, *, is_remembered: bool):
+        while True:
+            done.append(len(done))
+            time.sleep(0.01)
+            yield tuning_run.TuningStep(Progress(len(done), 10**6, "epoch 1"))
+
+    monkeypatch.setattr(learning_jobs, "learn", learn)
+    add_cases(desk, tmp_path, monkeypatch)
+    press(desk, panel.start)
+    desk.wait(lambda: len(done) > 3)
+    desk.look_at(SliceView("axial", 3))
+    predictor.gate.clear()
+    desk.actions.model.model.store.kept.clear()
+    desk.bridge.set_tool("box")
+    desk.drag((3, 4, 6), (3, 13, 17))
+    assert desk.actions.model.is_answering
+    desk.qtbot.wait(50)  # the step under way ends
+    before = len(done)
+    desk.qtbot.wait(150)
+    assert len(done) == before
+    predictor.gate.set()
+    desk.wait_for_proposal()
+    desk.wait(lambda: len(done) > before)
+    press(desk, panel.stop)
+    desk.wait(lambda: not desk.actions.learning.is_running)
+
+
+def test_a_run_that_fails_is_one_line_and_can_be_gone_on_with_or_discarded(
+    desk: Desk, panel: LearnPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(plan: own_models.Plan, *, is_remembered: bool):
+        own_models.write_plan(plan)
+        yield tuning_run.TuningStep(Progress(0, 2, "model as it was"), Epoch(0, 0.0, 0.5, 0.5))
+        raise ExportError("The disk is full; make room.")
+
+    monkeypatch.setattr(learning_jobs, "learn", learn)
+    add_cases(desk, tmp_path, monkeypatch)
+    panel.name.setText("full")
+    press(desk, panel.start)
+    desk.wait(lambda: not desk.actions.learning.is_running)
+    assert any("disk is full" in text for text in desk.said)
+    assert panel.go_on.text() == 'Go on with "full"'
+    panel.epochs.setValue(panel.epochs.value() + 1)
+    panel.name.setText("full")
+    press(desk, panel.start)
+    assert "another run that was stopped" in desk.said[-1]
+    press(desk, panel.discard)
+    assert not own_models.model_folder("full").exists()
+    assert not panel.go_on.isVisible()
+    panel.name.setText("a/b")
+    press(desk, panel.start)
+    assert "cannot be called" in desk.said[-1]
