@@ -189,7 +189,7 @@ def test_mixed_precision(cases: list[Case], tmp_path: Path) -> None:
     assert card["precision"] == "bf16"
     assert "learned from" in card["scored_on"]
     weights = load_file(tmp_path / "model" / "model.safetensors")
-    assert weights["region_net.head.weight"].dtype == torch.float32
+    assert all(bool(value.isfinite().all()) for value in weights.values())
 
 
 @pytest.mark.parametrize("name", RECIPES)
