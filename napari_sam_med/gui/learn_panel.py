@@ -45,6 +45,10 @@ _PROMPTS = {
     "random_mask": "click anywhere",
     "random_3": "3 clicks",
 }
+_SCORED_ON = {
+    "val and test cases": "the volumes that are only judged",
+    "slices held out of the training cases": "slices held out of the volumes learned from",
+}
 _BETTER, _WORSE = QColor("#3fb950"), QColor("#ff9f43")
 
 
@@ -257,7 +261,7 @@ class LearnPanel(QCollapsible):
             return
         self.scores.setProperty("shown", card)
         self.scored_on.setText(
-            f"Before and after, on the {card['scored_on']}. "
+            f"Before and after, on {_SCORED_ON.get(card['scored_on'], card['scored_on'])}. "
             + ("" if card["improved"] else "No epoch was better than the model as it was. ")
             + "Not for clinical use."
         )
@@ -335,6 +339,10 @@ def _tree(titles: list[str]) -> QTreeWidget:
     tree.setIndentation(14)
     tree.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     tree.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    # the theme draws an empty box like the ground below it
+    tree.setStyleSheet(
+        "QTreeView::indicator:unchecked { border: 1px solid rgba(160, 165, 175, 200); border-radius: 2px; }"
+    )
     tree.setTextElideMode(Qt.TextElideMode.ElideMiddle)
     header = tree.header()
     header.setStretchLastSection(False)

@@ -190,16 +190,28 @@ class Learning(QObject):
             position = places.get(_key(case))
             if position is None:
                 places[_key(case)] = len(self.cases)
-                self.cases.append(case)
+                self.cases.append(replace(case, name=self._own_name(case)))
             else:
                 updated += 1
-                self.cases[position] = replace(case, split=case.split or self.cases[position].split)
+                before = self.cases[position]
+                self.cases[position] = replace(case, split=case.split or before.split, name=before.name)
         self._keep()
         added = len(cases) - updated
         parts = [f"{added} added"] if added else []
         parts += [f"{updated} updated"] if updated else []
         self._actions.status.emit(f"Cases to learn from: {', '.join(parts)}.")
         self._count()
+
+    def _own_name(self, case: Case) -> str:
+        """The name of a new case, with its folder, and a number if need be, where another one has it."""
+        taken = {other.name for other in self.cases}
+        name, number = case.name, 1
+        if name in taken:
+            name = f"{case.image_path.parent.name}/{name}"
+        while name in taken:
+            number += 1
+            name = f"{case.image_path.parent.name}/{case.name} ({number})"
+        return name
 
     def remove(self, cases: Sequence[Case]) -> None:
         """Take cases off the list; their files stay."""
@@ -371,7 +383,8 @@ class Learning(QObject):
         if step.card is not None:
             self.card = step.card
         if not self.is_stopping:
-            dice = f" · Dice {self.curve[-1][2]:.3f}" if self.curve else ""
+            is_learning = bool(self.curve) and step.progress.text.startswith(("epoch", "model"))
+            dice = f" · Dice {self.curve[-1][2]:.3f}" if is_learning else ""
             self.progress.emit(
                 self._steps.text(step.progress, self.epochs) + dice + self._steps.left(step.progress),
                 step.progress.fraction,

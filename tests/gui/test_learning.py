@@ -166,6 +166,12 @@ def test_rows_are_removed_and_a_damaged_file_changes_nothing(
 ) -> None:
     path = add_cases(desk, tmp_path, monkeypatch)
     assert shown(panel) == [("scan1", "3", True), ("scan2", "2", False)]
+    (tmp_path / "again").mkdir()
+    again = [write_case(tmp_path / "again", 1, depth=2)]
+    own_models.write_case_list(path, again)
+    panel._ask_file()
+    assert [name for name, *_ in shown(panel)] == ["scan1", "scan2", "again/scan1"]
+    desk.actions.learning.remove(again)
     path.write_text("nonsense\n1\n", encoding="utf-8")
     panel._ask_file()
     assert "image,labels" in desk.said[-1]
