@@ -237,11 +237,11 @@ class LiveModel(QObject):
         def returned(preview: Preview) -> None:
             if still_asked():
                 self._session.preview = preview
-                self._tell(f"Predicted quality {preview.quality:.2f}. Enter accepts, Escape clears.")
+                self.tell(f"Predicted quality {preview.quality:.2f}. Enter accepts, Escape clears.")
 
         def yielded(progress: Progress) -> None:
             if still_asked():
-                self._tell(f"{progress.text}…")
+                self.tell(f"{progress.text}…")
 
         job = self._workers.start(
             jobs.predict_preview(sight, view, prompts, active.mask_to_correct(view)),
@@ -255,7 +255,7 @@ class LiveModel(QObject):
         self.answering.emit(True)
         return True
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Say something that holds as long as this slice and these prompts are looked at."""
         self._told = text
         self.status.emit(text)

@@ -120,6 +120,7 @@ class OrganSuggesting(QObject):
             if session.preview is preview and found is not None:
                 self.found = found
                 self.changed.emit()
+                self._tell(preview)
 
         self._job = self._workers.start(
             organ_suggestion.suggest_organ(sight, preview),
@@ -128,6 +129,16 @@ class OrganSuggesting(QObject):
             returned=returned,
             failed=self.failed.emit,
         )
+
+    def _tell(self, preview: Preview) -> None:
+        """Say it where it is always in sight, in the place of the words about the mask."""
+        active, found = self._session.active_object, self.found
+        if active is not None and found is not None and self.is_another:
+            name = self._session.organs.name_of(active.class_id)
+            self._model.tell(
+                f"Quality {preview.quality:.2f}, looks like {found.name} ({found.probability * 100:.0f} %). "
+                f"Shift-Enter: {found.name}, Enter: {name}."
+            )
 
     def stop(self) -> None:
         """For the end of the widget."""

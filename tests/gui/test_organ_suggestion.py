@@ -65,6 +65,7 @@ def test_shift_enter_takes_the_suggested_organ_and_one_undo_gives_it_back(ready:
     mask = draw_a_box(ready)
     ready.wait(lambda: ready.actions.suggesting.found is not None)
     assert ready.widget.organ_panel.suggestion.text() == "Looks like: liver 93 %. Shift-Enter takes it"
+    assert ready.said[-1] == "Quality 0.90, looks like liver (93 %). Shift-Enter: liver, Enter: spleen."
     assert ready.session.active_object.class_id == SPLEEN  # nothing was renamed
     ready.key(Qt.Key.Key_Return, SHIFT)
     assert np.array_equal(ready.slice_labels(HERE), mask * LIVER)
