@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_sam_med.errors import LockedError, PromptError
+from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.sam.predictor import load_predictor
 from napari_sam_med.sam.prompts import Prompts
-from napari_sam_med.session.organ_suggestion import accept_as, organ_called
+from napari_sam_med.sample_data import sample_labels, sample_volume
+from napari_sam_med.session.jobs import ModelView
+from napari_sam_med.session.organ_suggestion import Suggestion, accept_as, organ_called, suggest_organ
 from napari_sam_med.session.session import Preview, Session
 from napari_sam_med.volume.intensity import resolve_window
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import Organ, OrganTable
+from napari_sam_med.volume.reading import read_labels, read_volume
 from napari_sam_med.volume.slice_view import SliceView
 
 SPLEEN, LIVER = 1, 6
@@ -111,3 +118,34 @@ def test_locked_organs_and_empty_masks_are_refused_and_nothing_changes(session: 
     assert not session.labels.data.any()
     session.preview = None
     assert accept_as(session, liver(session)) is None
+
+
+def _suggested(sight: ModelView, view: SliceView, mask: np.ndarray) -> Suggestion | None:
+    job = suggest_organ(sight, Preview(view, mask, 0.9))
+    try:
+        while True:
+            next(job)
+    except StopIteration as stop:
+        return stop.value
+
+
+def test_the_bundled_classifier_is_asked_about_axial_ct_with_its_own_model_alone() -> None:
+    volume = read_volume(sample_volume())
+    labels = read_labels(sample_labels(), reference=volume)
+    predictor = load_predictor("nano", device="cpu")
+    sight = ModelView(volume, resolve_window(volume), predictor, EmbeddingStore(None))
+    liver_voxels = labels.data == LIVER
+    view = SliceView("axial", int(liver_voxels.sum(axis=(1, 2)).argmax()))
+    mask = view.extract(liver_voxels)
+    found = _suggested(sight, view, mask)
+    assert found is not None
+    assert found.name == "liver"
+    assert 0.5 < found.probability <= 1
+    assert _suggested(sight, view, np.zeros_like(mask)) is None
+    coronal = SliceView("coronal", int(liver_voxels.sum(axis=(0, 2)).argmax()))
+    assert _suggested(sight, coronal, coronal.extract(liver_voxels)) is None
+    shifted = (volume.data.astype(np.int32) + 1024).clip(0).astype(np.uint16)
+    as_mr = replace(volume, data=shifted, statistics={})
+    assert _suggested(replace(sight, volume=as_mr), view, mask) is None
+    predictor.model_hash = "0" * 64  # another model
+    assert _suggested(sight, view, mask) is None
