@@ -25,7 +25,7 @@ from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import button, combo, labelled, note, row
 from napari_sam_med.gui.curves import CurvePlot
-from napari_sam_med.gui.learning import duration
+from napari_sam_med.gui.run_progress import duration
 from napari_sam_med.sam.model_registry import MODELS
 from napari_sam_med.training import own_models
 from napari_sam_med.training.own_models import Plan, score_rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.errors import ExportError, ImageError, LabelError, ModelError
 from napari_sam_med.evaluation.cases import Case, read_cases
+from napari_sam_med.gui.run_progress import RunProgress
 from napari_sam_med.gui.workers import Job
-from napari_sam_med.progress import Progress
 from napari_sam_med.sam.model_registry import MODELS, is_available
 from napari_sam_med.session import jobs, learning
 from napari_sam_med.training import own_models
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from napari_sam_med.training.tuning_cost import CostStep, TuningCost
     from napari_sam_med.training.tuning_run import TuningStep
 
-__all__ = ["Learning", "duration"]
+__all__ = ["Learning"]
 
 _JUDGED = ("val", "test")
 
@@ -88,7 +87,7 @@ class Learning(QObject):
         self._written: tuple[object, Path] | None = None
         self._job: Job | None = None
         self._trial: Job | None = None
-        self._steps = _Steps()
+        self._steps = RunProgress()
         # not at once: a click is seldom alone, and the processor is the user's meanwhile
         self._resume = QTimer(self)
         self._resume.setSingleShot(True)
@@ -342,7 +341,7 @@ class Learning(QObject):
         self.curve = own_models.read_curves(plan.output)
         recipe = next((r for r in self.recipes if r.name == plan.recipe), None)
         self.epochs = plan.epochs or (1 if recipe is None else recipe.epochs)
-        self._steps = _Steps()
+        self._steps = RunProgress()
         self.unfinished = plan
         is_remembered = not self._actions.settings.keeps_nothing
         self._job = self._actions.workers.start(
@@ -452,38 +451,6 @@ class Learning(QObject):
         self._actions.choose_model(base)
         self._actions.status.emit(f"Prompts are answered by {MODELS[base].title} again.")
         self.changed.emit()
-
-
-class _Steps:
-    """Words for how far a run has come, and how long its present part still takes."""
-
-    def __init__(self) -> None:
-        self._part = ""
-        self._since = (0.0, 0)
-
-    def text(self, progress: Progress, epochs: int) -> str:
-        """What is done, such as ``epoch 3 of 20``."""
-        part = progress.text.split(" ")[0]
-        if part != self._part:
-            self._part, self._since = part, (time.monotonic(), progress.done)
-        return f"{progress.text} of {epochs}" if part == "epoch" else progress.text
-
-    def left(self, progress: Progress) -> str:
-        """Time left of this part, once a little of it is done."""
-        since, first = self._since
-        done = progress.done - first
-        if done < 2 or progress.total <= progress.done:
-            return ""
-        return f" · {duration((time.monotonic() - since) / done * (progress.total - progress.done))} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words, such as ``40 s`` or ``12 min``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _key(case: Case) -> Path:
