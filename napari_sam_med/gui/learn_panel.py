@@ -62,7 +62,7 @@ class LearnPanel(QCollapsible):
         self._learning = actions.learning
         body = QWidget()
         column = QVBoxLayout(body)
-        column.setContentsMargins(6, 2, 6, 6)
+        column.setContentsMargins(0, 2, 0, 6)
         column.setSpacing(6)
         self._made_of_cases(column)
         self._made_of_choices(column)
