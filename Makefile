@@ -43,15 +43,15 @@ imports: $(INSTALLED)
 # the outputs of the two runs one after the other, where this make can
 UNMIXED = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target,)
 
-# two runs side by side, one core each: the window's tests wait more than they compute
+# two runs side by side, one core each, of about the same length
 tests: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 $(UNMIXED) tests-of-the-window tests-of-the-rest
 
 tests-of-the-window: $(INSTALLED)
-	$(SCREEN) $(BIN)/python -m pytest tests/gui
+	$(SCREEN) $(BIN)/python -m pytest tests/gui --ignore-glob='*/test_w*.py'
 
 tests-of-the-rest: $(INSTALLED)
-	$(SCREEN) $(BIN)/python -m pytest tests benchmarks --ignore tests/gui
+	$(SCREEN) $(BIN)/python -m pytest tests benchmarks --ignore-glob='*/gui/test_[!w]*.py'
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
