@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from benchmarks.propagation_tables import markdown
 from napari_sam_med.evaluation.cases import read_case, read_cases
-from napari_sam_med.evaluation.prompt_strategies import bound_box
+from napari_sam_med.evaluation.prompt_strategies import PromptTarget, bound_box
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.segmentation.organ_classifier import OrganClassifier, load_classifier
 from napari_sam_med.segmentation.organ_features import ScanFrame, SliceObjects
@@ -67,7 +67,7 @@ def asked(
         objects = SliceObjects(volume, frame, view, masks, predictor)
         if predicted:
             rng = np.random.default_rng(0)
-            prompts = [bound_box(mask, rng) for mask in masks]
+            prompts = [bound_box(PromptTarget(mask), rng) for mask in masks]
             answers = predictor.predict_batch(objects.embedding, prompts, multimask=False)
             masks = np.stack(
                 [a.best_mask if a.best_mask.any() else m for a, m in zip(answers, masks, strict=True)]

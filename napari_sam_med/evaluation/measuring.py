@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_sam_med.evaluation.baselines import filled_box, inscribed_ellipse, tight_box
 from napari_sam_med.evaluation.metrics import dice, iou
-from napari_sam_med.evaluation.prompt_strategies import Dialogue, Strategy
+from napari_sam_med.evaluation.prompt_strategies import Dialogue, PromptTarget, Strategy
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.predictor import ImageEmbedding
@@ -321,7 +321,7 @@ class _Talk:
         self.strategies = strategies
         self.dialogue = strategies[0].dialogue
         self.turns = max(strategy.turn for strategy in strategies)
-        self.prompts: Prompts | None = self.dialogue.opening(mask, rng)
+        self.prompts: Prompts | None = self.dialogue.opening(PromptTarget(mask, label=label), rng)
         self.answers: list[tuple[MaskPrediction, float]] = []
 
     def take(self, answer: MaskPrediction, seconds: float) -> None:

@@ -1,9 +1,9 @@
 """How an annotator would prompt: boxes, clicks and dialogues drawn from the true mask of an object.
 
-An opening is a function of the mask and a random generator; a reply is one of the mask, the prompts so far
-and the model's answer to them. A `Dialogue` is an opening, with or without replies, and a `Strategy` is the
-name under which a dialogue is scored after so many turns. To add one, write its function and an entry in
-`STRATEGIES`.
+An opening is a function of a `PromptTarget` and a random generator; a reply is one of the mask, the prompts
+so far and the model's answer to them. A `Dialogue` is an opening, with or without replies, and a `Strategy`
+is the name under which a dialogue is scored after so many turns. To add one, write its function and an entry
+in `STRATEGIES`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from scipy import ndimage
 
 from napari_sam_med.errors import PromptError
 from napari_sam_med.evaluation.baselines import tight_box
+from napari_sam_med.evaluation.prompt_target import PromptTarget
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.prompts import Prompts
 
 __all__ = [
     "STRATEGIES",
     "Dialogue",
+    "PromptTarget",
     "Strategy",
     "bound_box",
     "center_distance",
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 Mask = npt.NDArray[np.bool_]
-Opening = Callable[[Mask, np.random.Generator], Prompts]
+Opening = Callable[[PromptTarget, np.random.Generator], Prompts]
 Reply = Callable[[Mask, Prompts, MaskPrediction], Prompts | None]
 
 _DEFAULT_JITTERS = ("0.05", "0.1")
@@ -57,7 +59,7 @@ class Dialogue:
     kinds : frozenset of str
         Kinds of prompt that a model must take: of ``point``, ``box``, ``mask``.
     opening : callable
-        Prompts from the mask (H, W) bool of the object, not empty, and a generator.
+        Prompts from the object and a generator.
     reply : callable, optional
         The next prompts from the mask, the last prompts and the answer to them; None when nothing is wrong.
     """
@@ -77,39 +79,39 @@ class Strategy:
     turn: int = 1
 
 
-def bound_box(mask: Mask, rng: np.random.Generator) -> Prompts:
+def bound_box(target: PromptTarget, rng: np.random.Generator) -> Prompts:
     """The box tangent to the mask (H, W), both corners inside.
 
     Source: the "tight box" of Kirillov et al., Segment Anything, ICCV 2023, and of Mazurowski et al., Medical
     Image Analysis 89, 2023.
     """
     del rng
-    return Prompts.from_box(tight_box(mask))
+    return Prompts.from_box(target.box_xyxy)
 
 
-def jittered_box(mask: Mask, rng: np.random.Generator, fraction: float) -> Prompts:
+def jittered_box(target: PromptTarget, rng: np.random.Generator, fraction: float) -> Prompts:
     """The tangent box with every side moved by uniform noise, clipped to the image.
 
     Each side moves by up to ``fraction`` of the box's extent (pixels) along that axis, in either direction.
     Source: the noisy boxes of Kirillov et al., Segment Anything, ICCV 2023, appendix A (there normal noise of
     10 %), with the uniform noise of Ma et al., MedSAM, Nature Communications 15, 2024 (there 0 to 20 pixels).
     """
-    box = tight_box(mask).astype(np.float64)
+    box = target.box_xyxy.astype(np.float64)
     sides = box[2:] - box[:2] + 1
     box += rng.uniform(-fraction, fraction, 4) * np.tile(sides, 2)
-    return _clipped(box, mask)
+    return _clipped(box, target.mask)
 
 
-def larger_box(mask: Mask, rng: np.random.Generator, pixels: int = 5) -> Prompts:
+def larger_box(target: PromptTarget, rng: np.random.Generator, pixels: int = 5) -> Prompts:
     """The tangent box with every side moved out by so many pixels, clipped to the image.
 
     Source: a term project on SAM with the BTCV abdomen set, where it is 5 pixels.
     """
     del rng
-    return _clipped(tight_box(mask) + np.array([-pixels, -pixels, pixels, pixels]), mask)
+    return _clipped(target.box_xyxy + np.array([-pixels, -pixels, pixels, pixels]), target.mask)
 
 
-def random_margin_box(mask: Mask, rng: np.random.Generator, margin: int) -> Prompts:
+def random_margin_box(target: PromptTarget, rng: np.random.Generator, margin: int) -> Prompts:
     """The tangent box, each side moved by a random number of pixels, clipped to the image.
 
     The number is uniform over 0 to ``|margin|``, outwards for a positive margin and inwards for a negative
@@ -117,7 +119,7 @@ def random_margin_box(mask: Mask, rng: np.random.Generator, margin: int) -> Prom
     which sweeps the margin from -20 to 40 in steps of 10.
     """
     moved = np.sign(margin) * rng.integers(0, abs(margin) + 1, 4)
-    return _clipped(tight_box(mask) + moved * np.array([-1, -1, 1, 1]), mask)
+    return _clipped(target.box_xyxy + moved * np.array([-1, -1, 1, 1]), target.mask)
 
 
 def _clipped(box: npt.NDArray[Any], mask: Mask) -> Prompts:
@@ -126,25 +128,25 @@ def _clipped(box: npt.NDArray[Any], mask: Mask) -> Prompts:
     return Prompts.from_box(np.clip(box, 0, np.tile([mask.shape[1] - 1, mask.shape[0] - 1], 2)))
 
 
-def random_mask(mask: Mask, rng: np.random.Generator, count: int = 1) -> Prompts:
+def random_mask(target: PromptTarget, rng: np.random.Generator, count: int = 1) -> Prompts:
     """Positive clicks on different pixels of the mask (H, W), drawn uniformly; fewer where it is smaller.
 
     Source: ``random_mask`` of a study of prompts for SAM on brain tumours in MR, and the "random points" of a
     term project on SAM with the BTCV abdomen set.
     """
-    rows, columns = np.nonzero(mask)
+    rows, columns = np.nonzero(target.mask)
     picks = rng.choice(len(rows), min(count, len(rows)), replace=False)
     return Prompts.from_points(np.stack([columns[picks], rows[picks]], 1), np.ones(len(picks), np.int64))
 
 
-def center_distance(mask: Mask, rng: np.random.Generator) -> Prompts:
+def center_distance(target: PromptTarget, rng: np.random.Generator) -> Prompts:
     """One positive click on the pixel of the mask (H, W) with the largest distance to the background.
 
     The image ends in background; of several such pixels the first in reading order is taken. Source: the
     "center" point of Kirillov et al., Segment Anything, ICCV 2023, section 7.1.
     """
     del rng
-    return Prompts.from_points([_deepest_pixel(mask)], [1])
+    return Prompts.from_points([_deepest_pixel(target.mask)], [1])
 
 
 def corrective_click(mask: Mask, prompts: Prompts, answer: MaskPrediction) -> Prompts | None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_sam_med.evaluation.baselines import tight_box
 from napari_sam_med.evaluation.metrics import dice
-from napari_sam_med.evaluation.prompt_strategies import corrective_click, jittered_box
+from napari_sam_med.evaluation.prompt_strategies import PromptTarget, corrective_click, jittered_box
 from napari_sam_med.evaluation.volume_metrics import over_propagation
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.mask_prediction import MaskPrediction
@@ -289,7 +289,7 @@ class _Desk:
     def _box(self, truth: Mask) -> Prompts:
         self.n_interactions += 1
         if self.settings.jitter:
-            return jittered_box(truth, self.rng, self.settings.jitter)
+            return jittered_box(PromptTarget(truth), self.rng, self.settings.jitter)
         return Prompts.from_box(tight_box(truth))
 
 

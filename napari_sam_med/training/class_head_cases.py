@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import LabelError, ModelError
 from napari_sam_med.evaluation.cases import Case, read_case
-from napari_sam_med.evaluation.prompt_strategies import jittered_box
+from napari_sam_med.evaluation.prompt_strategies import PromptTarget, jittered_box
 from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.organ_classifier import (
     CLASSIFIER_FILE,
@@ -245,7 +245,11 @@ def _token_samples(
         objects = SliceObjects(volume, frame, view, masks, predictor)
         classes = np.array([class_of[number] for number in numbers], dtype=np.int64)
         tokens.append(
-            TokenSlice(objects.embedding, [jittered_box(mask, rng, _JITTER) for mask in masks], classes)
+            TokenSlice(
+                objects.embedding,
+                [jittered_box(PromptTarget(mask), rng, _JITTER) for mask in masks],
+                classes,
+            )
         )
         parts.append(
             Samples(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_sam_med.evaluation.prompt_strategies import center_distance, jittered_box
+from napari_sam_med.evaluation.prompt_strategies import PromptTarget, center_distance, jittered_box
 from napari_sam_med.segmentation.organ_features import ScanFrame, SliceObjects
 from napari_sam_med.segmentation.organ_network import GROUPS
 from napari_sam_med.volume.slice_view import SliceView
@@ -203,5 +203,5 @@ def predicted_objects(
 
 def _prompt(mask: Mask, predictor: Predictor, rng: np.random.Generator) -> Prompts:
     if "point" in predictor.accepts and rng.random() < _CLICKS:
-        return center_distance(mask, rng)
-    return jittered_box(mask, rng, _JITTER)
+        return center_distance(PromptTarget(mask), rng)
+    return jittered_box(PromptTarget(mask), rng, _JITTER)

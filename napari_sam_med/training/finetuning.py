@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from napari_sam_med.errors import ModelError
 from napari_sam_med.evaluation.metrics import dice
-from napari_sam_med.evaluation.prompt_strategies import Strategy, corrective_click, parse_strategies
+from napari_sam_med.evaluation.prompt_strategies import (
+    PromptTarget,
+    Strategy,
+    corrective_click,
+    parse_strategies,
+)
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.architectures.base import DecodedMasks, PromptBatch
 from napari_sam_med.sam.image_embedding import ImageEmbedding
@@ -195,7 +199,7 @@ class Tuner:
         """
         rng = np.random.default_rng(seed)
         masks = example.view.masks
-        asked = self._openings(masks, rng)
+        asked = self._openings(example.view, rng)
         rounds = 1 + (
             int(rng.integers(1, _MOST_CORRECTIONS + 1)) if rng.random() < self.recipe.corrected else 0
         )
@@ -227,13 +231,13 @@ class Tuner:
             asked = replies
         slice_.backward()
 
-    def _openings(self, masks: npt.NDArray[np.bool_], rng: np.random.Generator) -> list[tuple[int, Prompts]]:
+    def _openings(self, view: TrainingSlice, rng: np.random.Generator) -> list[tuple[int, Prompts]]:
         """Prompts by the recipe's strategies, each with the row of its mask."""
         shares = np.array([share for _, share in self.strategies])
         count = self.recipe.prompts_per_object
         return [
-            (row, self.strategies[pick][0].dialogue.opening(mask, rng))
-            for row, mask in enumerate(masks)
+            (row, self.strategies[pick][0].dialogue.opening(PromptTarget(mask, view.image), rng))
+            for row, mask in enumerate(view.masks)
             for pick in rng.choice(len(shares), count, p=shares / shares.sum())
         ]
 
@@ -263,10 +267,14 @@ class Tuner:
     def _score(self, examples: Sequence[Example]) -> float:
         found: list[float] = []
         for number, example in enumerate(examples):
-            masks, embedding = example.view.masks, example.embedding()
+            embedding = example.embedding()
+            targets = [PromptTarget(mask, example.view.image) for mask in example.view.masks]
             asked = [
-                (mask, strategy.dialogue.opening(mask, np.random.default_rng((_SCORE_SEED, number, row, i))))
-                for row, mask in enumerate(masks)
+                (
+                    target.mask,
+                    strategy.dialogue.opening(target, np.random.default_rng((_SCORE_SEED, number, row, i))),
+                )
+                for row, target in enumerate(targets)
                 for i, (strategy, _) in enumerate(self.strategies)
             ]
             answers = self.predictor.predict_batch(embedding, [prompts for _, prompts in asked])

@@ -16,6 +16,7 @@ from napari_sam_med.errors import PromptError
 from napari_sam_med.evaluation.baselines import tight_box
 from napari_sam_med.evaluation.prompt_strategies import (
     STRATEGIES,
+    PromptTarget,
     Strategy,
     bound_box,
     center_distance,
@@ -51,12 +52,12 @@ def _answer(mask: Mask) -> MaskPrediction:
 
 def test_the_box_touches_the_mask() -> None:
     mask = _mask("......", "..##..", ".##...", "......")
-    assert bound_box(mask, _rng()) == Prompts.from_box((1, 1, 3, 2))
+    assert bound_box(PromptTarget(mask), _rng()) == Prompts.from_box((1, 1, 3, 2))
 
 
 @given(MASKS, SEEDS, st.floats(0, 0.49))
 def test_a_jittered_box_stays_near_and_in_the_image(mask: Mask, seed: int, fraction: float) -> None:
-    tight, moved = tight_box(mask), jittered_box(mask, _rng(seed), fraction).box_xyxy
+    tight, moved = tight_box(mask), jittered_box(PromptTarget(mask), _rng(seed), fraction).box_xyxy
     assert moved is not None
     reach = fraction * np.tile(tight[2:] - tight[:2] + 1, 2)
     assert (np.abs(moved - tight) <= reach + 1e-5).all()
@@ -69,7 +70,7 @@ def test_a_jittered_box_stays_near_and_in_the_image(mask: Mask, seed: int, fract
 def test_jitter_moves_every_side_both_ways_by_all_of_its_reach() -> None:
     mask = np.zeros((300, 300), bool)
     mask[100:150, 100:200] = True
-    boxes = np.stack([jittered_box(mask, _rng(seed), 0.1).box_xyxy for seed in range(400)])
+    boxes = np.stack([jittered_box(PromptTarget(mask), _rng(seed), 0.1).box_xyxy for seed in range(400)])
     moves = (boxes - tight_box(mask)) / [100, 50, 100, 50]
     assert np.allclose(moves.min(0), -0.1, atol=0.005)
     assert np.allclose(moves.max(0), 0.1, atol=0.005)
@@ -81,20 +82,22 @@ def test_margins_move_sides_out_or_in_by_up_to_so_many_pixels() -> None:
     mask = np.zeros((120, 130), bool)
     mask[40:80, 50:90] = True
     tight = tight_box(mask)
-    assert np.array_equal(larger_box(mask, _rng()).box_xyxy, tight + np.array([-5, -5, 5, 5]))
+    assert np.array_equal(larger_box(PromptTarget(mask), _rng()).box_xyxy, tight + np.array([-5, -5, 5, 5]))
     for margin in (19, -15):
-        boxes = np.stack([random_margin_box(mask, _rng(seed), margin).box_xyxy for seed in range(200)])
+        boxes = np.stack(
+            [random_margin_box(PromptTarget(mask), _rng(seed), margin).box_xyxy for seed in range(200)]
+        )
         outwards = (boxes - tight) * np.array([-1, -1, 1, 1]) * np.sign(margin)
         assert outwards.min(0).tolist() == [0] * 4
         assert outwards.max(0).tolist() == [abs(margin)] * 4
     edge = np.zeros((20, 20), bool)
     edge[0, 0] = True
-    assert larger_box(edge, _rng()).box_xyxy.tolist() == [0, 0, 5, 5]
+    assert larger_box(PromptTarget(edge), _rng()).box_xyxy.tolist() == [0, 0, 5, 5]
 
 
 @given(MASKS, SEEDS)
 def test_random_clicks_lie_on_different_pixels_of_the_mask(mask: Mask, seed: int) -> None:
-    prompts = random_mask(mask, _rng(seed), 3)
+    prompts = random_mask(PromptTarget(mask), _rng(seed), 3)
     x, y = prompts.points_xy.astype(int).T
     assert mask[y, x].all()
     assert len(set(zip(x, y, strict=True))) == min(3, mask.sum())
@@ -109,17 +112,17 @@ def test_the_click_lies_deepest() -> None:
         ".#####...",
         ".........",
     )
-    assert center_distance(mask, _rng()) == Prompts.from_points([[2, 2]], [1])
+    assert center_distance(PromptTarget(mask), _rng()) == Prompts.from_points([[2, 2]], [1])
 
 
 def test_the_image_ends_in_background() -> None:
-    prompts = center_distance(np.ones((5, 9), bool), _rng())
+    prompts = center_distance(PromptTarget(np.ones((5, 9), bool)), _rng())
     assert prompts.points_xy.tolist() == [[2, 2]]
 
 
 @given(MASKS)
 def test_the_click_lies_in_the_mask_and_no_pixel_is_deeper(mask: Mask) -> None:
-    ((x, y),) = center_distance(mask, _rng()).points_xy.astype(int)
+    ((x, y),) = center_distance(PromptTarget(mask), _rng()).points_xy.astype(int)
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     assert mask[y, x]
     assert depth[y, x] == depth.max()
@@ -134,10 +137,10 @@ def test_prompts_repeat_and_move_with_the_mask(
     # a margin, so that no side is clipped
     here = np.pad(mask, 48)
     there = np.pad(mask, ((48 + down, 48 - down), (48 + right, 48 - right)))
-    first, again = (strategy.dialogue.opening(here, _rng(seed)) for _ in range(2))
+    first, again = (strategy.dialogue.opening(PromptTarget(here), _rng(seed)) for _ in range(2))
     assert first == again
     assert first.kinds <= strategy.dialogue.kinds
-    moved = strategy.dialogue.opening(there, _rng(seed))
+    moved = strategy.dialogue.opening(PromptTarget(there), _rng(seed))
     assert np.array_equal(moved.points_xy, first.points_xy + np.array([right, down], np.float32))
     if first.box_xyxy is not None:
         assert moved.box_xyxy is not None
