@@ -170,7 +170,7 @@ def _measure(
         write_header(results)
         for step in evaluate(cases, contestants):
             warnings += warn(step.warnings)
-            write_scores(results, step.scores, step.case.image, request.seed)
+            write_scores(results, step.scores)
             scores += step.scores
             baselines += step.baselines
             on_progress(step.progress)

@@ -112,6 +112,24 @@ class SliceScore:
         Pixels of the organ.
     seconds : float
         Time of decoding, a share of the batch's, of all turns so far; without the embedding.
+    patient : str
+        Whose scan it is: answers on one patient are not independent of each other.
+    seed : int
+        Of the simulation.
+    nsd : float or None
+        Normalised surface distance (surface Dice) at 2 mm, 0 to 1; None where it was not measured.
+    hd95_mm : float or None
+        95th percentile of the Hausdorff distance; None where the answer is empty, or it was not measured.
+    iou_oracle : float or None
+        As `dice_oracle`.
+    dice_single, iou_single : float or None
+        Of the model's single-mask output, where it answered with several masks.
+    prompts : Prompts or None
+        What was asked at last, without its mask prompt; None for a baseline.
+    replies : int
+        How many of the last clicks were replies to an answer, each asked with the logits of that answer.
+    image : str
+        The scan, as it was given.
     """
 
     volume: str
@@ -126,6 +144,16 @@ class SliceScore:
     iou_prediction: float
     area_px: int
     seconds: float
+    patient: str = ""
+    seed: int = 0
+    nsd: float | None = None
+    hd95_mm: float | None = None
+    iou_oracle: float | None = None
+    dice_single: float | None = None
+    iou_single: float | None = None
+    prompts: Prompts | None = None
+    replies: int = 0
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -304,9 +332,12 @@ def measure_slice(
             iou_prediction=float(answer.iou_predictions.max()),
             area_px=int(talk.mask.sum()),
             seconds=seconds,
+            seed=simulation.seed,
+            prompts=asked_prompts,
+            replies=replies,
         )
         for talk in talks
-        for strategy, answer, seconds in talk.scored()
+        for strategy, asked_prompts, answer, seconds, replies in talk.scored()
     ]
 
 
@@ -322,6 +353,7 @@ class _Talk:
         self.dialogue = strategies[0].dialogue
         self.turns = max(strategy.turn for strategy in strategies)
         self.prompts: Prompts | None = self.dialogue.opening(PromptTarget(mask, label=label), rng)
+        self.asked: list[Prompts] = []
         self.answers: list[tuple[MaskPrediction, float]] = []
 
     def take(self, answer: MaskPrediction, seconds: float) -> None:
@@ -330,14 +362,19 @@ class _Talk:
         self.answers.append((answer, before + seconds))
         asked, reply = self.prompts, self.dialogue.reply
         self.prompts = None
-        if asked is not None and reply is not None and len(self.answers) < self.turns:
-            self.prompts = reply(self.mask, asked, answer)
+        if asked is not None:
+            self.asked.append(asked.replace(mask_input=None))
+            if reply is not None and len(self.answers) < self.turns:
+                self.prompts = reply(self.mask, asked, answer)
 
-    def scored(self) -> Iterator[tuple[Strategy, MaskPrediction, float]]:
-        """The answer each strategy is scored on; the last one where nothing was left to say."""
+    def scored(self) -> Iterator[tuple[Strategy, Prompts, MaskPrediction, float, int]]:
+        """What each strategy is scored on: its prompts, the answer to them, seconds and number of replies.
+
+        The last answer where nothing was left to say.
+        """
         for strategy in self.strategies:
-            answer, seconds = self.answers[min(strategy.turn, len(self.answers)) - 1]
-            yield strategy, answer, seconds
+            replies = min(strategy.turn, len(self.answers)) - 1
+            yield strategy, self.asked[replies], *self.answers[replies], replies
 
 
 def _hold(talks: Sequence[_Talk], predictor: _Embeds, embedding: ImageEmbedding) -> None:

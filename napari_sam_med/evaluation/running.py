@@ -72,7 +72,8 @@ def evaluate(cases: Sequence[Case], contestants: Sequence[Contestant]) -> Iterat
     """
     for number, case in enumerate(cases, start=1):
         volume, labels = read_case(case)
-        baselines = list(measure_baselines(case.name, labels, contestants[0].simulation.choice))
+        found = measure_baselines(case.name, labels, contestants[0].simulation.choice)
+        baselines = [_of_case(score, case) for score in found]
         warnings = tuple(f"{case.name}: {text}" for text in (*volume.warnings, *labels.warnings))
         yield Step(case, Progress(0, 0, f"volume {number} of {len(cases)}"), [], baselines, warnings)
         for one in contestants:
@@ -80,4 +81,9 @@ def evaluate(cases: Sequence[Case], contestants: Sequence[Contestant]) -> Iterat
             for measured in measure_model(
                 case.name, volume, labels, one.predictor, one.simulation, model=one.name
             ):
-                yield Step(case, replace(measured.progress, text=text), measured.scores, [])
+                scores = [_of_case(score, case) for score in measured.scores]
+                yield Step(case, replace(measured.progress, text=text), scores, [])
+
+
+def _of_case(score: SliceScore, case: Case) -> SliceScore:
+    return replace(score, image=case.image, patient=case.patient or case.name)

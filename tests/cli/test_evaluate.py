@@ -23,7 +23,8 @@ Runner = Callable[..., Run]
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 COLUMNS = (
-    "image,organ,label,plane,slice,strategy,model,dice,iou,dice_oracle,iou_prediction,area_px,seconds,seed"
+    "image,organ,label,plane,slice,strategy,model,dice,iou,dice_oracle,iou_prediction,area_px,seconds,seed,"
+    "patient,case,nsd,hd95_mm,iou_oracle,dice_single,iou_single,prompts"
 )
 
 
