@@ -51,6 +51,7 @@ TIMER_SECONDS = 0.4
 SAID = struct.Struct("<d?")
 """When a step of the script was done, and whether that finished an action."""
 NOTHING_THERE = "nothing"
+TORN = "ends inside a record"
 N_LOOKED_BACK = 20
 """States that are compared with what came back; losing more counts as a corrupt journal."""
 
@@ -64,13 +65,15 @@ if os.name == "posix":
 class Kill:
     """What one kill came to: actions that the child called finished, how many are lost, of what time.
 
-    Slices of a propagation under way that are lost too count for the time alone.
+    Slices of a propagation under way that are lost too count for the time alone. A record that was being
+    written, of an action that was not finished, may be torn: what came before it must be whole.
     """
 
     n_finished: int
     n_lost: int
     seconds_lost: float
     is_corrupt: bool
+    is_torn: bool
 
 
 def outcome(job: Generator[Any, None, T]) -> T:
@@ -239,11 +242,13 @@ def kill_once(folder: Path, seed: int) -> Kill:
     work = outcome(read_work(offers[0], image)) if offers else None
     found = NOTHING_THERE if work is None else digest(work.labels, work.annotations)
     matching = [number for number, state in expected.items() if state == found]
-    is_corrupt = (work is not None and work.problem is not None) or not matching
+    problem = None if work is None else work.problem
+    is_torn = problem is not None and TORN in problem
+    is_corrupt = (problem is not None and not is_torn) or not matching
     lost = said if is_corrupt else said[matching[-1] :]
     seconds_lost = max(0.0, killed - lost[0][0]) if lost else 0.0
     n_finished, n_lost = (sum(is_finished for _, is_finished in some) for some in (said, lost))
-    return Kill(n_finished, n_lost, seconds_lost, is_corrupt)
+    return Kill(n_finished, n_lost, seconds_lost, is_corrupt, is_torn)
 
 
 def measure_kills(n_kills: int) -> None:
@@ -256,7 +261,10 @@ def measure_kills(n_kills: int) -> None:
     print(
         f"kills: {n_kills}, after {statistics.mean(kill.n_finished for kill in kills):.0f} actions on average"
     )
-    print(f"corrupt journals: {sum(kill.is_corrupt for kill in kills)}")
+    print(
+        f"corrupt journals: {sum(kill.is_corrupt for kill in kills)}; a torn last record, of an unfinished "
+        f"action, in {sum(kill.is_torn for kill in kills)}"
+    )
     print(f"finished actions lost: at most {max(lost)}; in {sum(n > 0 for n in lost)} kills any")
     print(f"oldest work lost: {max(kill.seconds_lost for kill in kills) * 1000:.0f} ms old")
 

@@ -66,6 +66,7 @@ class SessionJournal:
         self._lock: ImageLock | None = None
         self._writer: JournalWriter | None = None
         self._pending: list[tuple[LabelChange, bool]] = []
+        self._refused: list[tuple[LabelChange, bool]] = []
         self._known: Annotations = session.annotations
         self._last_work = 0
         self._exported: int | None = None
@@ -73,6 +74,7 @@ class SessionJournal:
         self._held_voxels = self._holds_voxels()
         self._trouble: str | None = None
         session.voxels_changed.connect(self._on_voxels)
+        session.stroke_refused.connect(self._on_refused)
         session.committed.connect(self._on_committed)
         session.reverted.connect(self._on_reverted)
         session.reapplied.connect(self._on_reapplied)
@@ -129,8 +131,8 @@ class SessionJournal:
         writer, labels = self._writer, self._session.labels
         if writer is None or labels is None:
             return
-        if self._pending or not self._known.same_as(self._session.annotations):
-            self._hand_over("Unfinished step")
+        if self._pending or self._refused or not self._known.same_as(self._session.annotations):
+            self._keep("Unfinished step")
         foreign = writer.take_foreign()
         if foreign:
             copies = tuple((index, labels.data[index].copy()) for index in foreign)
@@ -140,6 +142,8 @@ class SessionJournal:
 
     def flush(self, timeout: float = _PATIENCE_SECONDS) -> bool:
         """Wait until every change so far, also from outside, is written; False when it takes longer."""
+        if self._writer is not None and not self._writer.wait(timeout):  # a comparison may be half done
+            return False
         for _ in range(2):  # the first time finds what others wrote, the second time writes it
             self.sync()
             if self._writer is not None and not self._writer.wait(timeout):
@@ -234,6 +238,7 @@ class SessionJournal:
         """Another scan was opened, or none is open."""
         self._tell_trouble(self._stop_writing())
         self._pending.clear()
+        self._refused.clear()
         self.change_number = self._last_work = 0
         self._exported = self._former = None
         self._held_voxels = self._holds_voxels()
@@ -245,6 +250,10 @@ class SessionJournal:
 
     def _on_voxels(self, change: LabelChange, reverted: bool) -> None:
         self._pending.append((change, reverted))
+
+    def _on_refused(self, change: LabelChange) -> None:
+        """The writer may have seen the stroke before it was put back."""
+        self._refused.append((change, False))
 
     def _on_committed(self, change: Change) -> None:
         self._keep(change.label)
@@ -263,9 +272,10 @@ class SessionJournal:
 
     def _hand_over(self, label: str) -> None:
         voxels, self._pending = tuple(self._pending), []
+        refused, self._refused = tuple(self._refused), []
         was, now = self._known.organs, self._session.organs
         is_work = bool(voxels) or (was is not now and _look(was) != _look(now))
-        self._put(label, voxels, (), is_work=is_work)
+        self._put(label, refused + voxels, (), is_work=is_work)
 
     def _put(
         self,

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -88,6 +89,13 @@ class _Compare:
     """Ask for a comparison of the labels with what the journal knows."""
 
 
+@dataclass(frozen=True)
+class _WhenCompared:
+    """Tell of it once all that came before is written, and compared."""
+
+    done: threading.Event
+
+
 class JournalWriter:
     """Writes steps in the order in which they come; never raises into the session.
 
@@ -133,6 +141,8 @@ class JournalWriter:
         self._shadow = np.zeros(labels.data.shape, labels.data.dtype) if is_empty else labels.data.copy()
         self._counts = VoxelCounts(self._shadow[:0])
         self._is_comparing = False
+        self._uncompared: deque[int] = deque()
+        self._found: list[int] = []
         self._late: threading.Event | None = None
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="sam-med journal writer", daemon=True)
@@ -156,9 +166,9 @@ class JournalWriter:
         return found
 
     def wait(self, timeout: float) -> bool:
-        """Wait until all that was handed over is written; False when it takes longer."""
+        """Wait until all that was handed over is written and compared; False when it takes longer."""
         done = threading.Event()
-        self._queue.put(done)
+        self._queue.put(_WhenCompared(done))
         return done.wait(timeout)
 
     def keep_up(self) -> None:
@@ -178,11 +188,17 @@ class JournalWriter:
 
     def _run(self) -> None:
         self._guarded(self._start)
-        while (item := self._queue.get()) is not None:
+        while (item := self._next()) is not None:
             self._guarded(partial(self._take, item))
         self._guarded(self._take_rest)
         if self._log is not None or (self._is_behind and self.path is not None):
             self._guarded(self._finish)
+
+    def _next(self) -> Any:
+        """What was handed over next; until then slice after slice is compared: no step waits for it."""
+        while self._uncompared and self._queue.empty():
+            self._guarded(self._compare_slice)
+        return self._queue.get()
 
     def _start(self) -> None:
         for plane in self._shadow:
@@ -217,6 +233,10 @@ class JournalWriter:
                 self._append({"kind": "exported", "number": item.number}, Blobs())
         elif isinstance(item, threading.Event):
             item.set()
+        elif isinstance(item, _WhenCompared):
+            while self._uncompared:
+                self._compare_slice()
+            item.done.set()
         elif isinstance(item, WhenKept):
             if self._log is not None and not self._is_behind:
                 self._log.sync()
@@ -225,8 +245,7 @@ class JournalWriter:
                 except OSError as error:
                     _LOG.warning("A journal could not be put aside: %s", error)
         else:
-            self._is_comparing = False
-            self.foreign = self._differing()
+            self._uncompared.extend(range(len(self._shadow)))
             if self._is_behind:
                 self._catch_up()
 
@@ -278,11 +297,19 @@ class JournalWriter:
         self._counts.record(change)
         return change
 
-    def _differing(self) -> tuple[int, ...]:
+    def _compare_slice(self) -> None:
+        index = self._uncompared.popleft()
+        if self._differs(index):
+            self._found.append(index)
+        if not self._uncompared:
+            self.foreign, self._found = tuple(self._found), []
+            self._is_comparing = False
+
+    def _differs(self, index: int) -> bool:
         now = self._labels.data
         if now.dtype.itemsize > self._shadow.itemsize:
             self._shadow = self._shadow.astype(now.dtype)
-        return tuple(i for i in range(len(now)) if not np.array_equal(now[i], self._shadow[i]))
+        return not np.array_equal(now[index], self._shadow[index])
 
     def _append_step(self, changes: list[LabelChange], old: Annotations) -> None:
         blobs = Blobs()
@@ -348,7 +375,11 @@ class JournalWriter:
 
     def _take_rest(self) -> None:
         """Keep what somebody else wrote last; the session has let go of the labels, so they stand still."""
-        copies = tuple((index, self._labels.data[index].copy()) for index in self._differing())
+        copies = tuple(
+            (index, self._labels.data[index].copy())
+            for index in range(len(self._shadow))
+            if self._differs(index)
+        )
         if copies:
             label = "Edit from outside"
             self._take_step(Step(self._number + 1, label, (), copies, self._annotations, is_work=False))

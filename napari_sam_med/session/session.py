@@ -77,6 +77,8 @@ class Session:
     history_changed: ClassVar[Signal] = Signal()
     #: every voxel change, as it is written; True: it was taken back
     voxels_changed: ClassVar[Signal] = Signal(object, bool)
+    #: a paint stroke on a locked organ that was put back as it was: no work, but it stood there a moment
+    stroke_refused: ClassVar[Signal] = Signal(object)
     counts_changed: ClassVar[Signal] = Signal(frozenset)
 
     volume: Volume | None = None
@@ -400,7 +402,9 @@ class Session:
         """
         if self._strokes is None or self.labels is None:
             return None
-        strokes = self._strokes.capture(views, self.organs.locked_ids)
+        strokes, put_back = self._strokes.capture(views, self.organs.locked_ids)
+        for refused in put_back:
+            self.stroke_refused.emit(refused)
         if not strokes:
             return None
         with self.begin("Paint") as change:

@@ -42,17 +42,18 @@ class StrokeRecorder:
         else:
             view.window_on(self._known)[...] = view.window_on(self._labels.data)
 
-    def capture(self, views: Collection[SliceView] | None, locked: Collection[int]) -> list[LabelChange]:
-        """Changes made on the slices (None: anywhere) since the last call.
+    def capture(
+        self, views: Collection[SliceView] | None, locked: Collection[int]
+    ) -> tuple[list[LabelChange], list[LabelChange]]:
+        """Changes made on the slices (None: anywhere) since the last call, and what was put back of them.
 
         Voxels that belonged to a locked class, or were painted with one, are put back first.
         """
-        found = []
+        found: list[LabelChange] = []
+        put_back: list[LabelChange] = []
         for view in self._changed_views() if views is None else views:
-            change = self._capture_slice(view, locked)
-            if change is not None:
-                found.append(change)
-        return found
+            self._capture_slice(view, locked, found, put_back)
+        return found, put_back
 
     def _changed_views(self) -> Iterator[SliceView]:
         plane: Plane = get_args(Plane)[0]
@@ -60,20 +61,27 @@ class StrokeRecorder:
             if not np.array_equal(self._known[index], self._labels.data[index]):
                 yield SliceView(plane, index)
 
-    def _capture_slice(self, view: SliceView, locked: Collection[int]) -> LabelChange | None:
+    def _capture_slice(
+        self,
+        view: SliceView,
+        locked: Collection[int],
+        found: list[LabelChange],
+        put_back: list[LabelChange],
+    ) -> None:
         now = np.ascontiguousarray(view.extract(self._labels.data))
         known = np.ascontiguousarray(view.extract(self._known))
         differs = now != known
         if not differs.any():
-            return None
+            return
         if locked:
             refused = differs & (np.isin(known, list(locked)) | np.isin(now, list(locked)))
             if refused.any():
+                indices = np.flatnonzero(refused)
+                put_back.append(LabelChange(view, indices, now.ravel()[indices], known.ravel()[indices]))
                 now[refused] = known[refused]
                 view.insert(self._labels.data, now)
                 differs &= ~refused
         view.insert(self._known, now)
         indices = np.flatnonzero(differs)
-        if not len(indices):
-            return None
-        return LabelChange(view, indices, known.ravel()[indices], now.ravel()[indices])
+        if len(indices):
+            found.append(LabelChange(view, indices, known.ravel()[indices], now.ravel()[indices]))
