@@ -8,29 +8,32 @@ in `STRATEGIES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_sam_med.errors import PromptError
-from napari_sam_med.evaluation.baselines import tight_box
-from napari_sam_med.evaluation.prompt_target import PromptTarget
+from napari_sam_med.evaluation import point_strategies as points
+from napari_sam_med.evaluation.box_strategies import bound_box, jittered_box, larger_box, random_margin_box
+from napari_sam_med.evaluation.point_strategies import center_distance, random_mask
+from napari_sam_med.evaluation.prompt_target import Mask, PromptTarget, prompt_targets
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.prompts import Prompts
 
 __all__ = [
     "STRATEGIES",
     "Dialogue",
+    "Family",
     "PromptTarget",
     "Strategy",
     "bound_box",
     "center_distance",
     "corrective_click",
+    "draw_prompts",
     "jittered_box",
     "larger_box",
     "parse_strategies",
@@ -38,14 +41,15 @@ __all__ = [
     "random_mask",
 ]
 
-Mask = npt.NDArray[np.bool_]
 Opening = Callable[[PromptTarget, np.random.Generator], Prompts]
 Reply = Callable[[Mask, Prompts, MaskPrediction], Prompts | None]
 
 _DEFAULT_JITTERS = ("0.05", "0.1")
 _DEFAULT_CLICKS = ("1", "3", "5")
+_DEFAULT_MARGINS = tuple(str(margin) for margin in range(-20, 41, 10))
 _MOST_CLICKS = 100
 _LARGEST_MARGIN = 1000
+_SNAP = "snap"
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,15 @@ class Dialogue:
         Prompts from the object and a generator.
     reply : callable, optional
         The next prompts from the mask, the last prompts and the answer to them; None when nothing is wrong.
+    may_miss : bool
+        Whether a positive click of the opening can fall outside the mask.
     """
 
     name: str
     kinds: frozenset[str]
     opening: Opening
     reply: Reply | None = None
+    may_miss: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,75 +85,32 @@ class Strategy:
     dialogue: Dialogue
     turn: int = 1
 
+    @property
+    def may_miss(self) -> bool:
+        """Whether a positive click can fall outside the mask; ``NAME:snap`` then moves it there."""
+        return self.dialogue.may_miss
 
-def bound_box(target: PromptTarget, rng: np.random.Generator) -> Prompts:
-    """The box tangent to the mask (H, W), both corners inside.
 
-    Source: the "tight box" of Kirillov et al., Segment Anything, ICCV 2023, and of Mazurowski et al., Medical
-    Image Analysis 89, 2023.
+def draw_prompts(
+    strategy: Strategy,
+    masks: npt.NDArray[np.bool_],
+    rngs: Sequence[np.random.Generator],
+    image: npt.NDArray[np.uint8] | None = None,
+) -> list[Prompts]:
+    """Opening prompts of a strategy for many objects of a slice: the same as for one after the other.
+
+    Parameters
+    ----------
+    strategy : Strategy
+    masks : array (N, H, W) bool
+        None empty.
+    rngs : sequence of N Generator
+        One for each object.
+    image : array (H, W, 3) uint8, optional
+        The slice, for strategies that look at grey values.
     """
-    del rng
-    return Prompts.from_box(target.box_xyxy)
-
-
-def jittered_box(target: PromptTarget, rng: np.random.Generator, fraction: float) -> Prompts:
-    """The tangent box with every side moved by uniform noise, clipped to the image.
-
-    Each side moves by up to ``fraction`` of the box's extent (pixels) along that axis, in either direction.
-    Source: the noisy boxes of Kirillov et al., Segment Anything, ICCV 2023, appendix A (there normal noise of
-    10 %), with the uniform noise of Ma et al., MedSAM, Nature Communications 15, 2024 (there 0 to 20 pixels).
-    """
-    box = target.box_xyxy.astype(np.float64)
-    sides = box[2:] - box[:2] + 1
-    box += rng.uniform(-fraction, fraction, 4) * np.tile(sides, 2)
-    return _clipped(box, target.mask)
-
-
-def larger_box(target: PromptTarget, rng: np.random.Generator, pixels: int = 5) -> Prompts:
-    """The tangent box with every side moved out by so many pixels, clipped to the image.
-
-    Source: a term project on SAM with the BTCV abdomen set, where it is 5 pixels.
-    """
-    del rng
-    return _clipped(target.box_xyxy + np.array([-pixels, -pixels, pixels, pixels]), target.mask)
-
-
-def random_margin_box(target: PromptTarget, rng: np.random.Generator, margin: int) -> Prompts:
-    """The tangent box, each side moved by a random number of pixels, clipped to the image.
-
-    The number is uniform over 0 to ``|margin|``, outwards for a positive margin and inwards for a negative
-    one; sides that pass each other change places. Source: a study of prompts for SAM on brain tumours in MR,
-    which sweeps the margin from -20 to 40 in steps of 10.
-    """
-    moved = np.sign(margin) * rng.integers(0, abs(margin) + 1, 4)
-    return _clipped(target.box_xyxy + moved * np.array([-1, -1, 1, 1]), target.mask)
-
-
-def _clipped(box: npt.NDArray[Any], mask: Mask) -> Prompts:
-    # the two sides of a small box may pass each other
-    box = np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
-    return Prompts.from_box(np.clip(box, 0, np.tile([mask.shape[1] - 1, mask.shape[0] - 1], 2)))
-
-
-def random_mask(target: PromptTarget, rng: np.random.Generator, count: int = 1) -> Prompts:
-    """Positive clicks on different pixels of the mask (H, W), drawn uniformly; fewer where it is smaller.
-
-    Source: ``random_mask`` of a study of prompts for SAM on brain tumours in MR, and the "random points" of a
-    term project on SAM with the BTCV abdomen set.
-    """
-    rows, columns = np.nonzero(target.mask)
-    picks = rng.choice(len(rows), min(count, len(rows)), replace=False)
-    return Prompts.from_points(np.stack([columns[picks], rows[picks]], 1), np.ones(len(picks), np.int64))
-
-
-def center_distance(target: PromptTarget, rng: np.random.Generator) -> Prompts:
-    """One positive click on the pixel of the mask (H, W) with the largest distance to the background.
-
-    The image ends in background; of several such pixels the first in reading order is taken. Source: the
-    "center" point of Kirillov et al., Segment Anything, ICCV 2023, section 7.1.
-    """
-    del rng
-    return Prompts.from_points([_deepest_pixel(target.mask)], [1])
+    targets = prompt_targets(masks, image)
+    return [strategy.dialogue.opening(target, rng) for target, rng in zip(targets, rngs, strict=True)]
 
 
 def corrective_click(mask: Mask, prompts: Prompts, answer: MaskPrediction) -> Prompts | None:
@@ -162,68 +126,83 @@ def corrective_click(mask: Mask, prompts: Prompts, answer: MaskPrediction) -> Pr
     Prompts or None
         None when the answer is the mask.
     """
-    missed = _largest_part(mask & ~answer.best_mask)
-    excess = _largest_part(answer.best_mask & ~mask)
+    missed = points.largest_part(mask & ~answer.best_mask)
+    excess = points.largest_part(answer.best_mask & ~mask)
     if not missed.any() and not excess.any():
         return None
     positive = bool(missed.sum() >= excess.sum())
     return prompts.replace(
-        points_xy=[*prompts.points_xy, _deepest_pixel(missed if positive else excess)],
+        points_xy=[*prompts.points_xy, points.deepest_pixel(missed if positive else excess)],
         point_labels=[*prompts.point_labels, int(positive)],
         mask_input=answer.best_low_res_logits,
     )
 
 
-def _deepest_pixel(mask: Mask) -> tuple[int, int]:
-    """x, y of the pixel farthest from the background; the image ends in background."""
-    x0, y0, x1, y1 = tight_box(mask).astype(int)
-    depth = ndimage.distance_transform_edt(np.pad(mask[y0 : y1 + 1, x0 : x1 + 1], 1))
-    row, column = np.unravel_index(np.argmax(depth), depth.shape)
-    return int(column) + x0 - 1, int(row) + y0 - 1
-
-
-def _largest_part(mask: Mask) -> Mask:
-    parts, count = ndimage.label(mask)
-    largest: Mask = mask if count < 2 else parts == np.bincount(parts.ravel())[1:].argmax() + 1
-    return largest
-
-
 _CLICKING = Dialogue("corrective_clicks", frozenset({"point", "mask"}), center_distance, corrective_click)
+
+
+def _opened(name: str, kind: str, opening: Opening, *, may_miss: bool = False) -> Strategy:
+    return Strategy(name, Dialogue(name, frozenset({kind}), opening, may_miss=may_miss))
 
 
 def _plain(name: str, kind: str, opening: Opening) -> Callable[[str], Strategy]:
     def make(parameter: str) -> Strategy:
         if parameter:
             raise PromptError(f'The strategy {name} takes no parameter, got "{parameter}"; write "{name}".')
-        return Strategy(name, Dialogue(name, frozenset({kind}), opening))
+        return _opened(name, kind, opening)
 
     return make
 
 
 def _jittered(parameter: str) -> Strategy:
-    try:
-        fraction = float(parameter)
-    except ValueError:
-        fraction = -1.0
+    fraction = _number(parameter)
     if not 0 <= fraction < 0.5:
         raise PromptError(
             f'The noise of jittered_box is a share of the box of 0 to below 0.5, got "{parameter}"; '
             'write for example "jittered_box:0.1".'
         )
-    name = f"jittered_box:{fraction:g}"
-    return Strategy(name, Dialogue(name, frozenset({"box"}), partial(jittered_box, fraction=fraction)))
+    return _opened(f"jittered_box:{fraction:g}", "box", partial(jittered_box, fraction=fraction))
 
 
 def _larger(parameter: str) -> Strategy:
     pixels = _integer("larger_box", parameter, 0, _LARGEST_MARGIN)
-    name = f"larger_box:{pixels}"
-    return Strategy(name, Dialogue(name, frozenset({"box"}), partial(larger_box, pixels=pixels)))
+    return _opened(f"larger_box:{pixels}", "box", partial(larger_box, pixels=pixels))
 
 
 def _with_margin(parameter: str) -> Strategy:
     margin = _integer("random_margin_box", parameter, -_LARGEST_MARGIN, _LARGEST_MARGIN)
-    name = f"random_margin_box:{margin}"
-    return Strategy(name, Dialogue(name, frozenset({"box"}), partial(random_margin_box, margin=margin)))
+    return _opened(f"random_margin_box:{margin}", "box", partial(random_margin_box, margin=margin))
+
+
+def _scribbled(parameter: str) -> Strategy:
+    count = int(parameter) if parameter.isdecimal() else 0
+    if not 1 <= count <= _MOST_CLICKS:
+        raise PromptError(
+            f'scribble takes a number of points of 1 to {_MOST_CLICKS}, got "{parameter}"; write for example '
+            '"scribble:5".'
+        )
+    return _opened(f"scribble:{count}", "point", partial(points.scribble, count=count))
+
+
+def _snappable(name: str, opening: Callable[..., Prompts]) -> Callable[[str], Strategy]:
+    def make(parameter: str) -> Strategy:
+        if parameter not in ("", _SNAP):
+            raise PromptError(
+                f'The strategy {name} takes no parameter but "{_SNAP}", got "{parameter}"; write "{name}" or '
+                f'"{name}:{_SNAP}".'
+            )
+        if not parameter:
+            return _opened(name, "point", opening, may_miss=True)
+        return _opened(f"{name}:{_SNAP}", "point", partial(opening, snap=True))
+
+    return make
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _integer(name: str, parameter: str, least: int, most: int) -> int:
@@ -249,9 +228,51 @@ def _corrected(parameter: str) -> Strategy:
     return Strategy(f"corrective_clicks:{clicks}", _CLICKING, clicks)
 
 
+def _together(parts: Sequence[Strategy]) -> Strategy:
+    """One strategy of several: a box and clicks given at once, or what a dialogue of corrections starts from.
+
+    Boxes stand first and a dialogue last, whatever the order in which they are named. A dialogue leaves out
+    its own opening, and its clicks all follow what the others gave.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    openings = [part for part in parts if part.dialogue.reply is None]
+    replying = [part for part in parts if part.dialogue.reply is not None]
+    openings.sort(key=lambda part: "box" not in part.dialogue.kinds)
+    names = [part.name for part in (*openings, *replying)]
+    boxes = [part.name for part in parts if "box" in part.dialogue.kinds]
+    if len(set(names)) < len(names) or len(boxes) > 1 or len(replying) > 1:
+        raise PromptError(
+            f'"{"+".join(names)}" cannot be given at once: a model takes one box, each strategy is named '
+            "once, and one dialogue goes on from the others; leave one of them out."
+        )
+    dialogue = Dialogue(
+        "+".join(part.dialogue.name for part in (*openings, *replying)),
+        frozenset().union(*(part.dialogue.kinds for part in parts)),
+        partial(_united, [part.dialogue.opening for part in openings]),
+        replying[0].dialogue.reply if replying else None,
+        may_miss=any(part.may_miss for part in openings),
+    )
+    return Strategy("+".join(names), dialogue, 1 + sum(part.turn for part in replying))
+
+
+def _united(openings: Sequence[Opening], target: PromptTarget, rng: np.random.Generator) -> Prompts:
+    """The prompts of all openings, drawn one after the other."""
+    drawn = [opening(target, rng) for opening in openings]
+    boxes = [prompts.box_xyxy for prompts in drawn if prompts.box_xyxy is not None]
+    return Prompts(
+        np.concatenate([prompts.points_xy for prompts in drawn]),
+        np.concatenate([prompts.point_labels for prompts in drawn]),
+        boxes[0] if boxes else None,
+    )
+
+
 @dataclass(frozen=True)
 class Family:
-    """Strategies of one name: how to make one of a parameter, and the parameters when none is given."""
+    """Strategies of one name: how to make one of a parameter, and the parameters when none is given.
+
+    ``form`` shows how the parameter is written.
+    """
 
     make: Callable[[str], Strategy]
     defaults: tuple[str, ...] = ("",)
@@ -262,10 +283,18 @@ STRATEGIES: dict[str, Family] = {
     "bound_box": Family(_plain("bound_box", "box", bound_box)),
     "jittered_box": Family(_jittered, _DEFAULT_JITTERS, ":SHARE"),
     "larger_box": Family(_larger, ("5",), ":PIXELS"),
-    "random_margin_box": Family(_with_margin, tuple(str(m) for m in range(-20, 41, 10)), ":PIXELS"),
+    "random_margin_box": Family(_with_margin, _DEFAULT_MARGINS, ":PIXELS"),
+    "random_box": Family(_snappable("random_box", points.random_box), form="[:snap]"),
     "random_mask": Family(_plain("random_mask", "point", random_mask)),
+    "random_gaussian": Family(_plain("random_gaussian", "point", points.random_gaussian)),
     "random_3": Family(_plain("random_3", "point", partial(random_mask, count=3))),
+    "center_box": Family(_snappable("center_box", points.center_box), form="[:snap]"),
+    "center_mask": Family(_snappable("center_mask", points.center_mask), form="[:snap]"),
+    "center_gaussian": Family(_snappable("center_gaussian", points.center_gaussian), form="[:snap]"),
+    "center_bilateral": Family(_snappable("center_bilateral", points.center_bilateral), form="[:snap]"),
     "center_distance": Family(_plain("center_distance", "point", center_distance)),
+    "background_corner": Family(_plain("background_corner", "point", points.background_corner)),
+    "scribble": Family(_scribbled, ("5",), ":POINTS"),
     "corrective_clicks": Family(_corrected, _DEFAULT_CLICKS, ":CLICKS"),
 }
 
@@ -277,23 +306,31 @@ def parse_strategies(names: Iterable[str]) -> list[Strategy]:
     ----------
     names : iterable of str
         ``NAME`` or ``NAME:PARAMETER``; a name that takes a parameter stands, without one, for several:
-        ``jittered_box`` for 0.05 and 0.1, ``corrective_clicks`` for 1, 3 and 5.
+        ``jittered_box`` for 0.05 and 0.1, ``corrective_clicks`` for 1, 3 and 5. Names joined by ``+`` are
+        given at once: ``bound_box+center_mask``. A dialogue goes on from the others:
+        ``bound_box+corrective_clicks:3`` is a box, then three corrections.
 
     Raises
     ------
     PromptError
-        On an unknown name or a parameter that does not fit.
+        On an unknown name, a parameter that does not fit, or strategies that cannot be given at once.
     """
     found: dict[str, Strategy] = {}
     for text in names:
-        name, _, parameter = text.strip().partition(":")
-        if name not in STRATEGIES:
-            known = ", ".join(name + family.form for name, family in STRATEGIES.items())
-            raise PromptError(f'There is no prompt strategy "{name}"; use one of {known}.')
-        family = STRATEGIES[name]
-        for one in (parameter,) if parameter else family.defaults:
-            strategy = family.make(one)
+        for parts in product(*(_named(part) for part in text.split("+"))):
+            strategy = _together(parts)
             found[strategy.name] = strategy
     if not found:
         raise PromptError(f"There is no prompt strategy; name at least one of {', '.join(STRATEGIES)}.")
     return list(found.values())
+
+
+def _named(text: str) -> list[Strategy]:
+    name, _, parameter = text.strip().partition(":")
+    if name not in STRATEGIES:
+        known = ", ".join(name + family.form for name, family in STRATEGIES.items())
+        raise PromptError(
+            f'There is no prompt strategy "{name}"; use one of {known}, or several joined by "+".'
+        )
+    family = STRATEGIES[name]
+    return [family.make(one) for one in ((parameter,) if parameter else family.defaults)]

@@ -1,4 +1,4 @@
-"""Simulated prompts: where they lie, that they repeat, and what the robot clicks on next."""
+"""Strategies by name: what they promise, how they are combined, and what the robot clicks on next."""
 
 from __future__ import annotations
 
@@ -7,42 +7,45 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from scipy import ndimage
 
 from napari_sam_med.errors import PromptError
-from napari_sam_med.evaluation.baselines import tight_box
 from napari_sam_med.evaluation.prompt_strategies import (
     STRATEGIES,
     PromptTarget,
     Strategy,
-    bound_box,
-    center_distance,
     corrective_click,
-    jittered_box,
-    larger_box,
+    draw_prompts,
     parse_strategies,
-    random_margin_box,
-    random_mask,
 )
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.prompts import Prompts
+from tests.evaluation.drawn_masks import MASKS, RING, SEEDS, Mask, drawn, generator
 
-Mask = npt.NDArray[np.bool_]
-MASKS = npst.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 14))).filter(lambda m: m.any())
-SEEDS = st.integers(0, 2**32)
-EVERY_STRATEGY = parse_strategies(STRATEGIES)
+SNAPPED = [name for name in STRATEGIES if parse_strategies([name])[0].may_miss]
+COMBINED = (
+    "bound_box+center_mask",
+    "center_mask+background_corner",
+    "random_margin_box:10+random_3",
+    "bound_box+random_gaussian+background_corner",
+    "jittered_box:0.1+corrective_clicks:2",
+)
+EVERY_STRATEGY = [
+    parse_strategies([name])[-1] for name in (*STRATEGIES, *(f"{name}:snap" for name in SNAPPED), *COMBINED)
+]
+_MARGIN = 48
+"""Pixels around a mask, so that no side is clipped."""
 
 
-def _rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
+def _grey(mask: Mask) -> npt.NDArray[np.uint8]:
+    values = np.random.default_rng(0).integers(0, 255, (*mask.shape, 1))
+    return np.repeat(values, 3, 2).astype(np.uint8)
 
 
-def _mask(*rows: str) -> Mask:
-    """A mask drawn with #."""
-    return np.array([[letter == "#" for letter in row] for row in rows])
+def _opened(strategy: Strategy, mask: Mask, seed: int) -> Prompts:
+    return strategy.dialogue.opening(PromptTarget(mask, _grey(mask)), generator(seed))
 
 
 def _answer(mask: Mask) -> MaskPrediction:
@@ -50,111 +53,100 @@ def _answer(mask: Mask) -> MaskPrediction:
     return MaskPrediction(mask[None], np.array([0.9], np.float32), logits, np.ones(1), np.zeros((1, 2)))
 
 
-def test_the_box_touches_the_mask() -> None:
-    mask = _mask("......", "..##..", ".##...", "......")
-    assert bound_box(PromptTarget(mask), _rng()) == Prompts.from_box((1, 1, 3, 2))
-
-
-@given(MASKS, SEEDS, st.floats(0, 0.49))
-def test_a_jittered_box_stays_near_and_in_the_image(mask: Mask, seed: int, fraction: float) -> None:
-    tight, moved = tight_box(mask), jittered_box(PromptTarget(mask), _rng(seed), fraction).box_xyxy
-    assert moved is not None
-    reach = fraction * np.tile(tight[2:] - tight[:2] + 1, 2)
-    assert (np.abs(moved - tight) <= reach + 1e-5).all()
-    assert (moved >= 0).all()
-    assert (moved[2:] >= moved[:2]).all()
-    assert moved[2] <= mask.shape[1] - 1
-    assert moved[3] <= mask.shape[0] - 1
-
-
-def test_jitter_moves_every_side_both_ways_by_all_of_its_reach() -> None:
-    mask = np.zeros((300, 300), bool)
-    mask[100:150, 100:200] = True
-    boxes = np.stack([jittered_box(PromptTarget(mask), _rng(seed), 0.1).box_xyxy for seed in range(400)])
-    moves = (boxes - tight_box(mask)) / [100, 50, 100, 50]
-    assert np.allclose(moves.min(0), -0.1, atol=0.005)
-    assert np.allclose(moves.max(0), 0.1, atol=0.005)
-    assert np.abs(moves.mean(0)).max() < 0.01
-    assert np.abs(np.corrcoef(moves.T) - np.eye(4)).max() < 0.15
-
-
-def test_margins_move_sides_out_or_in_by_up_to_so_many_pixels() -> None:
-    mask = np.zeros((120, 130), bool)
-    mask[40:80, 50:90] = True
-    tight = tight_box(mask)
-    assert np.array_equal(larger_box(PromptTarget(mask), _rng()).box_xyxy, tight + np.array([-5, -5, 5, 5]))
-    for margin in (19, -15):
-        boxes = np.stack(
-            [random_margin_box(PromptTarget(mask), _rng(seed), margin).box_xyxy for seed in range(200)]
-        )
-        outwards = (boxes - tight) * np.array([-1, -1, 1, 1]) * np.sign(margin)
-        assert outwards.min(0).tolist() == [0] * 4
-        assert outwards.max(0).tolist() == [abs(margin)] * 4
-    edge = np.zeros((20, 20), bool)
-    edge[0, 0] = True
-    assert larger_box(PromptTarget(edge), _rng()).box_xyxy.tolist() == [0, 0, 5, 5]
-
-
-@given(MASKS, SEEDS)
-def test_random_clicks_lie_on_different_pixels_of_the_mask(mask: Mask, seed: int) -> None:
-    prompts = random_mask(PromptTarget(mask), _rng(seed), 3)
-    x, y = prompts.points_xy.astype(int).T
-    assert mask[y, x].all()
-    assert len(set(zip(x, y, strict=True))) == min(3, mask.sum())
-    assert prompts.point_labels.all()
-
-
-def test_the_click_lies_deepest() -> None:
-    mask = _mask(
-        ".........",
-        ".#####.##",
-        ".#####...",
-        ".#####...",
-        ".........",
-    )
-    assert center_distance(PromptTarget(mask), _rng()) == Prompts.from_points([[2, 2]], [1])
-
-
-def test_the_image_ends_in_background() -> None:
-    prompts = center_distance(PromptTarget(np.ones((5, 9), bool)), _rng())
-    assert prompts.points_xy.tolist() == [[2, 2]]
-
-
-@given(MASKS)
-def test_the_click_lies_in_the_mask_and_no_pixel_is_deeper(mask: Mask) -> None:
-    ((x, y),) = center_distance(PromptTarget(mask), _rng()).points_xy.astype(int)
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    assert mask[y, x]
-    assert depth[y, x] == depth.max()
-
-
 @pytest.mark.parametrize("strategy", EVERY_STRATEGY, ids=lambda strategy: strategy.name)
+@settings(max_examples=25, deadline=None)
 @given(mask=MASKS, seed=SEEDS, shift=st.tuples(st.integers(0, 5), st.integers(0, 5)))
 def test_prompts_repeat_and_move_with_the_mask(
     strategy: Strategy, mask: Mask, seed: int, shift: tuple[int, int]
 ) -> None:
     down, right = shift
-    # a margin, so that no side is clipped
-    here = np.pad(mask, 48)
-    there = np.pad(mask, ((48 + down, 48 - down), (48 + right, 48 - right)))
-    first, again = (strategy.dialogue.opening(PromptTarget(here), _rng(seed)) for _ in range(2))
+    grey = _grey(mask)
+
+    def target(left: int, top: int) -> PromptTarget:
+        around = ((_MARGIN + top, _MARGIN - top), (_MARGIN + left, _MARGIN - left))
+        return PromptTarget(np.pad(mask, around), np.pad(grey, (*around, (0, 0))))
+
+    opening = strategy.dialogue.opening
+    first, again = (opening(target(0, 0), generator(seed)) for _ in range(2))
     assert first == again
     assert first.kinds <= strategy.dialogue.kinds
-    moved = strategy.dialogue.opening(PromptTarget(there), _rng(seed))
-    assert np.array_equal(moved.points_xy, first.points_xy + np.array([right, down], np.float32))
+    moved = opening(target(right, down), generator(seed))
+    assert np.array_equal(moved.point_labels, first.point_labels)
+    assert np.allclose(moved.points_xy, first.points_xy + np.array([right, down]), atol=1e-4)
     if first.box_xyxy is not None:
         assert moved.box_xyxy is not None
         assert np.allclose(moved.box_xyxy, first.box_xyxy + np.array([right, down] * 2), atol=1e-4)
 
 
+@pytest.mark.parametrize("strategy", EVERY_STRATEGY, ids=lambda strategy: strategy.name)
+@settings(max_examples=25, deadline=None)
+@given(mask=MASKS, seed=SEEDS)
+def test_clicks_lie_where_they_say(strategy: Strategy, mask: Mask, seed: int) -> None:
+    prompts = _opened(strategy, mask, seed)
+    x, y = np.floor(prompts.points_xy + 0.5).astype(int).T
+    positive = prompts.point_labels == 1
+    height, width = mask.shape
+    assert ((x >= 0) & (x < width) & (y >= 0) & (y < height)).all()
+    assert not mask[y, x][~positive].any() or mask.all()
+    rows, columns = PromptTarget(mask).crop
+    assert ((x >= columns.start) & (x < columns.stop) & (y >= rows.start) & (y < rows.stop))[positive].all()
+    assert mask[y, x][positive].all() or strategy.may_miss
+
+
+def test_a_ring_is_missed_by_those_that_may_and_hit_when_snapped() -> None:
+    assert set(SNAPPED) == {"random_box", "center_box", "center_mask", "center_gaussian", "center_bilateral"}
+    ring = drawn(*RING)
+    for strategy in EVERY_STRATEGY:
+        hits = []
+        for seed in range(40):
+            prompts = strategy.dialogue.opening(
+                PromptTarget(ring, np.zeros((5, 5, 3), np.uint8)), generator(seed)
+            )
+            x, y = np.rint(prompts.points_xy[prompts.point_labels == 1]).astype(int).T
+            hits.append(ring[y, x].all())
+        assert all(hits) is not strategy.may_miss, strategy.name
+
+
+@pytest.mark.parametrize("strategy", EVERY_STRATEGY, ids=lambda strategy: strategy.name)
+@settings(max_examples=25, deadline=None)
+@given(masks=npst.arrays(np.bool_, (3, 9, 11)).filter(lambda m: m.any((1, 2)).all()), seed=SEEDS)
+def test_many_objects_at_once_get_what_each_gets_alone(strategy: Strategy, masks: Mask, seed: int) -> None:
+    rngs = [generator(seed + i) for i in range(3)]
+    together = draw_prompts(strategy, masks, rngs, _grey(masks[0]))
+    assert together == [_opened(strategy, mask, seed + i) for i, mask in enumerate(masks)]
+
+
+def test_the_prompts_of_a_seed_stay_what_they_were() -> None:
+    y, x = np.ogrid[:120, :130]
+    outer, hole = ((x - 60) / 25) ** 2 + ((y - 55) / 14) ** 2, ((x - 66) / 6) ** 2 + ((y - 55) / 5) ** 2
+    mask = (outer <= 1) & (hole > 1)
+    boxes = {
+        "bound_box": [35, 41, 85, 69],
+        "jittered_box:0.05": [35.637985, 42.15192, 86.406, 68.2031],
+        "larger_box:5": [30, 36, 90, 74],
+        "random_margin_box:-20": [54, 51, 71, 54],
+        "random_margin_box:40": [0, 16, 113, 105],
+    }
+    for name, box in boxes.items():
+        assert np.allclose(_opened(*parse_strategies([name]), mask, 7).box_xyxy, box, atol=1e-3)
+    clicks = {
+        "random_mask": [[65, 66]],
+        "random_3": [[64, 66], [74, 58], [46, 60]],
+        "center_distance": [[48, 55]],
+        "corrective_clicks:3": [[48, 55]],
+    }
+    for name, points in clicks.items():
+        assert _opened(*parse_strategies([name]), mask, 7) == Prompts.from_points(points)
+
+
 def test_the_robot_clicks_into_the_largest_error() -> None:
-    truth = _mask(
+    truth = drawn(
         "###.......",
         "###.......",
         "###.......",
         "....####..",
     )
-    answer = _mask(
+    answer = drawn(
         "..........",
         "..........",
         "........##",
@@ -176,7 +168,7 @@ def test_the_robot_clicks_into_the_largest_error() -> None:
 
 
 def test_a_missed_and_a_wrong_part_that_touch_are_two() -> None:
-    truth, answer = _mask("####....."), _mask("....#####")
+    truth, answer = drawn("####....."), drawn("....#####")
     prompts = corrective_click(truth, Prompts.from_points([[0, 0]], [1]), _answer(answer))
     assert prompts is not None
     assert prompts.points_xy[1].tolist() == [4, 0]
@@ -194,14 +186,66 @@ def test_a_correction_says_what_is_true_where_the_answer_is_not(truth: Mask, dat
     assert prompts.point_labels[-1] == truth[y, x]
 
 
+def _names(*names: str) -> list[str]:
+    return [strategy.name for strategy in parse_strategies(names)]
+
+
 def test_names_stand_for_strategies() -> None:
-    names = [
-        s.name for s in parse_strategies(["jittered_box:.20", "corrective_clicks", " bound_box", "bound_box"])
+    assert _names("jittered_box:.20", "corrective_clicks", " bound_box", "bound_box") == [
+        "jittered_box:0.2",
+        *(f"corrective_clicks:{n}" for n in (1, 3, 5)),
+        "bound_box",
     ]
-    assert names == ["jittered_box:0.2", *(f"corrective_clicks:{n}" for n in (1, 3, 5)), "bound_box"]
+    assert _names("random_margin_box") == [f"random_margin_box:{m}" for m in (-20, -10, 0, 10, 20, 30, 40)]
+    assert _names("center_mask:snap", "scribble") == ["center_mask:snap", "scribble:5"]
     clicks = parse_strategies(["corrective_clicks:2", "corrective_clicks:7"])
     assert [s.turn for s in clicks] == [2, 7]
     assert all(a.dialogue is b.dialogue for a, b in pairwise(clicks))
+
+
+def test_joined_names_stand_for_all_of_their_combinations_in_one_order() -> None:
+    assert _names("center_mask + bound_box", "bound_box+center_mask") == ["bound_box+center_mask"]
+    assert _names("background_corner+jittered_box") == [
+        "jittered_box:0.05+background_corner",
+        "jittered_box:0.1+background_corner",
+    ]
+    assert _names("background_corner+center_mask", "center_mask+background_corner") == [
+        "background_corner+center_mask",
+        "center_mask+background_corner",
+    ]
+
+
+@pytest.mark.parametrize("name", COMBINED[:4])
+@given(mask=MASKS, seed=SEEDS)
+def test_a_combination_is_the_union_of_its_parts(name: str, mask: Mask, seed: int) -> None:
+    (whole,) = parse_strategies([name])
+    parts = parse_strategies(name.split("+"))
+    target, rng = PromptTarget(mask), generator(seed)
+    drawn_parts = [part.dialogue.opening(target, rng) for part in parts]
+    united = whole.dialogue.opening(target, generator(seed))
+    assert united.points_xy.tolist() == [p for one in drawn_parts for p in one.points_xy.tolist()]
+    assert united.point_labels.tolist() == [v for one in drawn_parts for v in one.point_labels.tolist()]
+    boxes = [one.box_xyxy.tolist() for one in drawn_parts if one.box_xyxy is not None]
+    assert boxes == ([] if united.box_xyxy is None else [united.box_xyxy.tolist()])
+    assert united.kinds == whole.dialogue.kinds == frozenset().union(*(p.dialogue.kinds for p in parts))
+    assert whole.turn == 1
+    assert whole.may_miss == any(part.may_miss for part in parts)
+
+
+def test_a_dialogue_goes_on_from_what_stands_before_it() -> None:
+    first, second = parse_strategies(["corrective_clicks:1+bound_box", "bound_box+corrective_clicks:3"])
+    assert (first.name, first.turn) == ("bound_box+corrective_clicks:1", 2)
+    assert (second.name, second.turn) == ("bound_box+corrective_clicks:3", 4)
+    assert first.dialogue.name == second.dialogue.name == "bound_box+corrective_clicks"
+    assert first.dialogue.kinds == {"box", "point", "mask"}
+    mask = drawn("....", ".##.", ".##.")
+    opened = _opened(first, mask, 0)
+    assert opened == Prompts.from_box((1, 1, 2, 2))
+    assert first.dialogue.reply is not None
+    reply = first.dialogue.reply(mask, opened, _answer(drawn("....", ".#..", ".##.")))
+    assert reply is not None
+    assert reply.points_xy.tolist() == [[2, 1]]
+    assert np.array_equal(reply.box_xyxy, opened.box_xyxy)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +261,17 @@ def test_names_stand_for_strategies() -> None:
         ("random_3:2", "no parameter"),
         ("corrective_clicks:0", "1 to"),
         ("corrective_clicks:1e9", "1 to"),
+        ("scribble:0", "scribble:5"),
+        ("center_mask:0.1", "center_mask:snap"),
+        ("center_distance:snap", "no parameter"),
+        ("bound_box+box", '"box"'),
+        ("bound_box+", '""'),
+        ("bound_box+larger_box", "one box"),
+        ("center_mask+center_mask", "named once"),
+        ("corrective_clicks:1+corrective_clicks:3", "one dialogue"),
     ],
 )
-def test_unknown_names_are_refused_with_the_known_ones(name: str, says: str) -> None:
+def test_what_cannot_be_given_is_refused_with_what_can(name: str, says: str) -> None:
     with pytest.raises(PromptError, match=says):
         parse_strategies([name])
 
