@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
 
 torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _garbage_is_sought_among_what_is_new() -> None:
+    """napari looks for it whenever a layer goes: long, among all that torch and earlier viewers hold."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
