@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QBrush, QColor
@@ -26,8 +27,7 @@ from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import button, combo, labelled, note, row
 from napari_sam_med.gui.curves import CurvePlot
 from napari_sam_med.gui.run_progress import duration
-from napari_sam_med.sam.model_registry import MODELS
-from napari_sam_med.training import own_models
+from napari_sam_med.gui.training_cases import is_judged
 from napari_sam_med.training.own_models import Plan, score_rows
 
 __all__ = ["LearnPanel"]
@@ -69,11 +69,12 @@ class LearnPanel(QCollapsible):
         self._made_of_run(column)
         self.content().layout().addWidget(body)  # `addWidget` would keep it as low as it is when empty
         self.toggled.connect(self._on_toggled)
+        self._suggested = ""
         self._learning.changed.connect(self.refresh)
         self._learning.progress.connect(self._show_progress)
         actions.session.events.volume.connect(self.refresh)
         actions.session.events.model.connect(self._on_model)
-        self.name.setText(own_models.free_name(self._base()))
+        self._suggest_name()
         self.refresh()
 
     def _made_of_cases(self, column: QVBoxLayout) -> None:
@@ -93,7 +94,7 @@ class LearnPanel(QCollapsible):
         self.add_volume = button(
             "Add this volume",
             "Add the open scan with its labels as they are; once more: update it.",
-            self._learning.add_open_scan,
+            self._learning.cases.add_open_scan,
         )
         self.add_file = button("Add from…", "Labelled volumes from a list or a folder.", lambda: None)
         menu = QMenu(self.add_file)
@@ -175,9 +176,10 @@ class LearnPanel(QCollapsible):
         if learning.recipes and not self.recipe.count():
             self._fill_recipes()
         self.add_volume.setEnabled(self._actions.session.volume is not None)
-        self.remove.setEnabled(bool(learning.cases))
+        listed = learning.cases.listed
+        self.remove.setEnabled(bool(listed))
         for made in (self.estimate, self.start):
-            made.setEnabled(is_idle and bool(learning.cases) and bool(self.recipe.count()))
+            made.setEnabled(is_idle and bool(listed) and bool(self.recipe.count()))
         self._show_cost()
         plan = learning.unfinished
         self._stopped.setVisible(is_idle and plan is not None)
@@ -191,20 +193,21 @@ class LearnPanel(QCollapsible):
         self._show_scores()
 
     def _show_cases(self) -> None:
+        listed = self._learning.cases.listed
         with QSignalBlocker(self.cases):
-            while self.cases.topLevelItemCount() > len(self._learning.cases):
+            while self.cases.topLevelItemCount() > len(listed):
                 self.cases.takeTopLevelItem(self.cases.topLevelItemCount() - 1)
-            while self.cases.topLevelItemCount() < len(self._learning.cases):
+            while self.cases.topLevelItemCount() < len(listed):
                 QTreeWidgetItem(self.cases)
-            for position, case in enumerate(self._learning.cases):
+            for position, case in enumerate(listed):
                 self._fill_case(self.cases.topLevelItem(position), case)
 
     def _fill_case(self, item: QTreeWidgetItem, case: Case) -> None:
         item.setData(0, _CASE, case)
         item.setText(0, case.name)
-        learned = case.split not in ("val", "test")
+        learned = not is_judged(case)
         item.setCheckState(0, Qt.CheckState.Checked if learned else Qt.CheckState.Unchecked)
-        count = self._learning.counts.get(case.labels_path)
+        count = self._learning.cases.counts.get(case.labels_path)
         text = "…" if count is None else str(count) if isinstance(count, int) else "?"
         item.setText(1, text)
         item.setTextAlignment(1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -247,24 +250,17 @@ class LearnPanel(QCollapsible):
         self.step.setVisible(bool(text))
 
     def _show_scores(self) -> None:
-        card = self._learning.card
+        learning, card = self._learning, self._learning.card
         for made in (self.scores, self.scored_on):
             made.setVisible(bool(card))
-        output, session = self._learning.output, self._actions.session
-        is_used = output is not None and session.model == str(output)
-        self.use.setVisible(bool(card) and not is_used)
-        base = self._learning.base
-        self.back.setVisible(bool(base))
-        self.back.setEnabled(not card or is_used)
-        self.back.setText(f"Back to {MODELS[base].title if base in MODELS else base}")
+        self.use.setVisible(bool(card) and not learning.is_used)
+        _, base = learning.base
+        self.back.setVisible(bool(base) and learning.is_used)
+        self.back.setText(f"Back to {base}")
         if self.scores.property("shown") is card or not card:
             return
         self.scores.setProperty("shown", card)
-        self.scored_on.setText(
-            f"Before and after, on {_SCORED_ON.get(card['scored_on'], card['scored_on'])}. "
-            + ("" if card["improved"] else "No epoch was better than the model as it was. ")
-            + "Not for clinical use."
-        )
+        self.scored_on.setText(_told_of(learning.output, card))
         self.scores.clear()
         prompt: QTreeWidgetItem | None = None
         for strategy, organ, *numbers in score_rows(card):
@@ -280,33 +276,34 @@ class LearnPanel(QCollapsible):
 
     # the user's clicks
 
-    def _base(self) -> str:
-        return Path(self._actions.session.model).name
+    def _suggest_name(self) -> None:
+        self._suggested = self._learning.free_name()
+        self.name.setText(self._suggested)
 
     def _on_model(self, *_: object) -> None:
-        self._learning.forget_cost()
-        self.refresh()
+        if self.name.text() in ("", self._suggested):  # else it is the user's own
+            self._suggest_name()
 
     def _on_ticked(self, item: QTreeWidgetItem, column: int) -> None:
         if column == 0:
-            self._learning.learn_from(item.data(0, _CASE), item.checkState(0) == Qt.CheckState.Checked)
+            self._learning.cases.learn_from(item.data(0, _CASE), item.checkState(0) == Qt.CheckState.Checked)
 
     def _ask_file(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
             self, "Add labelled volumes", "", "Cases (*.csv);;All files (*)"
         )
         if path:
-            self._learning.add_from(Path(path))
+            self._learning.cases.add_from(Path(path))
 
     def _ask_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "Add labelled volumes")
         if path:
-            self._learning.add_from(Path(path))
+            self._learning.cases.add_from(Path(path))
 
     def _remove(self) -> None:
         chosen = self.cases.selectedItems()
         if chosen:
-            self._learning.remove([item.data(0, _CASE) for item in chosen])
+            self._learning.cases.remove([item.data(0, _CASE) for item in chosen])
         else:
             self._actions.status.emit("Choose the volumes to remove in the list first.")
 
@@ -321,7 +318,7 @@ class LearnPanel(QCollapsible):
         def start() -> None:
             plan = self._plan()
             self._learning.start(plan)
-            self.name.setText(own_models.free_name(self._base()))
+            self._suggest_name()
 
         self._actions.attempt(start)
 
@@ -364,3 +361,12 @@ def _spin(least: int, most: int, tip: str) -> QSpinBox:
 def _words(plan: Plan) -> str:
     count = len(plan.cases)
     return f"{count} volume{'s' * (count != 1)}, recipe {plan.recipe}, {plan.epochs} epochs"
+
+
+def _told_of(folder: Path | None, card: dict[str, Any]) -> str:
+    name = "" if folder is None else f'"{folder.name}", '
+    kept = "no epoch was better than the model as it was"
+    if card["improved"]:
+        kept = f"epoch {card.get('best_epoch', '?')} was kept"
+    told = f"{name}{kept}. Before and after, on {_SCORED_ON.get(card['scored_on'], card['scored_on'])}. "
+    return f"{told[:1].upper()}{told[1:]}Not for clinical use."

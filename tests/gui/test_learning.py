@@ -1,20 +1,14 @@
-"""Learning from one's own volumes in the widget: list, estimate, run, stop, go on, use the model."""
+"""Learning from one's own volumes in the widget: estimate, run, stop, go on, use the model."""
 
 from __future__ import annotations
 
-import threading
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
-from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_sam_med.errors import ExportError
 from napari_sam_med.gui import workers
@@ -23,11 +17,10 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.session import learning as learning_jobs
 from napari_sam_med.training import own_models, tuning_run
 from napari_sam_med.training.finetuning import Epoch
-from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.slice_view import SliceView
-from tests.gui.desk import LEFT, NO_KEY, Desk
+from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
-from tests.training.ring_cases import write_case
+from tests.gui.learn_desk import Gate, add_cases, press, unfolded
 
 
 @pytest.fixture(autouse=True)
@@ -42,147 +35,10 @@ def no_other_programs_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def press(desk: Desk, made: QPushButton) -> None:
-    """A real click; the section is unfolded and in sight."""
-    desk.widget._scroll.ensureWidgetVisible(made)
-    desk.settle()
-    assert made.isVisible()
-    assert made.isEnabled(), made.text()
-    QTest.mouseClick(made, LEFT, NO_KEY, made.rect().center())
-    desk.settle()
-
-
 @pytest.fixture
 def panel(desk: Desk) -> LearnPanel:
     """The section, unfolded, with its recipes."""
-    made = desk.widget.learn_panel
-    assert not made.isExpanded()
-    made.expand(animate=False)
-    desk.wait(lambda: made.recipe.count() > 0)
-    return made
-
-
-def shown(panel: LearnPanel) -> list[tuple[str, str, bool]]:
-    """Name, labelled slices and tick of each row."""
-    items = [panel.cases.topLevelItem(i) for i in range(panel.cases.topLevelItemCount())]
-    return [(i.text(0), i.text(1), i.checkState(0) == Qt.CheckState.Checked) for i in items]
-
-
-def add_cases(desk: Desk, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two ring volumes through a cases file and the dialog: one to learn from, one to judge by."""
-    cases = [write_case(folder, 1, depth=4), write_case(folder, 2, depth=3, split="val")]
-    path = folder / "cases.csv"
-    own_models.write_case_list(path, cases)
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(path), ""))
-    desk.widget.learn_panel._ask_file()
-    desk.wait(lambda: len(desk.actions.learning.counts) == 2)
-    return path
-
-
-def open_case(desk: Desk, folder: Path, seed: int = 5) -> tuple[Path, Path]:
-    """Open a ring volume from its file."""
-    case = write_case(folder, seed, depth=4)
-    before = desk.session.volume
-    desk.actions.open_scan(case.image_path)
-    desk.wait(lambda: desk.session.volume is not None and desk.session.volume is not before)
-    desk.settle()
-    return case.image_path, case.labels_path
-
-
-def label_a_slice(desk: Desk, z: int = 2) -> None:
-    """Accept a box on the bright disc."""
-    desk.look_at(SliceView("axial", z))
-    desk.bridge.set_tool("box")
-    desk.drag((z, 12, 40), (z, 28, 66))
-    desk.wait_for_proposal()
-    desk.key(Qt.Key.Key_Return)
-
-
-def test_the_open_scan_is_added_with_its_labels_once(desk: Desk, panel: LearnPanel, tmp_path: Path) -> None:
-    scan, _ = open_case(desk, tmp_path)
-    press(desk, panel.add_volume)
-    assert "no labelled voxel" in desk.said[-1]
-    label_a_slice(desk)
-    press(desk, panel.add_volume)
-    assert any("A copy of the labels" in text for text in desk.said)
-    desk.wait(lambda: shown(panel) == [(scan.name, "1", True)])
-    [case] = desk.actions.learning.cases
-    assert case.labels_path.parent == own_models.training_labels_folder()
-    assert (np.asarray(nib.load(case.labels_path).dataobj) > 0).sum() == (desk.labels > 0).sum()
-    assert desk.actions.keeping.has_unexported_work  # the copy is not the user's own export
-
-    panel.cases.topLevelItem(0).setCheckState(0, Qt.CheckState.Unchecked)
-    label_a_slice(desk, 3)
-    press(desk, panel.add_volume)
-    desk.wait(lambda: shown(panel) == [(scan.name, "2", False)])  # updated, and still only judged
-    assert "1 updated" in desk.said[-1]
-    [remembered] = own_models.read_case_list(own_models.case_list_path())
-    assert (remembered.image_path, remembered.split) == (scan, "val")
-
-
-def test_labels_that_were_opened_are_learned_from_as_they_are_open(
-    desk: Desk, panel: LearnPanel, tmp_path: Path
-) -> None:
-    _, labels = open_case(desk, tmp_path)
-    desk.actions.open_labels(labels)
-    desk.wait(lambda: desk.labels.any())
-    press(desk, panel.add_volume)
-    desk.wait(lambda: [count for _, count, _ in shown(panel)] == ["3"])
-    [case] = desk.actions.learning.cases
-    assert case.labels_path not in (case.image_path, labels)
-    assert np.array_equal(read_labels(case.labels_path).data, read_labels(labels).data)
-
-
-def test_exported_labels_are_learned_from_where_they_are(
-    desk: Desk, panel: LearnPanel, tmp_path: Path
-) -> None:
-    open_case(desk, tmp_path)
-    label_a_slice(desk)
-    out = tmp_path / "mine.nii.gz"
-    desk.widget.export_panel.export_to(out)
-    desk.wait(lambda: not desk.actions.keeping.has_unexported_work)
-    press(desk, panel.add_volume)
-    desk.wait(lambda: len(desk.actions.learning.cases) == 1)
-    assert desk.actions.learning.cases[0].labels_path == out
-    assert not own_models.training_labels_folder().exists()
-
-
-def test_nothing_is_kept_when_nothing_is_to_be_kept(
-    desk: Desk, panel: LearnPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk.actions.settings.keeps_nothing = True
-    add_cases(desk, tmp_path, monkeypatch)
-    assert len(shown(panel)) == 2
-    assert not own_models.case_list_path().exists()
-    open_case(desk, tmp_path)
-    label_a_slice(desk)
-    press(desk, panel.add_volume)
-    assert "export them first" in desk.said[-1]
-    assert len(shown(panel)) == 2
-
-
-def test_rows_are_removed_and_a_damaged_file_changes_nothing(
-    desk: Desk, panel: LearnPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = add_cases(desk, tmp_path, monkeypatch)
-    assert shown(panel) == [("scan1", "3", True), ("scan2", "2", False)]
-    (tmp_path / "again").mkdir()
-    again = [write_case(tmp_path / "again", 1, depth=2)]
-    own_models.write_case_list(path, again)
-    panel._ask_file()
-    assert [name for name, *_ in shown(panel)] == ["scan1", "scan2", "again/scan1"]
-    desk.actions.learning.remove(again)
-    path.write_text("nonsense\n1\n", encoding="utf-8")
-    panel._ask_file()
-    assert "image,labels" in desk.said[-1]
-    press(desk, panel.remove)
-    assert "first" in desk.said[-1]
-    panel.cases.topLevelItem(0).setSelected(True)
-    press(desk, panel.remove)
-    assert [name for name, *_ in shown(panel)] == ["scan2"]
-    press(desk, panel.start)
-    assert "only judged" in desk.said[-1]
-    assert (tmp_path / "scan1.nii.gz").exists()
+    return unfolded(desk)
 
 
 def test_a_model_is_taught_stopped_gone_on_with_and_used(
@@ -240,22 +96,6 @@ def test_a_model_is_taught_stopped_gone_on_with_and_used(
     assert models.findData(str(output)) >= 0  # still offered
 
 
-class Gate:
-    """A job that waits, after the first step that fits, until the test has acted."""
-
-    def __init__(self, job: Callable[..., Any], fits: Callable[[Any], bool]) -> None:
-        self._job, self._fits = job, fits
-        self.reached, self.opened = threading.Event(), threading.Event()
-
-    def __call__(self, *arguments: Any, **options: Any):
-        for step in self._job(*arguments, **options):
-            yield step
-            if self._fits(step) and not self.opened.is_set():
-                self.reached.set()
-                self.opened.wait(60)
-                yield step
-
-
 def test_training_waits_while_a_prompt_is_answered(
     desk: Desk,
     panel: LearnPanel,
@@ -305,7 +145,7 @@ def test_a_run_that_fails_is_one_line_and_can_be_gone_on_with_or_discarded(
     panel.name.setText("full")
     press(desk, panel.start)
     desk.wait(lambda: not desk.actions.learning.is_running)
-    assert any("disk is full" in text for text in desk.said)
+    assert "disk is full" in desk.said[-1]
     assert panel.go_on.text() == 'Go on with "full"'
     panel.epochs.setValue(panel.epochs.value() + 1)
     panel.name.setText("full")
@@ -317,3 +157,114 @@ def test_a_run_that_fails_is_one_line_and_can_be_gone_on_with_or_discarded(
     panel.name.setText("a/b")
     press(desk, panel.start)
     assert "cannot be called" in desk.said[-1]
+
+
+def write_model(name: str, base: str = "nano") -> Path:
+    """The folder of a model that another session has made, all but the weights as they are written."""
+    folder = own_models.model_folder(name)
+    folder.mkdir(parents=True)
+    scores = {
+        when: {"bound_box": {"mdice_organs": dice, "organs": {"heart": dice}}}
+        for when, dice in (("before", 0.5), ("after", 0.75))
+    }
+    card = {
+        "base": {"model": base},
+        "improved": True,
+        "best_epoch": 3,
+        "scores": scores,
+        "scored_on": "val and test cases",
+    }
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    rows = "epoch,loss,train_dice,held_out_dice\n0,,,0.5\n3,0.1,0.8,0.75\n4,0.1,0.8,0.7\n"
+    (folder / "curves.csv").write_text(rows, encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+def test_the_table_of_an_own_model_is_shown_whenever_it_is_chosen(desk: Desk, panel: LearnPanel) -> None:
+    hearts, more = write_model("hearts"), write_model("my nano 2", base="hearts")
+    assert not panel.scores.isVisible()
+    models = desk.widget.model_panel
+    models.choose(str(hearts))
+    assert panel.scores.isVisible()
+    row = panel.scores.topLevelItem(0)
+    assert [row.text(column) for column in range(4)] == ["box", "0.500", "0.750", "+0.250"]
+    assert row.child(0).text(0) == "heart"
+    assert '"hearts", epoch 3 was kept' in panel.scored_on.text()
+    assert [point[0] for point in panel.curves.points] == [0, 3, 4]
+    assert not panel.use.isVisible()
+
+    models.choose(str(more / "model.safetensors"))
+    assert '"my nano 2"' in panel.scored_on.text()
+    assert panel.back.text() == 'Back to "hearts"'
+    press(desk, panel.back)
+    assert desk.session.model == str(hearts)
+    assert '"hearts"' in panel.scored_on.text()
+    press(desk, panel.back)
+    assert desk.session.model == "nano"
+    assert not panel.back.isVisible()
+    press(desk, panel.use)  # it is still shown
+    assert desk.session.model == str(hearts)
+
+    (more / "card.json").write_text('{"scores": []}', encoding="utf-8")
+    models.choose(str(more))
+    assert not panel.scores.isVisible()
+    assert not panel.curves.isVisible()
+    assert not panel.back.isVisible()
+
+
+def test_the_name_offered_is_free_and_one_that_was_typed_stays(
+    desk: Desk, panel: LearnPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning_jobs, "learn", endless)
+    add_cases(desk, tmp_path, monkeypatch)
+    assert panel.name.text() == "my nano"
+    press(desk, panel.start)
+    assert panel.name.text() == "my nano 2"
+    press(desk, panel.stop)
+    desk.wait(lambda: not desk.actions.learning.is_running)
+    desk.widget.model_panel.choose(str(write_model("my nano 2")))
+    assert panel.name.text() == "my nano 3"
+    desk.widget.model_panel.choose(str(tmp_path / "other.pth"))
+    assert panel.name.text() == "my other"
+    panel.name.setText("hearts")
+    desk.widget.model_panel.choose("nano")
+    assert panel.name.text() == "hearts"
+
+
+def endless(plan: own_models.Plan, *, is_remembered: bool) -> Iterator[tuning_run.TuningStep]:
+    """A run in its first epoch for ever."""
+    own_models.write_plan(plan)
+    while True:
+        time.sleep(0.01)
+        yield tuning_run.TuningStep(Progress(1, 10**6, "epoch 1"))
+
+
+def test_a_run_of_another_window_is_left_alone_until_that_is_closed(
+    make_desk: Callable[[], Desk],
+    predictor: FakePredictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(learning_jobs, "learn", endless)
+    first = make_desk()
+    panel = unfolded(first)
+    add_cases(first, tmp_path, monkeypatch)
+    press(first, panel.start)
+    output = own_models.model_folder("my nano")
+    first.wait(lambda: own_models.read_plan(output) is not None)
+
+    second = make_desk()
+    other = unfolded(second)
+    assert not other.go_on.isVisible()
+    other.name.setText("my nano")
+    press(second, other.start)
+    assert "in another window" in second.said[-1]
+    first.widget.stop()
+    other.name.setText("my nano")
+    press(second, other.start)
+    assert second.actions.learning.is_running
+    press(second, other.stop)
+    second.wait(lambda: not second.actions.learning.is_running)
+    press(second, other.discard)
+    assert not output.exists()
