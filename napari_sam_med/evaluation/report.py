@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ResultTable", "markdown_report", "result_tables"]
+__all__ = ["ResultTable", "interval_of", "markdown_report", "result_tables"]
 
 _SHORT = {"inscribed_ellipse": "ellipse", "filled_box": "box"}
 
@@ -40,6 +40,12 @@ def result_tables(summary: Mapping[str, Any], *, organs: bool = False) -> Iterat
             if organs:
                 for volume in means["volumes"]:
                     yield _organ_table(f"{title}: {volume}", volume, means, baselines)
+
+
+def interval_of(means: Mapping[str, Any], measure: str) -> tuple[float, float] | None:
+    """The 95 % interval of a mean of a summary, such as ``mdice_volumes``; None where it has none."""
+    span = means.get("ci95", {}).get(measure)
+    return None if span is None or None in span else (float(span[0]), float(span[1]))
 
 
 def markdown_report(summary: Mapping[str, Any]) -> str:
