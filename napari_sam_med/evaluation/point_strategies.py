@@ -21,6 +21,8 @@ from napari_sam_med.evaluation.prompt_target import Mask, PromptTarget
 from napari_sam_med.sam.prompts import Prompts
 
 __all__ = [
+    "DEFAULT_CONTRAST",
+    "DEFAULT_SPREAD",
     "background_corner",
     "center_bilateral",
     "center_box",
@@ -35,11 +37,11 @@ __all__ = [
     "scribble",
 ]
 
-_SPREAD = 100.0
-"""Pixels; makes the Gaussian exp(-d^2 / 2e4)."""
+DEFAULT_SPREAD = 100.0
+"""Width of a Gaussian in pixels; makes it exp(-d^2 / 2e4)."""
 
-_CONTRAST = 20.0
-"""Grey values of 255."""
+DEFAULT_CONTRAST = 20.0
+"""Width of a Gaussian in grey values of 255."""
 
 
 def center_box(target: PromptTarget, rng: np.random.Generator, *, snap: bool = False) -> Prompts:
@@ -62,7 +64,7 @@ def center_mask(target: PromptTarget, rng: np.random.Generator, *, snap: bool = 
 
 
 def center_gaussian(
-    target: PromptTarget, rng: np.random.Generator, *, spread: float = _SPREAD, snap: bool = False
+    target: PromptTarget, rng: np.random.Generator, *, spread: float = DEFAULT_SPREAD, snap: bool = False
 ) -> Prompts:
     """One positive click in the centre of mass, pixels weighted by how near they are to the box's middle.
 
@@ -79,8 +81,8 @@ def center_bilateral(
     target: PromptTarget,
     rng: np.random.Generator,
     *,
-    spread: float = _SPREAD,
-    contrast: float = _CONTRAST,
+    spread: float = DEFAULT_SPREAD,
+    contrast: float = DEFAULT_CONTRAST,
     snap: bool = False,
 ) -> Prompts:
     """One positive click in the centre of mass, pixels weighted by nearness and by how usual they look.
@@ -134,7 +136,9 @@ def random_mask(target: PromptTarget, rng: np.random.Generator, count: int = 1) 
     return _clicks(target, np.stack([columns[picks], rows[picks]], 1))
 
 
-def random_gaussian(target: PromptTarget, rng: np.random.Generator, *, spread: float = _SPREAD) -> Prompts:
+def random_gaussian(
+    target: PromptTarget, rng: np.random.Generator, *, spread: float = DEFAULT_SPREAD
+) -> Prompts:
     """One positive click on a pixel of the mask, drawn with the weights of `center_gaussian`.
 
     Source: ``random_gaussian`` of a study of prompts for SAM on brain tumours in MR.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,9 @@ _DEFAULT_CLICKS = ("1", "3", "5")
 _DEFAULT_MARGINS = tuple(str(margin) for margin in range(-20, 41, 10))
 _MOST_CLICKS = 100
 _LARGEST_MARGIN = 1000
-_SNAP = "snap"
+_LARGEST_SPREAD = 10000
+_SPREAD, _SNAP = "spread", "snap"
+_OPTIONS = {_SPREAD: f"the width of a Gaussian in pixels (up to {_LARGEST_SPREAD})", _SNAP: f'"{_SNAP}"'}
 
 
 @dataclass(frozen=True)
@@ -184,16 +187,28 @@ def _scribbled(parameter: str) -> Strategy:
     return _opened(f"scribble:{count}", "point", partial(points.scribble, count=count))
 
 
-def _snappable(name: str, opening: Callable[..., Prompts]) -> Callable[[str], Strategy]:
+def _click(name: str, opening: Callable[..., Prompts], *options: str) -> Callable[[str], Strategy]:
+    """A click that takes some of the options ``spread`` (a number, first) and ``snap`` (a word)."""
+
     def make(parameter: str) -> Strategy:
-        if parameter not in ("", _SNAP):
+        given = parameter.split(":") if parameter else []
+        chosen: dict[str, Any] = {}
+        words = [name]
+        if _SPREAD in options and given and 0 < _number(given[0]) <= _LARGEST_SPREAD:
+            spread = _number(given.pop(0))
+            if spread != points.DEFAULT_SPREAD:
+                chosen[_SPREAD] = spread
+                words.append(f"{spread:g}")
+        if _SNAP in options and given == [_SNAP]:
+            chosen[_SNAP] = True
+            words.append(given.pop())
+        if given:
             raise PromptError(
-                f'The strategy {name} takes no parameter but "{_SNAP}", got "{parameter}"; write "{name}" or '
-                f'"{name}:{_SNAP}".'
+                f"{name} takes {' and '.join(_OPTIONS[option] for option in options)}, or nothing, got "
+                f'"{parameter}"; write for example "{name}:{"30" if _SPREAD in options else _SNAP}".'
             )
-        if not parameter:
-            return _opened(name, "point", opening, may_miss=True)
-        return _opened(f"{name}:{_SNAP}", "point", partial(opening, snap=True))
+        may_miss = _SNAP in options and _SNAP not in chosen
+        return _opened(":".join(words), "point", partial(opening, **chosen), may_miss=may_miss)
 
     return make
 
@@ -284,14 +299,18 @@ STRATEGIES: dict[str, Family] = {
     "jittered_box": Family(_jittered, _DEFAULT_JITTERS, ":SHARE"),
     "larger_box": Family(_larger, ("5",), ":PIXELS"),
     "random_margin_box": Family(_with_margin, _DEFAULT_MARGINS, ":PIXELS"),
-    "random_box": Family(_snappable("random_box", points.random_box), form="[:snap]"),
+    "random_box": Family(_click("random_box", points.random_box, _SNAP), form="[:snap]"),
     "random_mask": Family(_plain("random_mask", "point", random_mask)),
-    "random_gaussian": Family(_plain("random_gaussian", "point", points.random_gaussian)),
+    "random_gaussian": Family(_click("random_gaussian", points.random_gaussian, _SPREAD), form="[:PIXELS]"),
     "random_3": Family(_plain("random_3", "point", partial(random_mask, count=3))),
-    "center_box": Family(_snappable("center_box", points.center_box), form="[:snap]"),
-    "center_mask": Family(_snappable("center_mask", points.center_mask), form="[:snap]"),
-    "center_gaussian": Family(_snappable("center_gaussian", points.center_gaussian), form="[:snap]"),
-    "center_bilateral": Family(_snappable("center_bilateral", points.center_bilateral), form="[:snap]"),
+    "center_box": Family(_click("center_box", points.center_box, _SNAP), form="[:snap]"),
+    "center_mask": Family(_click("center_mask", points.center_mask, _SNAP), form="[:snap]"),
+    "center_gaussian": Family(
+        _click("center_gaussian", points.center_gaussian, _SPREAD, _SNAP), form="[:PIXELS][:snap]"
+    ),
+    "center_bilateral": Family(
+        _click("center_bilateral", points.center_bilateral, _SPREAD, _SNAP), form="[:PIXELS][:snap]"
+    ),
     "center_distance": Family(_plain("center_distance", "point", center_distance)),
     "background_corner": Family(_plain("background_corner", "point", points.background_corner)),
     "scribble": Family(_scribbled, ("5",), ":POINTS"),

@@ -53,67 +53,64 @@ def _answer(mask: Mask) -> MaskPrediction:
     return MaskPrediction(mask[None], np.array([0.9], np.float32), logits, np.ones(1), np.zeros((1, 2)))
 
 
-@pytest.mark.parametrize("strategy", EVERY_STRATEGY, ids=lambda strategy: strategy.name)
-@settings(max_examples=25, deadline=None)
-@given(mask=MASKS, seed=SEEDS, shift=st.tuples(st.integers(0, 5), st.integers(0, 5)))
-def test_prompts_repeat_and_move_with_the_mask(
-    strategy: Strategy, mask: Mask, seed: int, shift: tuple[int, int]
-) -> None:
-    down, right = shift
+@settings(deadline=None)
+@given(mask=MASKS, seed=SEEDS, down=st.integers(0, 5), right=st.integers(0, 5))
+def test_prompts_repeat_and_move_with_the_mask(mask: Mask, seed: int, down: int, right: int) -> None:
     grey = _grey(mask)
 
     def target(left: int, top: int) -> PromptTarget:
         around = ((_MARGIN + top, _MARGIN - top), (_MARGIN + left, _MARGIN - left))
         return PromptTarget(np.pad(mask, around), np.pad(grey, (*around, (0, 0))))
 
-    opening = strategy.dialogue.opening
-    first, again = (opening(target(0, 0), generator(seed)) for _ in range(2))
-    assert first == again
-    assert first.kinds <= strategy.dialogue.kinds
-    moved = opening(target(right, down), generator(seed))
-    assert np.array_equal(moved.point_labels, first.point_labels)
-    assert np.allclose(moved.points_xy, first.points_xy + np.array([right, down]), atol=1e-4)
-    if first.box_xyxy is not None:
-        assert moved.box_xyxy is not None
-        assert np.allclose(moved.box_xyxy, first.box_xyxy + np.array([right, down] * 2), atol=1e-4)
+    here, there, move = target(0, 0), target(right, down), np.array([right, down])
+    for strategy in EVERY_STRATEGY:
+        opening = strategy.dialogue.opening
+        first, again, moved = (opening(one, generator(seed)) for one in (here, here, there))
+        assert first == again, strategy.name
+        assert first.kinds <= strategy.dialogue.kinds, strategy.name
+        assert np.array_equal(moved.point_labels, first.point_labels), strategy.name
+        assert np.allclose(moved.points_xy, first.points_xy + move, atol=1e-4), strategy.name
+        assert moved.kinds == first.kinds
+        if first.box_xyxy is not None:
+            assert np.allclose(moved.box_xyxy, first.box_xyxy + np.tile(move, 2), atol=1e-4), strategy.name
 
 
-@pytest.mark.parametrize("strategy", EVERY_STRATEGY, ids=lambda strategy: strategy.name)
-@settings(max_examples=25, deadline=None)
+@settings(deadline=None)
 @given(mask=MASKS, seed=SEEDS)
-def test_clicks_lie_where_they_say(strategy: Strategy, mask: Mask, seed: int) -> None:
-    prompts = _opened(strategy, mask, seed)
-    x, y = np.floor(prompts.points_xy + 0.5).astype(int).T
-    positive = prompts.point_labels == 1
-    height, width = mask.shape
-    assert ((x >= 0) & (x < width) & (y >= 0) & (y < height)).all()
-    assert not mask[y, x][~positive].any() or mask.all()
+def test_clicks_lie_where_they_say(mask: Mask, seed: int) -> None:
     rows, columns = PromptTarget(mask).crop
-    assert ((x >= columns.start) & (x < columns.stop) & (y >= rows.start) & (y < rows.stop))[positive].all()
-    assert mask[y, x][positive].all() or strategy.may_miss
+    boxed = np.zeros_like(mask)
+    boxed[rows, columns] = True
+    for strategy in EVERY_STRATEGY:
+        prompts = _opened(strategy, mask, seed)
+        x, y = np.floor(prompts.points_xy + 0.5).astype(int).T
+        positive = prompts.point_labels == 1
+        assert boxed[y, x][positive].all(), strategy.name
+        assert mask[y, x][positive].all() or strategy.may_miss, strategy.name
+        assert not mask[y, x][~positive].any() or mask.all(), strategy.name
 
 
 def test_a_ring_is_missed_by_those_that_may_and_hit_when_snapped() -> None:
     assert set(SNAPPED) == {"random_box", "center_box", "center_mask", "center_gaussian", "center_bilateral"}
     ring = drawn(*RING)
+    target = PromptTarget(ring, np.zeros((5, 5, 3), np.uint8))
     for strategy in EVERY_STRATEGY:
         hits = []
         for seed in range(40):
-            prompts = strategy.dialogue.opening(
-                PromptTarget(ring, np.zeros((5, 5, 3), np.uint8)), generator(seed)
-            )
+            prompts = strategy.dialogue.opening(target, generator(seed))
             x, y = np.rint(prompts.points_xy[prompts.point_labels == 1]).astype(int).T
             hits.append(ring[y, x].all())
         assert all(hits) is not strategy.may_miss, strategy.name
 
 
-@pytest.mark.parametrize("strategy", EVERY_STRATEGY, ids=lambda strategy: strategy.name)
-@settings(max_examples=25, deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(masks=npst.arrays(np.bool_, (3, 9, 11)).filter(lambda m: m.any((1, 2)).all()), seed=SEEDS)
-def test_many_objects_at_once_get_what_each_gets_alone(strategy: Strategy, masks: Mask, seed: int) -> None:
-    rngs = [generator(seed + i) for i in range(3)]
-    together = draw_prompts(strategy, masks, rngs, _grey(masks[0]))
-    assert together == [_opened(strategy, mask, seed + i) for i, mask in enumerate(masks)]
+def test_many_objects_at_once_get_what_each_gets_alone(masks: Mask, seed: int) -> None:
+    for strategy in EVERY_STRATEGY:
+        rngs = [generator(seed + i) for i in range(3)]
+        together = draw_prompts(strategy, masks, rngs, _grey(masks[0]))
+        alone = [_opened(strategy, mask, seed + i) for i, mask in enumerate(masks)]
+        assert together == alone, strategy.name
 
 
 def test_the_prompts_of_a_seed_stay_what_they_were() -> None:
@@ -198,9 +195,23 @@ def test_names_stand_for_strategies() -> None:
     ]
     assert _names("random_margin_box") == [f"random_margin_box:{m}" for m in (-20, -10, 0, 10, 20, 30, 40)]
     assert _names("center_mask:snap", "scribble") == ["center_mask:snap", "scribble:5"]
+    assert _names("center_gaussian:100", "center_gaussian") == ["center_gaussian"]
+    assert _names("center_gaussian:30.0:snap", "random_gaussian:5") == [
+        "center_gaussian:30:snap",
+        "random_gaussian:5",
+    ]
     clicks = parse_strategies(["corrective_clicks:2", "corrective_clicks:7"])
     assert [s.turn for s in clicks] == [2, 7]
     assert all(a.dialogue is b.dialogue for a, b in pairwise(clicks))
+
+
+def test_the_width_of_a_gaussian_is_used() -> None:
+    mask = drawn("#..#..####")
+    for name in ("center_gaussian", "center_bilateral"):
+        narrow, default = parse_strategies([f"{name}:2", name])
+        assert _opened(narrow, mask, 0) != _opened(default, mask, 0)
+    (near,) = parse_strategies(["random_gaussian:0.1"])
+    assert {_opened(near, mask, seed).points_xy[0, 0] for seed in range(20)} == {3, 6}
 
 
 def test_joined_names_stand_for_all_of_their_combinations_in_one_order() -> None:
@@ -263,6 +274,9 @@ def test_a_dialogue_goes_on_from_what_stands_before_it() -> None:
         ("corrective_clicks:1e9", "1 to"),
         ("scribble:0", "scribble:5"),
         ("center_mask:0.1", "center_mask:snap"),
+        ("center_gaussian:0", "center_gaussian:30"),
+        ("center_gaussian:snap:30", "width"),
+        ("random_gaussian:snap", "random_gaussian:30"),
         ("center_distance:snap", "no parameter"),
         ("bound_box+box", '"box"'),
         ("bound_box+", '""'),
