@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -161,3 +162,41 @@ def test_a_read_only_folder_leaves_the_previous_file(mounted: Path, series: Path
     """
     run = run_script(own_mounts(), _script(series, _MOUNT, _REFUSED + remount), mounted)
     assert run.stdout == "kept\n", run.stderr
+
+
+_KILLED = """
+    import signal, time
+
+    def exported(labels):
+        child = os.fork()
+        if child == 0:
+            write_labels(path, labels)
+            os._exit(0)
+        return child
+
+    start = time.perf_counter()
+    os.waitpid(exported(first), 0)
+    took, n_old, n_new = time.perf_counter() - start, 0, 0
+    for step in range(20):
+        child = exported(second)
+        time.sleep(took * step / 16)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        found = read_labels(path).data
+        n_old += np.array_equal(found, first.data)
+        if np.array_equal(found, second.data):
+            n_new += 1
+            write_labels(path, first)
+    os.waitpid(exported(second), 0)
+    assert np.array_equal(read_labels(path).data, second.data)
+    assert not [name for name in os.listdir(".") if "partial" in name]
+    assert n_old and n_old + n_new == 20, (n_old, n_new)
+    print("whole")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_at_any_moment_leaves_a_whole_file(mounted: Path, series: Path) -> None:
+    """The old one or the new one; what a killed export left beside it is swept by the next."""
+    run = run_script([], _script(series, "    from napari_sam_med import read_labels", _KILLED), mounted)
+    assert run.stdout == "whole\n", run.stderr
