@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari_sam_med.cli.console import print_json, progress_bar, say, show_table, warn
+from napari_sam_med.cli.console import (
+    log_as_warnings,
+    print_json,
+    progress_bar,
+    say,
+    show_table,
+    warn,
+)
 from napari_sam_med.errors import ModelError
 
 if TYPE_CHECKING:
+    from napari_sam_med.training.team import Team
     from napari_sam_med.training.tuning_run import TuningRequest
 
 __all__ = ["FinetuneRequest", "run_finetune"]
@@ -35,21 +44,17 @@ class FinetuneRequest:
     views: int | None = None
     learning_rate: float | None = None
     trains: str = ""
+    devices: int = 1
 
 
 def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
-    from napari_sam_med.training.own_models import score_rows
-    from napari_sam_med.training.tuning_run import tune_model
+    from napari_sam_med.training.own_models import read_card, score_rows
+    from napari_sam_med.training.team import train_together
 
-    tuning = _tuning(request)
-    card: dict[str, Any] = {}
-    with progress_bar("Training") as on_progress:
-        for step in tune_model(tuning):
-            if step.counts is not None:
-                warn(f"{step.counts.case.name}: {text}" for text in step.counts.warnings)
-            on_progress(step.progress)
-            card = step.card or card
+    _check(request)
+    train_together(_train, request.devices, request.device, request.precision, request)
+    card = read_card(request.output)
     if as_json:
         print_json(card)
         return 0
@@ -69,18 +74,32 @@ def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
     return 0
 
 
+def _train(team: Team, request: FinetuneRequest) -> None:
+    """What each process does; one of them speaks."""
+    from napari_sam_med.training.tuning_run import tune_model
+
+    steps = tune_model(_tuning(request), team)
+    if not team.is_first:
+        for _ in steps:
+            pass
+        return
+    lines = log_as_warnings() if team.size > 1 else nullcontext()  # one process has them already
+    with lines, progress_bar("Training") as on_progress:
+        for step in steps:
+            warn([step.warning] if step.warning else [])
+            if step.counts is not None:
+                warn(f"{step.counts.case.name}: {text}" for text in step.counts.warnings)
+            on_progress(step.progress)
+
+
 def _tuning(request: FinetuneRequest) -> TuningRequest:
-    from napari_sam_med.evaluation.cases import parse_names, read_cases
+    from napari_sam_med.evaluation.cases import read_cases
     from napari_sam_med.evaluation.measuring import SliceChoice
     from napari_sam_med.sam.embedding_store import default_store
     from napari_sam_med.training.recipes import named_recipe
     from napari_sam_med.training.tuning_run import TuningRequest
     from napari_sam_med.volume.slice_view import SliceView
 
-    if request.names:
-        parse_names(request.names)  # refused now, not after minutes
-    if not 0 <= request.hold_out < 0.9:
-        raise ModelError(f"--hold-out is a share from 0 to 0.9, got {request.hold_out:g}; try 0.2.")
     planes = tuple(dict.fromkeys(SliceView(plane, 0).plane for plane in _listed(request.planes)))  # type: ignore[arg-type]  # SliceView refuses what is no plane
     return TuningRequest(
         cases=read_cases(request.cases, request.names),
@@ -100,6 +119,16 @@ def _tuning(request: FinetuneRequest) -> TuningRequest:
         seed=request.seed,
         earlier=default_store(),
     )
+
+
+def _check(request: FinetuneRequest) -> None:
+    """Refuse now, not after minutes."""
+    from napari_sam_med.evaluation.cases import parse_names
+
+    if request.names:
+        parse_names(request.names)
+    if not 0 <= request.hold_out < 0.9:
+        raise ModelError(f"--hold-out is a share from 0 to 0.9, got {request.hold_out:g}; try 0.2.")
 
 
 def _listed(text: str) -> list[str]:

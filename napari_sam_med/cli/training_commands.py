@@ -65,6 +65,9 @@ def finetune(
         int, typer.Option("--min-area", min=1, metavar="PX", help="Pixels an organ must have on a slice.")
     ] = 20,
     device: Device = "auto",
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, metavar="N", help="GPUs, or processes on the cpu, to train on.")
+    ] = 1,
     precision: Annotated[
         Precision, typer.Option("--precision", metavar="P", help="auto, fp32 or bf16.")
     ] = Precision.auto,
@@ -90,5 +93,6 @@ def finetune(
         views=views,
         learning_rate=learning_rate,
         trains=trains,
+        devices=devices,
     )
     return run_finetune(request, as_json=as_json)

@@ -6,13 +6,10 @@ exactly as if it had not been.
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +36,9 @@ from napari_sam_med.sam.square import SquareFit, upsample_logits
 from napari_sam_med.training.lora import is_lora
 from napari_sam_med.training.mask_loss import mask_loss
 from napari_sam_med.training.recipes import Recipe
+from napari_sam_med.training.team import Team
 from napari_sam_med.training.training_slices import TrainingSlice
+from napari_sam_med.training.tuner_checkpoint import TunerCheckpoint
 
 __all__ = ["Epoch", "Example", "Tuner", "finetune"]
 
@@ -91,9 +90,8 @@ class Tuner:
     record : ModelRecord
     recipe : Recipe
     seed : int
-    device : str or torch.device
-    mixed : bool
-        Compute in bfloat16 where that is safe.
+    team : Team, optional
+        The processes that train it, all with a tuner like this one; left out: this one alone, on the cpu.
     model_hash : str
         That the embeddings bear.
     """
@@ -105,28 +103,23 @@ class Tuner:
         recipe: Recipe,
         *,
         seed: int = 0,
-        device: torch.device | str = "cpu",
-        mixed: bool = False,
+        team: Team | None = None,
         model_hash: str = "",
     ) -> None:
-        from lightning_fabric import Fabric
-
-        # it would tell of every run which hardware it takes
-        logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
-        where = torch.device(device)
-        devices: Any = [where.index] if where.index is not None else 1
-        self.fabric = Fabric(
-            accelerator=where.type, devices=devices, precision="bf16-mixed" if mixed else "32-true"
-        )
+        self.team = team or Team.alone()
         self.record, self.recipe, self.seed, self.epoch = record, recipe, seed, 0
         self.strategies = _taken(recipe, record)
-        self.network: Any = network.to(where).eval().requires_grad_(False)
+        self.network: Any = network.to(self.team.device).eval().requires_grad_(False)
         self.trained = _trained_parameters(self.network, recipe)
         self.predictor = Predictor(
-            self.network, record, device=where, precision="bf16" if mixed else "fp32", model_hash=model_hash
+            self.network,
+            record,
+            device=self.team.device,
+            precision="bf16" if self.team.is_mixed else "fp32",
+            model_hash=model_hash,
         )
-        module = _Decoding(self.network)
-        self.module, self.optimiser = self.fabric.setup(module, _optimiser(recipe, self.trained))
+        module, optimiser = _Decoding(self.network), _optimiser(recipe, self.trained)
+        self.module, self.optimiser = self.team.fabric.setup(module, optimiser)
         self.most_passes = 1
         self.averaged = {name: p.detach().clone() for name, p in self.trained.items()}
         self.best = {name: p.detach().clone() for name, p in self.trained.items()}
@@ -172,26 +165,45 @@ class Tuner:
         for number, chosen in enumerate(steps):
             for group in self.optimiser.param_groups:
                 group["lr"] = self._learning_rate(self.epoch + number / len(steps))
-            self.optimiser.zero_grad(set_to_none=True)
-            losses, dices = [], []
-            for index in chosen:
-                total = 0.0
-                for loss, dice_ in self._losses(examples[index], (self.seed, self.epoch, index)):
-                    self.fabric.backward(loss / len(chosen))
-                    total += float(loss.detach())
-                    dices += dice_.tolist()
-                losses.append(total)
-            gradients = [p.grad for p in self.trained.values() if p.grad is not None]
-            norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _MAX_GRADIENT)
-            taken = bool(gradients) and bool(norm.isfinite())
-            if taken:
-                self.optimiser.step()
-                self._average()
-            yield _mean(losses), _mean(dices), taken
+            yield self._step(examples, chosen)
         passes = self._click_settings().get("click_passes")
         if passes is not None:
             passes.fill_(self.most_passes)
         self.epoch += 1
+
+    def _step(self, examples: Sequence[Example], chosen: Sequence[int]) -> tuple[float, float, bool]:
+        """Mean loss and Dice of the chosen examples, and whether a step could be taken."""
+        self.optimiser.zero_grad(set_to_none=True)
+        sums = torch.zeros(4, dtype=torch.float64)  # loss, slices, Dice, prompts
+        fabric = self.team.fabric
+        with fabric.no_backward_sync(self.module):  # as often as there are kinds of prompts: exchanged once
+            for index in self.team.share(chosen):
+                sums[1] += 1
+                for loss, dice_ in self._losses(examples[index], (self.seed, self.epoch, index)):
+                    fabric.backward(loss / len(chosen))
+                    sums[0] += float(loss.detach())
+                    sums[2] += float(dice_.sum())
+                    sums[3] += len(dice_)
+        loss, slices, dices, prompts = self._gathered(sums).tolist()
+        gradients = [p.grad for p in self.trained.values() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), _MAX_GRADIENT)
+        taken = bool(gradients) and bool(norm.isfinite())
+        if taken:
+            self.optimiser.step()
+            self._average()
+        return _ratio(loss, slices), _ratio(dices, prompts), taken
+
+    def _gathered(self, sums: torch.Tensor) -> torch.Tensor:
+        """Add gradients and sums up over the processes; a gradient that none of them has stays None."""
+        if self.team.size == 1:
+            return sums
+        parameters = list(self.trained.values())
+        has = torch.tensor([float(p.grad is not None) for p in parameters])
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        sums, has, *gradients = self.team.summed([sums, has, *own])
+        for parameter, gradient, is_there in zip(parameters, gradients, has.tolist(), strict=True):
+            parameter.grad = gradient.to(parameter.dtype) if is_there else None
+        return sums
 
     def _losses(self, example: Example, seed: tuple[int, ...]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Loss and Dice of an example's prompts, and of the corrections that follow, one structure of prompts
@@ -204,7 +216,7 @@ class Tuner:
             int(rng.integers(1, _MOST_CORRECTIONS + 1)) if rng.random() < self.recipe.corrected else 0
         )
         self._draw_passes(rng)
-        slice_ = _EmbeddedSlice.of(example, self.predictor, self.fabric.device)
+        slice_ = _EmbeddedSlice.of(example, self.predictor, self.team.device)
         for left in range(rounds - 1, -1, -1):
             replies: list[tuple[int, Prompts]] = []
             groups = group_by_structure([prompts for _, prompts in asked], None, self.record)
@@ -259,27 +271,25 @@ class Tuner:
         now = {name: p.detach().clone() for name, p in self.trained.items()}
         self._put(self.averaged)
         try:
-            return self._score(examples)
+            own = [self._dices(*numbered) for numbered in self.team.share(list(enumerate(examples)))]
         finally:
             self._put(now)
+        return _mean([value for dices in self.team.joined(own) for value in dices])
 
     @torch.no_grad()
-    def _score(self, examples: Sequence[Example]) -> float:
-        found: list[float] = []
-        for number, example in enumerate(examples):
-            embedding = example.embedding()
-            targets = [PromptTarget(mask, example.view.image) for mask in example.view.masks]
-            asked = [
-                (
-                    target.mask,
-                    strategy.dialogue.opening(target, np.random.default_rng((_SCORE_SEED, number, row, i))),
-                )
-                for row, target in enumerate(targets)
-                for i, (strategy, _) in enumerate(self.strategies)
-            ]
-            answers = self.predictor.predict_batch(embedding, [prompts for _, prompts in asked])
-            found += [dice(a.best_mask, mask) for a, (mask, _) in zip(answers, asked, strict=True)]
-        return _mean(found)
+    def _dices(self, number: int, example: Example) -> list[float]:
+        """Dice of an example's masks, each by all strategies; the same number gives the same prompts."""
+        targets = [PromptTarget(mask, example.view.image) for mask in example.view.masks]
+        asked = [
+            (
+                target.mask,
+                strategy.dialogue.opening(target, np.random.default_rng((_SCORE_SEED, number, row, i))),
+            )
+            for row, target in enumerate(targets)
+            for i, (strategy, _) in enumerate(self.strategies)
+        ]
+        answers = self.predictor.predict_batch(example.embedding(), [prompts for _, prompts in asked])
+        return [dice(a.best_mask, mask) for a, (mask, _) in zip(answers, asked, strict=True)]
 
     def close_epoch(self, loss: float, train_dice: float, score: float, skipped: int = 0) -> Epoch:
         """Note what an epoch came to; its averaged weights are kept where they are the best so far."""
@@ -318,10 +328,9 @@ class Tuner:
         for name, parameter in self.trained.items():
             parameter.copy_(weights[name])
 
-    def save(self, path: Path, fingerprint: str) -> None:
-        """Write a checkpoint; an interrupted write leaves the one before."""
-        state = {
-            "fingerprint": fingerprint,
+    def state(self) -> dict[str, Any]:
+        """All that changes in training, as tensors and plain values."""
+        return {
             "epoch": self.epoch,
             "weights": {name: p.detach().cpu() for name, p in self.trained.items()},
             "averaged": self.averaged,
@@ -329,31 +338,16 @@ class Tuner:
             "optimiser": self.optimiser.state_dict(),
             "history": [[e.number, e.loss, e.train_dice, e.score, e.skipped] for e in self.history],
         }
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
 
-    def load(self, path: Path, fingerprint: str) -> bool:
-        """Go on from a checkpoint of the same run; False where there is none that can be used."""
-        try:
-            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
-            if state["fingerprint"] != fingerprint:
-                return False
-            self._put(state["weights"])
-            self.averaged, self.best = state["averaged"], state["best"]
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.history = [Epoch(*row) for row in state["history"]]
-            self.epoch = int(state["epoch"])
-        except FileNotFoundError:
-            return False
-        except Exception as error:
-            raise ModelError(
-                f"The checkpoint {path} is damaged ({error}); remove it to begin again."
-            ) from error
-        return True
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        device = self.team.device
+        self._put(state["weights"])
+        self.averaged = {name: value.to(device) for name, value in state["averaged"].items()}
+        self.best = {name: value.to(device) for name, value in state["best"].items()}
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.history = [Epoch(*row) for row in state["history"]]
+        self.epoch = int(state["epoch"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -408,8 +402,7 @@ def finetune(
     tuner: Tuner,
     learned: Sequence[Example],
     held_out: Sequence[Example],
-    checkpoint: Path | None = None,
-    fingerprint: str = "",
+    checkpoint: TunerCheckpoint | None = None,
 ) -> Iterator[tuple[Progress, Epoch | None]]:
     """Train to the recipe's end, from the checkpoint where there is one; yields after every step.
 
@@ -419,10 +412,8 @@ def finetune(
     learned, held_out : sequence of Example
         Views to learn from, and slices that tell which epoch was best; where none are held out, the slices
         learned from do.
-    checkpoint : Path, optional
+    checkpoint : TunerCheckpoint, optional
         Written after every epoch.
-    fingerprint : str
-        Of data, recipe and seed: a checkpoint of another run is not used.
 
     Raises
     ------
@@ -430,7 +421,7 @@ def finetune(
         When the checkpoint is damaged.
     """
     judged = held_out or learned
-    resumed = checkpoint is not None and tuner.load(checkpoint, fingerprint)
+    resumed = checkpoint is not None and checkpoint.restore(tuner)
     per_epoch = len(tuner.steps(learned))
     total = tuner.recipe.epochs * per_epoch
     if not resumed:
@@ -445,8 +436,8 @@ def finetune(
             skipped += not taken
             yield Progress(done + number, total, f"epoch {done // per_epoch + 1}"), None
         epoch = tuner.close_epoch(_mean(losses), _mean(dices), tuner.score(judged), skipped)
-        if checkpoint is not None:
-            tuner.save(checkpoint, fingerprint)
+        if checkpoint is not None and tuner.team.is_first:
+            checkpoint.save(tuner)
         yield Progress(tuner.epoch * per_epoch, total, f"epoch {tuner.epoch}"), epoch
         if skipped == per_epoch:  # nothing will come of it any more
             break
@@ -491,6 +482,10 @@ def _optimiser(recipe: Recipe, trained: dict[str, nn.Parameter]) -> torch.optim.
         return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
     return kind(groups, lr=recipe.learning_rate)
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else float("nan")
 
 
 def _mean(values: Sequence[float]) -> float:

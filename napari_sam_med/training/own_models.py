@@ -10,9 +10,13 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+import filelock
 
 from napari_sam_med.errors import ExportError
 from napari_sam_med.evaluation.cases import SPLITS, Case
@@ -21,18 +25,25 @@ from napari_sam_med.volume.replacement import Replacement
 
 __all__ = [
     "Plan",
+    "RunLock",
     "case_list_path",
+    "clear_learning",
+    "clear_models",
     "discard_run",
     "finished_models",
     "forget_plan",
     "free_name",
     "is_done",
+    "learning_bytes",
     "model_folder",
+    "models_bytes",
+    "models_folder",
     "read_card",
     "read_case_list",
     "read_curves",
     "read_plan",
     "score_rows",
+    "state_folder",
     "training_labels_folder",
     "unfinished_plan",
     "write_case_list",
@@ -40,6 +51,7 @@ __all__ = [
 ]
 
 _CARD, _PLAN, _CASES, _CURVES = "card.json", "plan.json", "cases.csv", "curves.csv"
+_STATE, _LOCK = "training", "lock"
 _COLUMNS = ("image", "labels", "split", "names", "name", "patient")
 _NOT_IN_NAMES = '<>:"/\\|?*'
 
@@ -96,12 +108,22 @@ def model_folder(name: str) -> Path:
         raise ExportError(
             f'A model cannot be called "{name}": its folder bears the name; use letters, digits, - and _.'
         )
-    return user_folder("own_models") / name
+    return models_folder() / name
+
+
+def models_folder() -> Path:
+    """Folder of all own models, and of the runs that were stopped."""
+    return user_folder("own_models")
+
+
+def state_folder(output: Path) -> Path:
+    """Where checkpoint and embeddings of a run lie that is not finished, in the folder of its model."""
+    return output / _STATE
 
 
 def _folders() -> list[Path]:
     try:
-        return sorted(path for path in user_folder("own_models").iterdir() if path.is_dir())
+        return sorted(path for path in models_folder().iterdir() if path.is_dir())
     except OSError:
         return []
 
@@ -229,17 +251,113 @@ def _changed(folder: Path) -> float:
         return 0.0
 
 
+class RunLock:
+    """Held while a model is trained in a folder; the system lets go of it when the process dies.
+
+    Parameters
+    ----------
+    output : Path
+        Folder of the new model.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._lock = filelock.FileLock(state_folder(output) / _LOCK, thread_local=False)
+
+    def check(self) -> None:
+        """Refuse a folder in which a model is trained already; nothing is made in it.
+
+        Raises
+        ------
+        ExportError
+        """
+        if Path(self._lock.lock_file).exists():
+            with self:
+                pass
+
+    def __enter__(self) -> RunLock:
+        try:
+            state_folder(self._output).mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(blocking=False)
+        except (filelock.Timeout, RuntimeError):  # RuntimeError: held by this thread, as filelock sees it
+            raise ExportError(
+                f"A model is being trained in {self._output} already, by another window or command; wait for "
+                "it, stop it, or choose another folder."
+            ) from None
+        except OSError as error:
+            raise ExportError(
+                f"The folder {self._output} cannot be written: {error.strerror}; choose another one."
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
 def discard_run(folder: Path) -> None:
     """Remove a run that was stopped, with its checkpoint and its embeddings; never a finished model.
 
     Raises
     ------
     ExportError
-        When the folder holds a model.
+        When the folder holds a model, or one is being trained in it.
     """
+    RunLock(folder).check()
     if is_done(folder):
         raise ExportError(f"{folder} holds a finished model, which is not discarded; remove it by hand.")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+# what lies on disk of all this
+
+
+def models_bytes() -> int:
+    """Bytes of finished models."""
+    return sum(_bytes_of(folder) - _bytes_of(state_folder(folder)) for folder in finished_models())
+
+
+def learning_bytes() -> int:
+    """Bytes of runs that were stopped, of the list of volumes and of copies of their labels."""
+    return _bytes_of(models_folder()) - models_bytes() + _bytes_of(user_folder("training"))
+
+
+def clear_models() -> tuple[list[Path], int]:
+    """Remove all finished models, except where one is being trained; answers their folders and bytes."""
+    before = models_bytes()
+    gone = [folder for folder in finished_models() if _is_removed(folder)]
+    return gone, before - models_bytes()
+
+
+def clear_learning() -> int:
+    """Remove runs that were stopped, the list of volumes and copies of labels; never a model.
+
+    A run that is under way stays. Answers bytes.
+    """
+    before = learning_bytes()
+    for folder in _folders():
+        _is_removed(state_folder(folder) if is_done(folder) else folder)
+    shutil.rmtree(user_folder("training"), ignore_errors=True)
+    return before - learning_bytes()
+
+
+def _is_removed(folder: Path) -> bool:
+    """Remove a folder in whose model no run is under way; False where it stays."""
+    try:
+        RunLock(folder.parent if folder.name == _STATE else folder).check()
+    except ExportError:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
+
+
+def _bytes_of(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # another process removed it
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def forget_plan(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from napari_sam_med.volume.intensity import to_rgb
 from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = [
+    "PackedLabels",
     "SliceCounts",
     "TrainingSlice",
     "augmented_view",
@@ -24,6 +26,24 @@ __all__ = [
     "read_training_slices",
     "without_image",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedLabels:
+    """Labels of a slice in few bytes: thousands of views are held at once, each looked at for a moment."""
+
+    content: bytes
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, labels: npt.NDArray[Any]) -> PackedLabels:
+        """Pack labels (H, W) int."""
+        return cls(zlib.compress(labels.tobytes(), level=1), labels.shape, labels.dtype)
+
+    def unpacked(self) -> npt.NDArray[Any]:
+        """The labels (H, W) int, not to be written to."""
+        return np.frombuffer(zlib.decompress(self.content), self.dtype).reshape(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +55,8 @@ class TrainingSlice:
     case : Case
     view : SliceView
     image : array (H, W, 3) uint8
-    labels : array (H, W) int
-        Numbers of the organs; 0 is none.
+    packed : PackedLabels
+        See `labels`.
     label_ids : tuple of int
         Those with enough pixels.
     pixel_spacing : (row, column) mm
@@ -47,15 +67,21 @@ class TrainingSlice:
     case: Case
     view: SliceView
     image: npt.NDArray[np.uint8]
-    labels: npt.NDArray[Any]
+    packed: PackedLabels
     label_ids: tuple[int, ...]
     pixel_spacing: tuple[float, float]
     names: Mapping[int, str]
 
     @property
+    def labels(self) -> npt.NDArray[Any]:
+        """Numbers of the organs (H, W) int; 0 is none. Unpacked each time."""
+        return self.packed.unpacked()
+
+    @property
     def masks(self) -> npt.NDArray[np.bool_]:
-        """Masks (n, H, W) in the order of `label_ids`."""
-        return np.stack([self.labels == label for label in self.label_ids])
+        """Masks (n, H, W) in the order of `label_ids`; made each time."""
+        labels = self.labels
+        return np.stack([labels == label for label in self.label_ids])
 
 
 @dataclass(frozen=True)
@@ -96,7 +122,7 @@ def read_training_slices(
                     case=case,
                     view=view,
                     image=to_rgb(volume, view),
-                    labels=np.ascontiguousarray(view.extract(labels.data)),
+                    packed=PackedLabels.of(np.asarray(view.extract(labels.data))),
                     label_ids=labelled.label_ids,
                     pixel_spacing=(float(row), float(column)),
                     names=names,
@@ -147,15 +173,16 @@ def augmented_view(source: TrainingSlice, seed: int, number: int, *, mirror: boo
     """
     transform = _transform(mirror)
     transform.set_random_state(seed=int(np.random.default_rng((seed, number)).integers(2**31)))
+    before = source.labels
     grey = source.image[..., 0][None].astype(np.float32) / 255.0
-    turned = transform({"image": grey, "labels": source.labels[None].astype(np.float32)})
+    turned = transform({"image": grey, "labels": before[None].astype(np.float32)})
     grey = np.clip(np.asarray(turned["image"])[0], 0.0, 1.0)
-    labels = np.asarray(turned["labels"])[0].round().astype(source.labels.dtype)
+    labels = np.asarray(turned["labels"])[0].round().astype(before.dtype)
     areas = {label: int((labels == label).sum()) for label in source.label_ids}
-    smallest = min(int((source.labels == label).sum()) for label in source.label_ids)
+    smallest = min(int((before == label).sum()) for label in source.label_ids)
     image = np.repeat((grey * 255.0 + 0.5).astype(np.uint8)[..., None], 3, axis=2)
     kept = tuple(label for label, area in areas.items() if area >= max(1, min(smallest, 20)))
-    return replace(source, image=image, labels=labels, label_ids=kept)
+    return replace(source, image=image, packed=PackedLabels.of(labels), label_ids=kept)
 
 
 def _transform(mirror: bool) -> Any:

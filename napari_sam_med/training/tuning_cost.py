@@ -15,6 +15,7 @@ from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.image_embedding import ImageEmbedding
 from napari_sam_med.sam.predictor import load_predictor
 from napari_sam_med.training.finetuning import Example
+from napari_sam_med.training.team import Team
 from napari_sam_med.training.training_slices import (
     SliceCounts,
     TrainingSlice,
@@ -103,7 +104,7 @@ def estimate(request: TuningRequest) -> Iterator[CostStep]:
     yield CostStep(Progress(1, 3, "trying one step"))
     kept = EmbeddingStore(None).put("sample", embedding)
     example = Example(sample, lambda: kept)
-    tuner = made_tuner(request, checkpoint)
+    tuner = made_tuner(request, checkpoint, Team.alone(request.device, request.precision))
     tuner.fit_clicks([example])
     # prompts, and with them the turns of a correction, differ from step to step
     step_seconds = 0.0

@@ -8,6 +8,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from napari_sam_med.errors import ExportError, LabelError
+from napari_sam_med.errors import ExportError, LabelError, ModelError
 from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.evaluation.measuring import (
     AskedSlice,
@@ -29,13 +30,14 @@ from napari_sam_med.evaluation.summary import summarised
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.architectures.build import build_decoder, build_network
 from napari_sam_med.sam.checkpoints import Checkpoint, read_checkpoint
-from napari_sam_med.sam.device import resolve_device, resolve_precision
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.training.finetuned_model import is_finished, write_curves, write_finetuned
 from napari_sam_med.training.finetuning import Epoch, Example, Tuner, finetune
 from napari_sam_med.training.lora import add_lora, embed_with_gradient, is_lora, merged_encoder
+from napari_sam_med.training.own_models import RunLock, state_folder
 from napari_sam_med.training.recipes import Recipe
+from napari_sam_med.training.team import Team
 from napari_sam_med.training.training_slices import (
     SliceCounts,
     TrainingSlice,
@@ -44,6 +46,7 @@ from napari_sam_med.training.training_slices import (
     read_training_slices,
     without_image,
 )
+from napari_sam_med.training.tuner_checkpoint import TunerCheckpoint
 from napari_sam_med.training.view_embeddings import EmbeddingModel, ViewEmbeddings
 
 __all__ = ["REPORTED", "TuningRequest", "TuningStep", "made_tuner", "tune_model"]
@@ -56,8 +59,6 @@ _SCORED_ON = {
     "held_out": "slices held out of the training cases",
     "learned": "slices that were learned from, which flatters",
 }
-_STATE = "training"
-"""Folder with the checkpoint and the embeddings, removed at the end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +107,15 @@ class TuningStep:
         Of a case that was just read.
     card : dict or None
         At the end: what the model was made of and what came of it, as in its ``card.json``.
+    warning : str
+        Something that the user should know; most often empty.
     """
 
     progress: Progress
     epoch: Epoch | None = None
     counts: SliceCounts | None = None
     card: dict[str, Any] | None = None
+    warning: str = ""
 
 
 @dataclass
@@ -127,91 +131,162 @@ class _Slices:
         return found
 
 
-def tune_model(request: TuningRequest) -> Iterator[TuningStep]:
+def tune_model(request: TuningRequest, team: Team | None = None) -> Iterator[TuningStep]:
     """Fine-tune a model; yields after every case, embedding and step, and the card at the end.
 
     The image encoder is loaded only for slices whose embedding is not there yet, and not for training. A run
     that is stopped goes on where it was when it is asked for again.
+
+    Parameters
+    ----------
+    request : TuningRequest
+    team : Team, optional
+        The processes that train it, all of which call this; left out: this one alone.
 
     Raises
     ------
     ImageError, LabelError, ModelError, PromptError, DeviceError
         When cases, model, recipe or device cannot be used.
     ExportError
-        When the folder holds a finished model, or cannot be written.
+        When the folder holds a finished model or a run that is under way, or cannot be written.
     """
     started = time.monotonic()
+    team = team or Team.alone(request.device, request.precision)
     if is_finished(request.output):
         raise ExportError(
             f"{request.output} holds a finished model; choose another folder with -o, or remove that one."
         )
+    lock = RunLock(request.output)
+    if team.is_first:
+        lock.check()  # before minutes of reading
     checkpoint = read_checkpoint(request.model)
     slices = _Slices()
     yield from _read(request, slices)
-    tuner = made_tuner(request, checkpoint)
-    state = _state_folder(request.output)
-    embeddings = ViewEmbeddings(
-        EmbeddingModel(request.model, request.device, request.precision),
-        tuner.predictor,
-        state / "embeddings",
-        request.earlier,
-    )
-    examples: dict[str, list[Example]] = {"learned": [], "held_out": [], "reported": []}
-    for name, made in examples.items():
-        own, views = slices.taken(name), request.recipe.views if name == "learned" else 0
-        total = len(own) * (1 + views)
-        found = embeddings.examples(_views(own, views, request.seed), total)
-        if not request.recipe.uses_stored_embeddings:
-            found = _unembedded(_views(own, views, request.seed), total, tuner.predictor)
-        for progress, example in found:
-            made.append(example)
-            yield TuningStep(progress)
-    embedded = time.monotonic() - started
-    scored = next(name for name in ("reported", "held_out", "learned") if examples[name])
-    reported = examples[scored]
-    before = _measured(tuner.predictor, reported, request, "before")
-    fingerprint = _fingerprint(request, checkpoint)
-    epoch_seconds = []
-    since = time.monotonic()
-    for progress, epoch in finetune(
-        tuner, examples["learned"], examples["held_out"], state / "checkpoint.pt", fingerprint
-    ):
-        if epoch is not None:
-            write_curves(request.output, tuner.history)
-            epoch_seconds.append(time.monotonic() - since)
-            since = time.monotonic()
-        yield TuningStep(progress, epoch)
-    improved = tuner.best_epoch.number > 0
-    state_dict = dict(checkpoint.state_dict)
-    if improved:
-        tuner.keep_best()
-    after = _measured(tuner.predictor, reported, request, "after") if improved else before
-    if improved:
-        state_dict |= _changed(tuner)
-    card = {
-        "version": 1,
-        "base": {"model": checkpoint.record.name, "sha256": checkpoint.sha256},
-        "improved": improved,
-        "best_epoch": tuner.best_epoch.number,
-        "recipe": request.recipe.as_json(),
-        "seed": request.seed,
-        "data": _data(request, slices, examples),
-        "scores": _table(before, after),
-        "scored_on": _SCORED_ON[scored],
-        "seconds": {
-            "embedding": round(embedded, 1),
-            "embeddings_made": embeddings.n_made,
-            # none where a run was stopped after its last epoch
-            "epoch": round(statistics.median(epoch_seconds or [0.0]), 2),
-            "all": round(time.monotonic() - started, 1),
-        },
-        "device": str(tuner.predictor.device),
-        "precision": tuner.predictor.precision,
-        "not_for_clinical_use": True,
-    }
-    write_finetuned(request.output, state_dict, checkpoint.record, card, tuner.history)
-    shutil.rmtree(state, ignore_errors=True)
+    tuner = made_tuner(request, checkpoint, team)
+    with lock if team.is_first else nullcontext():
+        run = _Run(request, checkpoint, tuner, slices, started)
+        yield from run.embed()
+        yield from run.train()
+        card = run.finish()
+    if team.is_first:
+        shutil.rmtree(state_folder(request.output), ignore_errors=True)
     yield TuningStep(Progress(1, 1, "done"), card=card)
+
+
+class _Run:
+    """A run under way, in one of the processes that train its model."""
+
+    def __init__(
+        self, request: TuningRequest, base: Checkpoint, tuner: Tuner, slices: _Slices, started: float
+    ) -> None:
+        self._request, self._base, self._tuner, self._slices = request, base, tuner, slices
+        self._examples: dict[str, list[Example]] = {"learned": [], "held_out": [], "reported": []}
+        self._started = started
+        self._embedded, self._made = started, 0
+        self._epoch_seconds: list[float] = []
+        self._before: list[SliceScore] = []
+
+    @property
+    def _scored(self) -> str:
+        return next(name for name in ("reported", "held_out", "learned") if self._examples[name])
+
+    def embed(self) -> Iterator[TuningStep]:
+        """Make examples of the slices, and measure the model as it is."""
+        request, team = self._request, self._tuner.team
+        embeddings = ViewEmbeddings(
+            EmbeddingModel(request.model, str(team.device), request.precision),
+            self._tuner.predictor,
+            state_folder(request.output) / "embeddings",
+            request.earlier,
+            team,
+        )
+        for name, made in self._examples.items():
+            own, views = self._slices.taken(name), request.recipe.views if name == "learned" else 0
+            total = len(own) * (1 + views)
+            found = embeddings.examples(_views(own, views, request.seed), total)
+            if not request.recipe.uses_stored_embeddings:
+                found = _unembedded(_views(own, views, request.seed), total, self._tuner.predictor)
+            for progress, example in found:
+                made.append(example)
+                yield TuningStep(progress)
+        self._made = sum(team.joined([embeddings.n_made]))  # and so wait for the others
+        self._embedded = time.monotonic()
+        self._before = self._measured("before")
+
+    def train(self) -> Iterator[TuningStep]:
+        """Train from the last checkpoint on."""
+        request, tuner, examples = self._request, self._tuner, self._examples
+        state = state_folder(request.output)
+        kept = TunerCheckpoint(state / "checkpoint.pt", _facts(request, self._base))
+        if kept.changes:
+            warning = (
+                f"the run that was stopped in {request.output} was another one ({'; '.join(kept.changes)}), "
+                "so training begins anew and takes its place; to keep it, stop now and give another folder "
+                "with -o"
+            )
+            yield TuningStep(Progress(0, 1, "model as it was"), warning=warning)
+        since = time.monotonic()
+        for progress, epoch in finetune(tuner, examples["learned"], examples["held_out"], kept):
+            if epoch is not None:
+                if tuner.team.is_first:
+                    write_curves(request.output, tuner.history)
+                self._epoch_seconds.append(time.monotonic() - since)
+                since = time.monotonic()
+            yield TuningStep(progress, epoch)
+
+    def finish(self) -> dict[str, Any]:
+        """Measure the best epoch and write the model; gives its card."""
+        tuner = self._tuner
+        improved = tuner.best_epoch.number > 0
+        state_dict = dict(self._base.state_dict)
+        after = self._before
+        if improved:
+            tuner.keep_best()
+            after = self._measured("after")
+            state_dict |= _changed(tuner)
+        card = self._card(improved, after)
+        if tuner.team.is_first:
+            write_finetuned(self._request.output, state_dict, self._base.record, card, tuner.history)
+        return card
+
+    def _card(self, improved: bool, after: Sequence[SliceScore]) -> dict[str, Any]:
+        request, tuner = self._request, self._tuner
+        return {
+            "version": 1,
+            "base": {"model": self._base.record.name, "sha256": self._base.sha256},
+            "improved": improved,
+            "best_epoch": tuner.best_epoch.number,
+            "recipe": request.recipe.as_json(),
+            "seed": request.seed,
+            "data": _data(request, self._slices, self._examples),
+            "scores": _table(self._before, after),
+            "scored_on": _SCORED_ON[self._scored],
+            "seconds": {
+                "embedding": round(self._embedded - self._started, 1),
+                "embeddings_made": self._made,
+                # none where a run was stopped after its last epoch
+                "epoch": round(statistics.median(self._epoch_seconds or [0.0]), 2),
+                "all": round(time.monotonic() - self._started, 1),
+            },
+            "device": str(tuner.predictor.device),
+            "devices": tuner.team.size,
+            "precision": tuner.predictor.precision,
+            "not_for_clinical_use": True,
+        }
+
+    def _measured(self, name: str) -> list[SliceScore]:
+        predictor, request, team = self._tuner.predictor, self._request, self._tuner.team
+        strategies = [s for s in parse_strategies(REPORTED) if s.dialogue.kinds <= predictor.accepts]
+        simulation = Simulation(tuple(strategies), request.choice, request.seed)
+        own: list[list[SliceScore]] = []
+        for example in team.share(self._examples[self._scored]):
+            view = example.view
+            masks = dict(zip(view.label_ids, view.masks, strict=True))
+            asked = AskedSlice(view.case.name, view.view, masks, view.names)
+            with torch.no_grad():
+                embedding = example.embedding()
+            own.append(measure_slice(asked, embedding, predictor, simulation, model=name))
+        return [score for scores in team.joined(own) for score in scores]
 
 
 def _read(request: TuningRequest, slices: _Slices) -> Iterator[TuningStep]:
@@ -228,22 +303,21 @@ def _read(request: TuningRequest, slices: _Slices) -> Iterator[TuningStep]:
     slices.learned, slices.held_out = hold_out(learned, request.hold_out_share)
 
 
-def made_tuner(request: TuningRequest, checkpoint: Checkpoint) -> Tuner:
+def made_tuner(request: TuningRequest, checkpoint: Checkpoint, team: Team) -> Tuner:
     """The model of a request, ready to be trained."""
-    device = resolve_device(request.device)
+    if team.size > request.recipe.slices_per_step:
+        count = request.recipe.slices_per_step
+        raise ModelError(
+            f"The recipe {request.recipe.name} takes {count} slices a step, so that of {team.size} devices "
+            f"{team.size - count} would have nothing to do; give --devices {count}, or another recipe."
+        )
     if request.recipe.uses_stored_embeddings:
         network = build_decoder(checkpoint)
     else:
         network = build_network(checkpoint)
         add_lora(network, request.seed)
     return Tuner(
-        network,
-        checkpoint.record,
-        request.recipe,
-        seed=request.seed,
-        device=device,
-        mixed=resolve_precision(request.precision, device) == "bf16",
-        model_hash=checkpoint.sha256,
+        network, checkpoint.record, request.recipe, seed=request.seed, team=team, model_hash=checkpoint.sha256
     )
 
 
@@ -251,17 +325,6 @@ def _changed(tuner: Tuner) -> dict[str, torch.Tensor]:
     """Weights that training changed, by the names of the checkpoint."""
     changed = {name: value for name, value in tuner.best_state().items() if not is_lora(name)}
     return changed if tuner.recipe.uses_stored_embeddings else changed | merged_encoder(tuner.network)
-
-
-def _state_folder(output: Path) -> Path:
-    state = output / _STATE
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(
-            f"The folder {output} cannot be made: {error.strerror}; choose another one with -o."
-        ) from error
-    return state
 
 
 def _views(slices: list[TrainingSlice], count: int, seed: int) -> Iterator[TrainingSlice]:
@@ -282,25 +345,6 @@ def _unembedded(
     for number, view in enumerate(views, start=1):
         example = Example(view, partial(embed_with_gradient, predictor, view))
         yield Progress(number, total, "preparing slices"), example
-
-
-def _measured(
-    predictor: Predictor, examples: Sequence[Example], request: TuningRequest, name: str
-) -> list[SliceScore]:
-    strategies = tuple(
-        strategy for strategy in parse_strategies(REPORTED) if strategy.dialogue.kinds <= predictor.accepts
-    )
-    simulation = Simulation(strategies, request.choice, request.seed)
-    scores: list[SliceScore] = []
-    for example in examples:
-        view = example.view
-        asked = AskedSlice(
-            view.case.name, view.view, dict(zip(view.label_ids, view.masks, strict=True)), view.names
-        )
-        with torch.no_grad():
-            embedding = example.embedding()
-        scores += measure_slice(asked, embedding, predictor, simulation, model=name)
-    return scores
 
 
 def _table(before: Sequence[SliceScore], after: Sequence[SliceScore]) -> dict[str, Any]:
@@ -342,20 +386,23 @@ def _data(request: TuningRequest, slices: _Slices, examples: dict[str, list[Exam
     }
 
 
-def _fingerprint(request: TuningRequest, checkpoint: Checkpoint) -> str:
-    files = [
-        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+def _facts(request: TuningRequest, base: Checkpoint) -> dict[str, Any]:
+    """All that decides what a run comes to, for `TunerCheckpoint`."""
+    cases = [
+        (case.split, str(path), path.stat().st_size, path.stat().st_mtime_ns)
         for case in request.cases
         for path in (case.image_path, case.labels_path)
     ]
-    facts = (
-        checkpoint.sha256,
-        request.recipe.as_json(),
-        request.seed,
-        repr(request.choice),
-        request.hold_out_share,
-        files,
-        [case.split for case in request.cases],
-        request.precision,
-    )
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    recipe = request.recipe.as_json()
+    return {
+        "model": base.sha256,
+        "cases": hashlib.sha256(json.dumps(cases).encode()).hexdigest(),
+        "recipe": recipe.pop("name"),
+        **{name: value for name, value in recipe.items() if name != "source"},
+        "seed": request.seed,
+        "planes": list(request.choice.planes),
+        "every": request.choice.every,
+        "min_area": request.choice.min_area,
+        "hold_out": request.hold_out_share,
+        "precision": request.precision,
+    }

@@ -13,6 +13,7 @@ from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.image_embedding import ImageEmbedding
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.training.finetuning import Example
+from napari_sam_med.training.team import Team
 from napari_sam_med.training.training_slices import TrainingSlice, without_image
 
 __all__ = ["ViewEmbeddings"]
@@ -43,6 +44,8 @@ class ViewEmbeddings:
         Where embeddings are kept while the training lasts; None keeps them in memory.
     earlier : EmbeddingStore, optional
         Embeddings that are there already, such as those of the slices that were looked at in napari.
+    team : Team, optional
+        Processes among which the slices are shared out, by the folder; left out: this one alone.
     """
 
     def __init__(
@@ -51,28 +54,35 @@ class ViewEmbeddings:
         keys: Predictor,
         folder: Path | None,
         earlier: EmbeddingStore | None = None,
+        team: Team | None = None,
     ) -> None:
         self._model, self._keys, self._earlier = model, keys, earlier
+        self._team = team
         memory = _MEMORY_BYTES if folder is not None else _NO_LIMIT
         self._store = EmbeddingStore(folder, memory_bytes=memory, disk_bytes=_NO_LIMIT)
+        self._predictor: Predictor | None = None
         self.n_made = 0
 
     def examples(self, views: Iterable[TrainingSlice], total: int) -> Iterator[tuple[Progress, Example]]:
         """The views as examples, in order; at most ``total``, and their images are let go one by one."""
-        predictor: Predictor | None = None
         for number, view in enumerate(views, start=1):
             key = self._keys.embedding_key(view.image, view.pixel_spacing)
-            if key not in self._store:
-                earlier = None if self._earlier is None else self._earlier.get(key)
-                if earlier is None:
-                    if predictor is None:
-                        model = self._model
-                        predictor = load_predictor(model.name, device=model.device, precision=model.precision)
-                    earlier = predictor.embed(view.image, view.pixel_spacing)
-                    self.n_made += 1
-                self._store.put(key, earlier)
+            is_own = self._team is None or self._team.is_own(number)
+            if is_own and key not in self._store:
+                self._store.put(key, self._found(key) or self._embedded(view))
             example = Example(without_image(view), partial(self._get, key))
             yield Progress(number, total, "embedding slices"), example
+        self._predictor = None  # training has no use for its encoder
+
+    def _found(self, key: str) -> ImageEmbedding | None:
+        return None if self._earlier is None else self._earlier.get(key)
+
+    def _embedded(self, view: TrainingSlice) -> ImageEmbedding:
+        if self._predictor is None:
+            model = self._model
+            self._predictor = load_predictor(model.name, device=model.device, precision=model.precision)
+        self.n_made += 1
+        return self._predictor.embed(view.image, view.pixel_spacing)
 
     def _get(self, key: str) -> ImageEmbedding:
         embedding = self._store.get(key)

@@ -12,13 +12,19 @@ from napari_sam_med.errors import ExportError
 from napari_sam_med.evaluation.cases import read_cases
 from napari_sam_med.training.own_models import (
     Plan,
+    RunLock,
     case_list_path,
+    clear_learning,
+    clear_models,
     discard_run,
     finished_models,
     forget_plan,
     free_name,
+    learning_bytes,
     model_folder,
+    models_bytes,
     read_case_list,
+    state_folder,
     unfinished_plan,
     write_case_list,
     write_plan,
@@ -74,3 +80,20 @@ def test_a_run_is_discarded_whole_and_its_name_is_free_again(tmp_path: Path) -> 
 def test_names_that_are_no_folder_are_refused(name: str) -> None:
     with pytest.raises(ExportError, match="cannot be called"):
         model_folder(name)
+
+
+def test_models_and_what_is_kept_to_learn_from_are_counted_and_cleared_apart(tmp_path: Path) -> None:
+    done, stopped, busy = (model_folder(name) for name in ("done", "stopped", "busy"))
+    for folder, n_bytes in ((done, 100), (stopped, 20), (busy, 3)):
+        state_folder(folder).mkdir(parents=True)
+        (state_folder(folder) / "checkpoint.pt").write_bytes(bytes(n_bytes))
+    (done / "model.safetensors").write_bytes(bytes(4000))
+    write_case_list(case_list_path(), [write_case(tmp_path, 1, depth=2)])
+    listed = case_list_path().stat().st_size
+    assert (models_bytes(), learning_bytes()) == (4000, 123 + listed)
+    with RunLock(busy):
+        assert clear_learning() == 120 + listed
+        assert busy.is_dir()
+    assert [folder.exists() for folder in (done, state_folder(done), stopped)] == [True, False, False]
+    assert clear_models() == ([done], 4000)
+    assert (models_bytes(), learning_bytes()) == (0, 3)

@@ -10,6 +10,7 @@ import pytest
 from napari_sam_med.errors import LabelError
 from napari_sam_med.evaluation.measuring import SliceChoice
 from napari_sam_med.training.training_slices import (
+    PackedLabels,
     TrainingSlice,
     augmented_view,
     hold_out,
@@ -39,6 +40,15 @@ def test_background_slices_are_left_out_and_counted(tmp_path: Path) -> None:
             assert np.array_equal(one.masks[1], one.labels == DISC)
     with pytest.raises(LabelError, match="scan1 has no slice"):
         list(read_training_slices(cases, SliceChoice(min_area=5000)))
+
+
+def test_labels_are_kept_in_few_bytes_and_come_back_exactly(slices: list[TrainingSlice]) -> None:
+    one = slices[-1]
+    assert len(one.packed.content) < one.labels.nbytes / 5
+    many = np.random.default_rng(1).integers(0, 3000, (31, 17)).astype(np.uint16).T
+    back = PackedLabels.of(many).unpacked()
+    assert back.dtype == many.dtype
+    assert np.array_equal(back, many)
 
 
 def test_slices_held_out_lie_side_by_side_in_every_case(slices: list[TrainingSlice]) -> None:
@@ -87,7 +97,8 @@ def test_an_organ_that_leaves_the_picture_is_not_asked_for(slices: list[Training
     labels = np.zeros_like(edge.labels)
     labels[0:3, 0:8] = DISC
     labels[20:40, 20:40] = RING
-    corner = TrainingSlice(edge.case, edge.view, edge.image, labels, (RING, DISC), (1.0, 1.0), edge.names)
+    packed = PackedLabels.of(labels)
+    corner = TrainingSlice(edge.case, edge.view, edge.image, packed, (RING, DISC), (1.0, 1.0), edge.names)
     kept = [augmented_view(corner, 1, number).label_ids for number in range(1, 21)]
     assert (RING,) in kept
     for number, ids in enumerate(kept, start=1):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,10 @@ from napari_sam_med.sam.model_registry import MODELS
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.training import finetuning, tuning_run
+from napari_sam_med.training.own_models import discard_run
 from napari_sam_med.training.recipes import RECIPES, Recipe, named_recipe
+from napari_sam_med.training.team import Team
+from napari_sam_med.training.tuner_checkpoint import TunerCheckpoint
 from napari_sam_med.training.tuning_run import TuningRequest, TuningStep, tune_model
 from tests.training.ring_cases import write_case
 
@@ -114,13 +118,49 @@ def test_the_checkpoint_of_another_run_is_not_used(cases: list[Case], tmp_path: 
         if step.epoch is not None and step.epoch.number == 1:
             break
     assert (out / "training" / "checkpoint.pt").exists()
-    steps = _run(replace(_request(cases, out), seed=5))
+    steps = _run(replace(_request(cases, out, epochs=2), seed=5, hold_out_share=0.4))
+    [warning] = [step.warning for step in steps if step.warning]
+    assert "another one (seed 0, now 5; hold_out 0.2, now 0.4), so training begins anew" in warning
     assert [step.epoch.number for step in steps if step.epoch] == [0, 1, 2]
     (out / "model.safetensors").unlink()
     (out / "training").mkdir()
     (out / "training" / "checkpoint.pt").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(ModelError, match=r"damaged.*remove it"):
         _run(_request(cases, out))
+
+
+def test_another_recipe_or_other_cases_are_named_as_such(cases: list[Case], tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    request = _request(cases, tmp_path, recipe="btcv")
+    base = read_checkpoint("nano")
+    tuner = tuning_run.made_tuner(request, base, Team.alone())
+    tuner.close_epoch(0.5, 0.5, 0.5)
+    TunerCheckpoint(path, tuning_run._facts(request, base)).save(tuner)
+
+    def changes(other: TuningRequest) -> list[str]:
+        return TunerCheckpoint(path, tuning_run._facts(other, base)).changes
+
+    assert changes(request) == []
+    assert changes(replace(request, output=tmp_path / "moved", device="cuda")) == []
+    assert changes(_request(cases, tmp_path, recipe="btcv", epochs=7)) == ["epochs 2, now 7"]
+    assert changes(_request(cases, tmp_path, recipe="sam")) == ["recipe btcv, now sam"]
+    assert changes(replace(request, cases=cases[:1])) == ["cases"]
+    nib.save(nib.load(cases[0].labels_path), cases[0].labels_path)  # written again: may have been corrected
+    assert changes(request) == ["cases"]
+
+
+def test_two_runs_in_one_folder_at_once_are_refused(cases: list[Case], tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    run = tune_model(_request(cases, out))
+    next(step for step in run if step.epoch is not None)
+    with pytest.raises(ExportError, match=r"is being trained in .*; wait for it, stop it, or choose another"):
+        next(tune_model(_request(cases, out)))
+    with pytest.raises(ExportError, match="is being trained in"):
+        discard_run(out)
+    assert (out / "training").is_dir()
+    run.close()
+    discard_run(out)
+    assert not out.exists()
 
 
 def test_weights_that_are_not_finite_never_take_the_place_of_good_ones(
