@@ -69,6 +69,13 @@ def classified(volume: Volume, labels: LabelVolume, request: ClassifyRequest) ->
     from napari_sam_med.segmentation.organ_objects import classify_labels
 
     classifier = load_classifier(request.classifier)
+    if request.classifier is None and not volume.is_hounsfield:
+        warn(
+            [
+                f"{volume.name} does not look like CT in Hounsfield units, which the bundled classifier is "
+                "made for: its names may be wrong, however probable."
+            ]
+        )
     predictor = load_predictor(
         request.model or classifier.facts.model, device=request.device, precision="fp32"
     )

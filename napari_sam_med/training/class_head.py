@@ -161,7 +161,13 @@ class Measured:
 
 
 def measure(
-    log_probabilities: Floats, samples: Samples, organs: Sequence[str], *, rho: float, each_once: bool = True
+    log_probabilities: Floats,
+    samples: Samples,
+    organs: Sequence[str],
+    *,
+    rho: float,
+    each_once: bool = True,
+    scans: npt.NDArray[np.int64] | None = None,
 ) -> Measured:
     """Masks one by one, and objects by the vote over their masks.
 
@@ -176,14 +182,17 @@ def measure(
     rho : float
         For the vote.
     each_once : bool
-        No organ twice in a patient.
+        No organ twice in a scan.
+    scans : ndarray (N,), optional
+        Which scan each mask is of; one of each patient when left out.
     """
     right = log_probabilities.argmax(axis=1) == samples.classes
     true: list[int] = []
     guessed: list[int] = []
     confidence: list[float] = []
-    for patient in np.unique(samples.patients):
-        here = samples.patients == patient
+    scans = samples.patients if scans is None else scans
+    for scan in np.unique(scans):
+        here = scans == scan
         numbers = np.unique(samples.objects[here])
         table = []
         for number in numbers:
@@ -218,7 +227,10 @@ def logits_of(network: LateFusion, samples: Samples) -> Floats:
 
 
 def calibrated(
-    facts: ClassifierFacts, logits: Floats, samples: Samples
+    facts: ClassifierFacts,
+    logits: Floats,
+    samples: Samples,
+    scans: npt.NDArray[np.int64] | None = None,
 ) -> tuple[ClassifierFacts, Measured, Floats]:
     """Facts with temperature, threshold and correlation from patients that were not trained on.
 
@@ -229,6 +241,8 @@ def calibrated(
         What heads trained without these patients say of them.
     samples : Samples
         The N masks.
+    scans : ndarray (N,), optional
+        See `measure`.
 
     Returns
     -------
@@ -238,7 +252,7 @@ def calibrated(
     temperature = fitted_temperature(logits, samples.classes)
     table = log_softmax(logits, temperature)
     rho = error_correlation(table.argmax(axis=1) == samples.classes, samples.objects)
-    found = measure(table, samples, facts.organs, rho=rho)
+    found = measure(table, samples, facts.organs, rho=rho, scans=scans)
     threshold = selective_threshold(found.confidence, found.true == found.guessed)
     known = replace(
         facts, temperature=round(temperature, 4), threshold=round(threshold, 3), rho=round(rho, 4)

@@ -56,11 +56,14 @@ _EPOCHS, _FEWEST_STEPS = 60, 250
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """What was read: samples, the organs' names, and for a class token the slices behind the samples."""
+    """What was read: samples, the organs' names, split and scan of each sample, and for a class token the
+    slices behind the samples.
+    """
 
     samples: Samples
     organs: tuple[str, ...]
     splits: npt.NDArray[np.str_]
+    scans: npt.NDArray[np.int64]
     tokens: list[TokenSlice]
 
 
@@ -108,6 +111,10 @@ def train_on_cases(
             "there is one patient only: accuracy and calibration are measured on slices between the training "
             "slices, which flatters; add another patient"
         )
+    learned = data.samples.classes[data.splits != "val"]
+    unknown = [name for number, name in enumerate(data.organs) if number not in learned]
+    if unknown:
+        warnings.append(f"no case to learn from shows {', '.join(unknown)}: what is not shown is not learned")
     if recipe == "btcv-class":
         folds = folds[-1:]
     held_out, order = [], []
@@ -135,20 +142,22 @@ def train_on_cases(
         else _fit(recipe, data, np.arange(len(data.samples)), facts, predictor, seed, None)
     )
     logits, rows = np.concatenate(held_out), np.concatenate(order)
-    return _calibrated(final, logits, data.samples.where(rows), data, cases, recipe, seed, warnings)
+    samples, scans = data.samples.where(rows), data.scans[rows]
+    return _calibrated(final, logits, samples, scans, data, cases, recipe, seed, warnings)
 
 
 def _calibrated(
     fit: OrganClassifier,
     logits: Floats,
     samples: Samples,
+    scans: npt.NDArray[np.int64],
     data: _Data,
     cases: Sequence[Case],
     recipe: str,
     seed: int,
     warnings: list[str],
 ) -> Trained:
-    facts, found, table = calibrated(fit.facts, logits, samples)
+    facts, found, table = calibrated(fit.facts, logits, samples, scans)
     training = {
         "cases": [{"image": case.image, "labels": case.labels_path.name} for case in cases],
         "recipe": recipe,
@@ -195,7 +204,7 @@ def _read(
         for number, name in enumerate(dict.fromkeys((case.patient or case.image) for case in used))
     }
     names: dict[str, int] = {}
-    parts, splits, tokens = [], [], []
+    parts, splits, scans, tokens = [], [], [], []
     for done, case in enumerate(used, start=1):
         volume, labels = read_case(case)
         class_of = {
@@ -216,14 +225,20 @@ def _read(
         if found is not None:
             parts.append(found)
             splits += [case.split] * len(found)
+            scans += [done] * len(found)
         if on_progress is not None:
             on_progress(Progress(done, len(used), case.name))
+    if splits and all(split == "val" for split in splits):
+        raise LabelError(
+            "All cases have the split val or test, so there is nothing to learn from; give some the split "
+            "train."
+        )
     if not parts or len(names) < 2:
         raise LabelError(
             f"The cases show {len(names)} kinds of organ that can be found on their slices; a classifier "
             "needs two or more: give volumes with more labels."
         )
-    return _Data(Samples.joined(parts), tuple(names), np.array(splits), tokens)
+    return _Data(Samples.joined(parts), tuple(names), np.array(splits), np.array(scans), tokens)
 
 
 def _token_samples(
@@ -279,7 +294,14 @@ def _folds(data: _Data) -> list[npt.NDArray[np.bool_]]:
         place = np.arange(len(samples)) * 12 // len(samples)
         if data.tokens:
             place = np.repeat(np.arange(len(data.tokens)), [len(one.classes) for one in data.tokens])
-        return [place % 3 == fold for fold in range(3)]
+        thirds = [place % 3 == fold for fold in range(3)]
+        folds = [fold for fold in thirds if fold.any() and not fold.all()]
+        if not folds:
+            raise LabelError(
+                "One labelled slice alone cannot be learned from and measured by; give more slices, or "
+                "another patient."
+            )
+        return folds
     n = min(_FOLDS, len(patients))
     return [np.isin(samples.patients, patients[fold::n]) for fold in range(n)]
 

@@ -46,6 +46,16 @@ def test_a_table_is_printed(run: Runner, scan: Scan) -> None:
         assert word in answer.out
 
 
+def test_scans_that_are_no_ct_are_warned_about(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    assert "Hounsfield" not in run("classify", scan.volume, scan.labels).err
+    source = nib.load(scan.volume)
+    pixels = (np.asarray(source.dataobj) + 1024).clip(0).astype(np.uint16)
+    nib.save(nib.Nifti1Image(pixels, source.affine), tmp_path / "mr.nii.gz")
+    answer = run("classify", tmp_path / "mr.nii.gz", scan.labels)
+    assert answer.status == 0
+    assert "Hounsfield" in answer.err
+
+
 def test_refusals(run: Runner, scan: Scan, tmp_path: Path) -> None:
     none = tmp_path / "none.nii.gz"
     assert "no volume" in run("classify", none, scan.labels).error

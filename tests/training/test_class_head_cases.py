@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -22,13 +23,13 @@ def micro() -> Predictor:
     return predictor_over(build_micro_sam())
 
 
-def _write_cases(folder: Path, splits: list[str]) -> Path:
+def _write_cases(folder: Path, splits: list[str], depth: int = 6) -> Path:
     """Scans with a bright organ on the right and a dim one on the left."""
     rows = ["image,labels,split,names"]
     for number, split in enumerate(splits):
         rng = np.random.default_rng(number)
-        pixels = np.full((48, 40, 6), -1000.0)
-        pixels[4:44, 4:36] = rng.normal(20, 8, (40, 32, 6))
+        pixels = np.full((48, 40, depth), -1000.0)
+        pixels[4:44, 4:36] = rng.normal(20, 8, (40, 32, depth))
         labels = np.zeros(pixels.shape, dtype=np.uint8)
         labels[8 + number : 18, 10:20, 1:5] = 7
         labels[28:38, 14:24, 1:5] = 2
@@ -93,3 +94,35 @@ def test_refusals(micro: Predictor, tmp_path: Path) -> None:
         train_on_cases(cases, micro, "magic")
     with pytest.raises(LabelError, match="two or more"):
         train_on_cases(cases, micro, "trees")
+    cases = read_cases(_write_cases(tmp_path, ["val", "val"]))
+    with pytest.raises(LabelError, match="nothing to learn from"):
+        train_on_cases(cases, micro, "btcv-class")
+    cases = read_cases(_write_cases(tmp_path, ["train"], depth=2))
+    with pytest.raises(LabelError, match="One labelled slice"):
+        train_on_cases(cases, micro, "btcv-class")
+
+
+def test_two_scans_of_one_patient_may_show_one_organ_each(
+    micro: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam_med.training.class_head_samples._LEAST_DICE", 0.0)  # an untrained model
+    cases = read_cases(_write_cases(tmp_path, ["train", "train", "val", "val"]))
+    cases = [replace(case, patient=who) for case, who in zip(cases, "aabb", strict=True)]
+    for case in cases[2:]:
+        labels = nib.load(case.labels_path)
+        livers = np.where(np.asarray(labels.dataobj) == 7, 7, 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(livers, labels.affine), case.labels_path)
+    trained = train_on_cases(cases, micro, "trees")
+    assert trained.classifier.facts.training["patients"] == 2
+    assert len(trained.measured.true) == 2
+    assert trained.measured.object_accuracy == 1.0  # a liver on each, though no scan has two
+
+
+def test_an_organ_that_nothing_is_learned_of_is_told(
+    micro: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam_med.training.class_head_cases.TokenRecipe", lambda: TokenRecipe(epochs=1))
+    cases = read_cases(_write_cases(tmp_path, ["train", "train", "val"]))
+    cases[2] = replace(cases[2], names='{"7": "liver", "2": "their cyst"}')
+    trained = train_on_cases(cases, micro, "btcv-class")
+    assert any("shows their cyst" in warning for warning in trained.warnings)
