@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 from weakref import WeakSet
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QMessageBox, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -15,6 +16,7 @@ from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import button, labelled, note, row
 from napari_sam_med.gui.disk_use import DiskUse
 from napari_sam_med.session.journal_folder import default_folder
+from napari_sam_med.training import own_models
 
 __all__ = ["DiskPanel"]
 
@@ -25,7 +27,15 @@ _ANY_HEIGHT = (1 << 24) - 1
 
 
 class DiskPanel(QCollapsible):
-    """Measured in a worker whenever it is unfolded or something in it changes."""
+    """Measured in a worker whenever it is unfolded or something in it changes.
+
+    Signals
+    -------
+    models_cleared
+        Own models were removed.
+    """
+
+    models_cleared = Signal()
 
     _panels: ClassVar[WeakSet[DiskPanel]] = WeakSet()
 
@@ -40,7 +50,7 @@ class DiskPanel(QCollapsible):
         column = QVBoxLayout(body)
         column.setContentsMargins(6, 2, 6, 6)
         column.setSpacing(5)
-        column.addWidget(note("Kept work and embeddings of slices are derived from your scans."))
+        column.addWidget(note("All of this is derived from your scans."))
         self.work = QLabel("…")
         self.work_path = note(_breakable(default_folder().path))
         self.clear_work = _narrow(
@@ -60,6 +70,21 @@ class DiskPanel(QCollapsible):
             self._clear_embeddings,
         )
         self.embeddings_limit = _limit(settings.embeddings_gb, "What was not used for longest goes first.")
+        self.models = QLabel("…")
+        self.models_path = note(_breakable(own_models.models_folder()))
+        self.clear_models = _narrow(
+            "Clear…", "Remove the models that you have made; asks first.", self._ask_clear_models
+        )
+        self.learning = QLabel("…")
+        self.learning_path = note(
+            "Stopped runs, beside the models; the list of volumes and copies of labels, in "
+            + _breakable(own_models.case_list_path().parent)
+        )
+        self.clear_learning = _narrow(
+            "Clear…",
+            "Remove what is kept to learn from, and runs that were stopped; asks first.",
+            self._ask_clear_learning,
+        )
         self.nothing = QCheckBox("Keep nothing on disk")
         self.nothing.setToolTip(
             "From now on neither work nor embeddings are written to disk, nor folders of scans remembered.\n"
@@ -76,6 +101,10 @@ class DiskPanel(QCollapsible):
             labelled("Embeddings", self.embeddings, self.clear_embeddings, width=_CAPTION),
             self.embeddings_path,
             labelled("at most", self.embeddings_limit, width=_CAPTION),
+            labelled("Own models", self.models, self.clear_models, width=_CAPTION),
+            self.models_path,
+            labelled("Learning", self.learning, self.clear_learning, width=_CAPTION),
+            self.learning_path,
             row(self.nothing),
             self.warning,
         ):
@@ -110,8 +139,13 @@ class DiskPanel(QCollapsible):
             )
 
     def _show(self, use: DiskUse) -> None:
-        self.work.setText(_bytes_text(use.journal_bytes) if use.journal_bytes else "nothing")
-        self.embeddings.setText(_bytes_text(use.embedding_bytes) if use.embedding_bytes else "nothing")
+        for label, n_bytes in (
+            (self.work, use.journal_bytes),
+            (self.embeddings, use.embedding_bytes),
+            (self.models, use.model_bytes),
+            (self.learning, use.learning_bytes),
+        ):
+            label.setText(_bytes_text(n_bytes) if n_bytes else "nothing")
 
     def _show_warning(self) -> None:
         self.warning.setVisible(self.nothing.isChecked())
@@ -147,8 +181,7 @@ class DiskPanel(QCollapsible):
             "Remove all earlier work, of every scan, for good? Labels in it that were not exported are "
             "lost. The work that is open now stays."
         )
-        yes = QMessageBox.StandardButton.Yes
-        if QMessageBox.question(self, "SAM Med", question) != yes:
+        if not self._is_sure(question):
             return
         of_this_scan = self._actions.attempt(self._keeping.clear_earlier) or 0
 
@@ -158,6 +191,59 @@ class DiskPanel(QCollapsible):
         self._actions.workers.start(
             disk_use.clear_earlier_work(),
             "clear earlier work",
+            returned=returned,
+            failed=self._actions.show_error,
+            finished=self.refresh,
+        )
+
+    def _is_sure(self, question: str) -> bool:
+        yes = QMessageBox.StandardButton.Yes
+        return QMessageBox.question(self, "SAM Med", question) == yes
+
+    def _ask_clear_models(self) -> None:
+        names = ", ".join(f'"{folder.name}"' for folder in own_models.finished_models())
+        if not names:
+            self._actions.status.emit("There are no models of your own.")
+            return
+        if not self._is_sure(f"Remove the models that you have made, for good? These are {names}."):
+            return
+
+        def returned(cleared: tuple[list[Path], int]) -> None:
+            folders, n_bytes = cleared
+            if self._actions.session.model in map(str, folders):
+                self._actions.choose_model("nano")
+            self.models_cleared.emit()
+            self._actions.status.emit(f"{_bytes_text(n_bytes)} of own models removed.")
+
+        self._actions.workers.start(
+            disk_use.clear_own_models(),
+            "clear own models",
+            returned=returned,
+            failed=self._actions.show_error,
+            finished=self.refresh,
+        )
+
+    def _ask_clear_learning(self) -> None:
+        learning = self._actions.learning
+        if learning.is_running:
+            self._actions.status.emit("A model is being trained; stop it first.")
+            return
+        question = (
+            "Remove runs that were stopped, the list of volumes to learn from, and the copies of labels made "
+            "for it? They cannot be gone on with then. Models, scans and your own label files stay."
+        )
+        if not self._is_sure(question):
+            return
+        learning.cases.remove(learning.cases.listed)
+
+        def returned(n_bytes: int) -> None:
+            learning.unfinished = own_models.unfinished_plan()
+            learning.changed.emit()
+            self._actions.status.emit(f"{_bytes_text(n_bytes)} kept to learn from removed.")
+
+        self._actions.workers.start(
+            disk_use.clear_learning(),
+            "clear learning",
             returned=returned,
             failed=self._actions.show_error,
             finished=self.refresh,

@@ -11,19 +11,42 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.sam.model_registry import user_folder
 from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.session.preloading import preload_torch_libraries
+from napari_sam_med.training import own_models
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.embedding_store import EmbeddingStore
 
-__all__ = ["DiskUse", "clear_earlier_work", "clear_embeddings", "embeddings_folder", "keep_within", "measure"]
+__all__ = [
+    "DiskUse",
+    "clear_earlier_work",
+    "clear_embeddings",
+    "clear_learning",
+    "clear_own_models",
+    "embeddings_folder",
+    "keep_within",
+    "measure",
+]
 
 
 @dataclass(frozen=True)
 class DiskUse:
-    """Bytes of journals (earlier work and the work under way) and of embeddings."""
+    """Bytes of what lies on disk.
+
+    Attributes
+    ----------
+    journal_bytes : int
+        Of earlier work and of the work under way.
+    embedding_bytes : int
+    model_bytes : int
+        Of own models.
+    learning_bytes : int
+        Of stopped runs, the list of volumes to learn from and copies of their labels.
+    """
 
     journal_bytes: int
     embedding_bytes: int
+    model_bytes: int = 0
+    learning_bytes: int = 0
 
 
 def embeddings_folder() -> Path:
@@ -37,7 +60,12 @@ def measure() -> Generator[Progress, None, DiskUse]:
     preload_torch_libraries()
     from napari_sam_med.sam.embedding_store import EmbeddingStore
 
-    return DiskUse(default_folder().size_bytes(), EmbeddingStore(embeddings_folder()).size_bytes())
+    return DiskUse(
+        default_folder().size_bytes(),
+        EmbeddingStore(embeddings_folder()).size_bytes(),
+        own_models.models_bytes(),
+        own_models.learning_bytes(),
+    )
 
 
 def clear_embeddings(live: EmbeddingStore | None) -> Generator[Progress, None, int]:
@@ -52,6 +80,18 @@ def clear_embeddings(live: EmbeddingStore | None) -> Generator[Progress, None, i
     if live is not None:
         live.clear()
     return before
+
+
+def clear_own_models() -> Generator[Progress, None, tuple[list[Path], int]]:
+    """Remove the user's own models; answers their folders and bytes."""
+    yield Progress(0, 1, "removing own models")
+    return own_models.clear_models()
+
+
+def clear_learning() -> Generator[Progress, None, int]:
+    """Remove what learning keeps besides models; answers bytes."""
+    yield Progress(0, 1, "removing what was kept to learn from")
+    return own_models.clear_learning()
 
 
 def clear_earlier_work() -> Generator[Progress, None, int]:

@@ -63,6 +63,7 @@ class SamMedWidget(QWidget):
         self.export_panel = ExportPanel(self.actions_)
         self.learn_panel = LearnPanel(self.actions_)
         self.disk_panel = DiskPanel(self.actions_)
+        self.disk_panel.models_cleared.connect(self.model_panel.refresh)
         self.review_bar = ReviewBar(self.actions_)
         self.recovery_bar = RecoveryBar(self.actions_.keeping)
         self.leaving = Leaving(self.actions_.keeping, self.export_panel, self.export_panel.ask)
