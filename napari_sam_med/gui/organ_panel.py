@@ -61,8 +61,8 @@ class OrganPanel(Section):
         self.suggestion.setMinimumWidth(1)
         self.suggests = QCheckBox("Suggest the organ of a mask")
         self.suggests.setToolTip(
-            "On axial slices of CT, with the model nano: say which of the 13 BTCV organs a proposed mask\n"
-            "looks like, where that is sure enough. Nothing is renamed unless you press Shift-Enter."
+            "On axial slices of CT: say which of the 13 BTCV organs a proposed mask looks like, where that\n"
+            "is sure enough. Nothing is renamed unless you press Shift-Enter."
         )
         self.suggests.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.suggests.setChecked(actions.suggesting.is_on)

@@ -15,6 +15,7 @@ from napari_sam_med.session.preloading import preload_torch_libraries
 from napari_sam_med.volume.organs import Organ, OrganTable, default_color
 
 if TYPE_CHECKING:
+    from napari_sam_med.sam.predictor import Predictor
     from napari_sam_med.segmentation.organ_classifier import OrganClassifier
     from napari_sam_med.session.changes import Change
     from napari_sam_med.session.jobs import ModelView
@@ -41,30 +42,34 @@ def _bundled() -> OrganClassifier:
     return load_classifier()
 
 
+@cache
+def _its_model() -> Predictor:
+    """The model that the bundled classifier reads: small enough for the processor beside any other."""
+    from napari_sam_med.sam.predictor import load_predictor
+
+    return load_predictor(_bundled().facts.model, device="cpu", precision="fp32")
+
+
 def suggest_organ(sight: ModelView, preview: Preview) -> Generator[Progress, None, Suggestion | None]:
     """Ask the bundled classifier about a proposed mask.
 
-    None where it abstains, or does not know such slices: it reads axial slices of CT with features of one
-    model.
+    None where it abstains, or does not know such slices: it reads axial slices of CT. It does so with a model
+    of its own, whatever model made the mask.
     """
     yield Progress(0, 2, "looking which organ this is")
     preload_torch_libraries()
     classifier = _bundled()
-    is_known = (
-        preview.view.plane == "axial"
-        and sight.volume.is_hounsfield
-        and bool(preview.mask.any())
-        and sight.predictor.model_hash == classifier.facts.model_sha256
-    )
+    is_known = preview.view.plane == "axial" and sight.volume.is_hounsfield and bool(preview.mask.any())
     if not is_known:
         return None
+    predictor = sight.predictor
+    if predictor.model_hash != classifier.facts.model_sha256:
+        predictor = _its_model()
     from napari_sam_med.segmentation.organ_features import GEOMETRY, ScanFrame, SliceObjects
     from napari_sam_med.segmentation.organ_objects import SliceVotes, decide
 
     frame = ScanFrame.of(sight.volume)
-    objects = SliceObjects(
-        sight.volume, frame, preview.view, preview.mask[None], sight.predictor, sight.store
-    )
+    objects = SliceObjects(sight.volume, frame, preview.view, preview.mask[None], predictor, sight.store)
     said = classifier.log_probabilities(objects)
     yield Progress(1, 2, "looking which organ this is")
     centres_x = objects.geometry[:, GEOMETRY.index("centre_x")]

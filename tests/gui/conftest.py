@@ -16,7 +16,7 @@ import torchvision  # noqa: F401
 from pytestqt.qtbot import QtBot
 
 from napari_sam_med.gui import geometry_question, leaving
-from napari_sam_med.session import jobs
+from napari_sam_med.session import jobs, organ_suggestion
 from tests.gui.case_list import at
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
@@ -37,6 +37,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     questions: list[str] = []
     monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: questions.append(verb) or "leave")
     return questions
+
+
+@pytest.fixture(autouse=True)
+def no_organ_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled classifier has nothing to say of invented boxes, and would say it in between."""
+
+    def suggest_organ(sight: object, preview: object) -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr(organ_suggestion, "suggest_organ", suggest_organ)
 
 
 @pytest.fixture(autouse=True)

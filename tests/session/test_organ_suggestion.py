@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from napari_sam_med.errors import LockedError, PromptError
 from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.sam.model_registry import ModelRecord
 from napari_sam_med.sam.predictor import load_predictor
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.sample_data import sample_labels, sample_volume
@@ -129,7 +130,15 @@ def _suggested(sight: ModelView, view: SliceView, mask: np.ndarray) -> Suggestio
         return stop.value
 
 
-def test_the_bundled_classifier_is_asked_about_axial_ct_with_its_own_model_alone() -> None:
+@dataclass
+class OtherModel:
+    """A model that cannot be asked, as it is not the classifier's."""
+
+    record: ModelRecord
+    model_hash: str = "0" * 64
+
+
+def test_the_bundled_classifier_is_asked_about_axial_ct_whatever_model_made_the_mask() -> None:
     volume = read_volume(sample_volume())
     labels = read_labels(sample_labels(), reference=volume)
     predictor = load_predictor("nano", device="cpu")
@@ -147,5 +156,5 @@ def test_the_bundled_classifier_is_asked_about_axial_ct_with_its_own_model_alone
     shifted = (volume.data.astype(np.int32) + 1024).clip(0).astype(np.uint16)
     as_mr = replace(volume, data=shifted, statistics={})
     assert _suggested(replace(sight, volume=as_mr), view, mask) is None
-    predictor.model_hash = "0" * 64  # another model
-    assert _suggested(sight, view, mask) is None
+    others = OtherModel(predictor.record)
+    assert _suggested(ModelView(volume, resolve_window(volume), others, sight.store), view, mask) == found
