@@ -48,6 +48,7 @@ Reply = Callable[[Mask, Prompts, MaskPrediction], Prompts | None]
 _DEFAULT_JITTERS = ("0.05", "0.1")
 _DEFAULT_CLICKS = ("1", "3", "5")
 _DEFAULT_MARGINS = tuple(str(margin) for margin in range(-20, 41, 10))
+_BOXES = "boxes"
 _MOST_CLICKS = 100
 _LARGEST_MARGIN = 1000
 _LARGEST_SPREAD = 10000
@@ -327,16 +328,19 @@ def parse_strategies(names: Iterable[str]) -> list[Strategy]:
         ``NAME`` or ``NAME:PARAMETER``; a name that takes a parameter stands, without one, for several:
         ``jittered_box`` for 0.05 and 0.1, ``corrective_clicks`` for 1, 3 and 5. Names joined by ``+`` are
         given at once: ``bound_box+center_mask``. A dialogue goes on from the others:
-        ``bound_box+corrective_clicks:3`` is a box, then three corrections.
+        ``bound_box+corrective_clicks:3`` is a box, then three corrections. ``boxes:FILE`` are the boxes of a
+        detector, see `read_boxes`.
 
     Raises
     ------
     PromptError
         On an unknown name, a parameter that does not fit, or strategies that cannot be given at once.
+    ImageError, LabelError
+        When the file of ``boxes:FILE`` is a label volume that cannot be read.
     """
     found: dict[str, Strategy] = {}
     for text in names:
-        for parts in product(*(_named(part) for part in text.split("+"))):
+        for parts in product(*(_named(part) for part in _parts(text))):
             strategy = _together(parts)
             found[strategy.name] = strategy
     if not found:
@@ -344,10 +348,26 @@ def parse_strategies(names: Iterable[str]) -> list[Strategy]:
     return list(found.values())
 
 
+def _parts(text: str) -> list[str]:
+    """The names that are joined by +, which may stand in the name of a file, too."""
+    parts: list[str] = []
+    for piece in text.split("+"):
+        in_file = bool(parts) and parts[-1].lstrip().startswith(f"{_BOXES}:")
+        if in_file and piece.partition(":")[0].strip() not in STRATEGIES:
+            parts[-1] += f"+{piece}"
+        else:
+            parts.append(piece)
+    return parts
+
+
 def _named(text: str) -> list[Strategy]:
     name, _, parameter = text.strip().partition(":")
+    if name == _BOXES and parameter:
+        from napari_sam_med.evaluation.detector_boxes import read_boxes
+
+        return [_opened(f"{name}:{parameter}", "box", read_boxes(parameter))]
     if name not in STRATEGIES:
-        known = ", ".join(name + family.form for name, family in STRATEGIES.items())
+        known = ", ".join([*(name + family.form for name, family in STRATEGIES.items()), f"{_BOXES}:FILE"])
         raise PromptError(
             f'There is no prompt strategy "{name}"; use one of {known}, or several joined by "+".'
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from napari_sam_med.evaluation.prompt_strategies import (
 )
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.volume.slice_view import SliceView
 from tests.evaluation.drawn_masks import MASKS, RING, SEEDS, Mask, drawn, generator
 
 SNAPPED = [name for name in STRATEGIES if parse_strategies([name])[0].may_miss]
@@ -259,10 +261,26 @@ def test_a_dialogue_goes_on_from_what_stands_before_it() -> None:
     assert np.array_equal(reply.box_xyxy, opened.box_xyxy)
 
 
+def test_boxes_of_a_file_are_a_strategy_and_its_name_may_hold_a_plus(tmp_path: Path) -> None:
+    file = tmp_path / "fold+1.csv"
+    file.write_text("image,plane,slice,organ,label,x0,y0,x1,y1,score\nct,axial,3,,2,1,1,4,5,0.9\n")
+    alone, joined = parse_strategies([f"boxes:{file}", f"center_mask+boxes:{file}+background_corner"])
+    assert alone.name == f"boxes:{file}"
+    assert joined.name == f"boxes:{file}+center_mask+background_corner"
+    mask = np.zeros((9, 9), bool)
+    mask[2:5, 2:4] = True
+    target = PromptTarget(mask, case="ct", view=SliceView("axial", 3), label=2)
+    assert alone.dialogue.opening(target, generator()) == Prompts.from_box((1, 1, 4, 5))
+    assert joined.dialogue.opening(target, generator()).kinds == {"box", "point"}
+    with pytest.raises(PromptError, match="one box"):
+        parse_strategies([f"boxes:{file}+bound_box"])
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
         ("box", "bound_box"),
+        ("boxes", "boxes:FILE"),
         ("bound_box:3", "no parameter"),
         ("jittered_box:0.7", "0.5"),
         ("jittered_box:lots", "jittered_box:0.1"),
