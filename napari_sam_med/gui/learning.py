@@ -267,6 +267,11 @@ class Learning(QObject):
         return None if plan is None or self._is_under_way(plan.output) else plan
 
     def _on_step(self, step: TuningStep) -> None:
+        if step.warning:  # it is worded for the command line
+            self._actions.tell(
+                "The volumes, their labels or the model have changed since the run was stopped, so training "
+                "begins anew."
+            )
         if step.epoch is not None:
             point = (step.epoch.number, step.epoch.train_dice, step.epoch.score)
             self.curve = [p for p in self.curve if p[0] < point[0]] + [point]

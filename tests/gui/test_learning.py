@@ -240,6 +240,21 @@ def endless(plan: own_models.Plan, *, is_remembered: bool) -> Iterator[tuning_ru
         yield tuning_run.TuningStep(Progress(1, 10**6, "epoch 1"))
 
 
+def test_that_a_run_begins_anew_is_told(
+    desk: Desk, panel: LearnPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(plan: own_models.Plan, *, is_remembered: bool) -> Iterator[tuning_run.TuningStep]:
+        yield tuning_run.TuningStep(Progress(0, 1, "model as it was"), warning="another one; use -o")
+        yield from endless(plan, is_remembered=is_remembered)
+
+    monkeypatch.setattr(learning_jobs, "learn", learn)
+    add_cases(desk, tmp_path, monkeypatch)
+    press(desk, panel.start)
+    desk.wait(lambda: "begins anew" in desk.said[-1])
+    press(desk, panel.stop)
+    desk.wait(lambda: not desk.actions.learning.is_running)
+
+
 def test_a_run_of_another_window_is_left_alone_until_that_is_closed(
     make_desk: Callable[[], Desk],
     predictor: FakePredictor,
