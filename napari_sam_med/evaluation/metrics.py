@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["dice", "iou"]
+__all__ = ["dice", "dice_and_iou", "iou"]
 
 
 def dice(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -17,8 +17,7 @@ def dice(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     ValueError
         When the shapes differ.
     """
-    shared, a, b = _counts(predicted, truth)
-    return 1.0 if a + b == 0 else 2 * shared / (a + b)
+    return dice_and_iou(predicted, truth)[0]
 
 
 def iou(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -29,14 +28,16 @@ def iou(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     ValueError
         When the shapes differ.
     """
-    shared, a, b = _counts(predicted, truth)
-    return 1.0 if a + b == 0 else shared / (a + b - shared)
+    return dice_and_iou(predicted, truth)[1]
 
 
-def _counts(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[int, int, int]:
+def dice_and_iou(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[float, float]:
+    """`dice` and `iou`, with the pixels counted once."""
     a, b = np.asarray(predicted, dtype=bool), np.asarray(truth, dtype=bool)
     if a.shape != b.shape:
         raise ValueError(
             f"Masks of shape {a.shape} and {b.shape} cannot be compared; bring them to one grid."
         )
-    return int((a & b).sum()), int(a.sum()), int(b.sum())
+    # numpy counts truth values several times as fast as it adds them up
+    shared, both = int(np.count_nonzero(a & b)), int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return (1.0, 1.0) if both == 0 else (2 * shared / both, shared / (both - shared))

@@ -33,6 +33,8 @@ class MaskPrediction:
         IoU of the masks at logits above 1 and above -1, in 0..1; 0 where both are empty.
     tokens : ndarray (C, D) float32
         The decoder's descriptor of each mask, for classifiers.
+    single_mask : ndarray (H, W) bool or None
+        Beside three masks, what the model says when asked for one; see `Predictor.predict_batch`.
     """
 
     masks: npt.NDArray[np.bool_]
@@ -40,6 +42,7 @@ class MaskPrediction:
     low_res_logits: npt.NDArray[np.float32]
     stability_scores: npt.NDArray[np.float32]
     tokens: npt.NDArray[np.float32]
+    single_mask: npt.NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
         count, height, width = self.masks.shape
@@ -65,7 +68,12 @@ class MaskPrediction:
 
 
 def masks_in_image(
-    decoded: DecodedMasks, embedding: ImageEmbedding, fit: SquareFit, *, direct: bool
+    decoded: DecodedMasks,
+    embedding: ImageEmbedding,
+    fit: SquareFit,
+    *,
+    direct: bool,
+    single: DecodedMasks | None = None,
 ) -> list[MaskPrediction]:
     """What the decoder said of P prompts as P predictions in pixels of the whole image.
 
@@ -78,6 +86,8 @@ def masks_in_image(
         How the image, or its crop, lies in the square.
     direct : bool
         Enlarge in one step instead of Meta's two.
+    single : DecodedMasks, optional
+        What the decoder says of the same prompts with one mask each.
     """
     low_res = decoded.low_res_logits.float()
     low_res_out = low_res.cpu().numpy()
@@ -94,9 +104,20 @@ def masks_in_image(
                 low_res_logits=low_res_out[i],
                 stability_scores=_stability_scores(logits),
                 tokens=tokens[i],
+                single_mask=None
+                if single is None
+                else _one_mask(single.low_res_logits[i], embedding, fit, direct),
             )
         )
     return predictions
+
+
+def _one_mask(
+    low_res_logits: torch.Tensor, embedding: ImageEmbedding, fit: SquareFit, direct: bool
+) -> npt.NDArray[np.bool_]:
+    logits = upsample_logits(low_res_logits[None].float(), fit, direct=direct)[0]
+    mask: npt.NDArray[np.bool_] = _in_whole_image((logits > MASK_THRESHOLD).cpu().numpy(), embedding)[0]
+    return mask
 
 
 def _stability_scores(logits: torch.Tensor) -> npt.NDArray[np.float32]:

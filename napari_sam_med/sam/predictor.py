@@ -245,11 +245,12 @@ class Predictor:
         multimask: bool | None = None,
         *,
         direct_upsampling: bool = False,
+        single_beside: bool = False,
     ) -> list[MaskPrediction]:
         """Masks of several objects of one image, in the order of `prompts`.
 
         Prompts of one structure are decoded together, which is faster than one by one. Parameters and errors
-        are those of `predict`.
+        are those of `predict`; with `single_beside` answers of three masks have a `single_mask`, too.
         """
         if embedding.model_hash != self.model_hash:
             raise ModelError(
@@ -272,7 +273,11 @@ class Predictor:
                 chunk = left[:at_once]
                 try:
                     answers = self._decode(
-                        embedding, [prompts[i] for i in chunk], structure, direct_upsampling
+                        embedding,
+                        [prompts[i] for i in chunk],
+                        structure,
+                        direct=direct_upsampling,
+                        single_beside=single_beside and structure.multimask,
                     )
                 except DeviceMemoryError:
                     if len(chunk) == 1:
@@ -284,7 +289,13 @@ class Predictor:
         return [predictions[i] for i in range(len(prompts))]
 
     def _decode(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], structure: PromptStructure, direct: bool
+        self,
+        embedding: ImageEmbedding,
+        prompts: Sequence[Prompts],
+        structure: PromptStructure,
+        *,
+        direct: bool,
+        single_beside: bool,
     ) -> list[MaskPrediction]:
         fit = self.fit_of(embedding)
         with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
@@ -292,8 +303,11 @@ class Predictor:
             features = type(embedding.features)(*(t.to(self.device).float() for t in embedding.features))
             batch = batch_of(prompts, embedding, fit, self.device)
             with self._autocast():
-                decoded = self.network.decode(features, batch, structure.multimask)
-            return masks_in_image(decoded, embedding, fit, direct=direct)
+                if single_beside:
+                    decoded, single = self.network.decode_both(features, batch)
+                else:
+                    decoded, single = self.network.decode(features, batch, structure.multimask), None
+            return masks_in_image(decoded, embedding, fit, direct=direct, single=single)
 
     def upsample(
         self, embedding: ImageEmbedding, low_res_logits: npt.NDArray[np.float32]

@@ -41,7 +41,10 @@ class _Played:
         self.embedded += 1
         return self.embedded
 
-    def predict_batch(self, embedding: Any, prompts: Sequence[Prompts]) -> list[MaskPrediction]:
+    def predict_batch(
+        self, embedding: Any, prompts: Sequence[Prompts], *, single_beside: bool = False
+    ) -> list[MaskPrediction]:
+        assert single_beside
         assert embedding == self.embedded
         self.asked.append(list(prompts))
         return [self._answer(one) for one in prompts]
@@ -55,7 +58,8 @@ class _Played:
         masks = np.stack([mask, ~mask, mask]) if prompts.is_lone_point else mask[None]
         ious = np.array([0.6, 0.2, 0.1], np.float32)[: len(masks)]
         low = np.full((len(masks), 4, 4), float(len(prompts.points_xy)), np.float32)
-        return MaskPrediction(masks, ious, low, np.ones(len(masks)), np.zeros((len(masks), 2)))
+        single = ~mask if len(masks) > 1 else None
+        return MaskPrediction(masks, ious, low, np.ones(len(masks)), np.zeros((len(masks), 2)), single)
 
 
 @pytest.fixture
@@ -101,6 +105,18 @@ def test_slices_are_chosen_by_area_plane_and_step(labels: LabelVolume) -> None:
     assert [found[1] for found in chosen(planes=("coronal", "sagittal"), every=5)] == [5, 15, 5, 15]
 
 
+def test_slices_are_chosen_by_organ_and_number(labels: LabelVolume) -> None:
+    def chosen(**choice: Any) -> list[tuple[int, tuple[int, ...]]]:
+        return [(one.view.index, one.label_ids) for one in labelled_slices(labels, SliceChoice(**choice))]
+
+    assert chosen(organs=("Left Kidney",)) == chosen(organs=("3",)) == [(2, (3,))]
+    assert chosen(organs=("spleen", "3")) == chosen()
+    assert chosen(organs=("liver",)) == []
+    assert chosen(planes=("coronal",), most=2) == [(5, (1,)), (15, (3,))]
+    assert len(chosen(planes=("coronal", "sagittal"), most=3)) == 6
+    assert chosen(planes=("coronal",), most=99) == chosen(planes=("coronal",))
+
+
 def test_a_filled_box_is_scored(scan: Volume, labels: LabelVolume) -> None:
     model, scores = _measured(scan, labels, "bound_box")
     assert model.embedded == 2
@@ -118,10 +134,15 @@ def test_a_filled_box_is_scored(scan: Volume, labels: LabelVolume) -> None:
 
 
 def test_baselines_are_scored_on_the_same_slices(labels: LabelVolume) -> None:
-    scores = list(measure_baselines("scan", labels, SliceChoice()))
+    scores = list(measure_baselines("scan", labels, SliceChoice(), lambda _: (1.0, 2.0)))
     filled = [score for score in scores if score.model == "filled_box"]
     assert [score.dice for score in filled] == pytest.approx([24 / 28, 24 / 28, 1.0])
+    assert [score.nsd for score in filled] == [1.0, 1.0, 1.0]
+    # two corner pixels of the box lie 2 rows from the L
+    assert [score.hd95_mm for score in filled] == [2.0, 2.0, 0.0]
     assert len(scores) == 2 * len(filled)
+    plain = measure_baselines("scan", labels, SliceChoice())
+    assert {(score.nsd, score.hd95_mm) for score in plain} == {(None, None)}
 
 
 def test_the_best_of_three_is_noted_beside_the_one_that_the_model_prefers(
@@ -130,13 +151,21 @@ def test_the_best_of_three_is_noted_beside_the_one_that_the_model_prefers(
     _, scores = _measured(scan, labels, "center_distance")
     # the model prefers row 0, which the organ does not touch; the second mask is all the rest
     assert scores[0].dice == 0
-    assert scores[0].dice_oracle == pytest.approx(2 * 12 / (12 + 19 * 24))
+    assert scores[0].dice_oracle == scores[0].dice_single == pytest.approx(2 * 12 / (12 + 19 * 24))
+    assert scores[0].iou_oracle == scores[0].iou_single == pytest.approx(12 / (19 * 24))
+    assert scores[0].nsd == 0
+    assert scores[0].hd95_mm is not None
 
 
 def test_one_dialogue_serves_all_numbers_of_clicks(scan: Volume, labels: LabelVolume) -> None:
     model, scores = _measured(scan, labels, "corrective_clicks:4", "corrective_clicks:1", "bound_box")
     # turn by turn, all organs at once; the box is asked about with the first click
     assert [len(batch) for batch in model.asked] == [2, 1, 1, 1, 4, 2, 2, 2]
+    assert [(score.replies, len(score.prompts.points_xy)) for score in scores[:2] if score.prompts] == [
+        (3, 4),
+        (0, 1),
+    ]
+    assert {score.prompts.mask_input is None for score in scores if score.prompts} == {True}
     assert [len(batch[0].points_xy) for batch in model.asked[:4]] == [1, 2, 3, 4]
     assert model.asked[0][0].mask_input is None
     for turn in (1, 2, 3):
@@ -172,6 +201,48 @@ def test_prompts_depend_on_the_seed_and_not_on_what_else_is_measured(
     assert len(set(alone)) == 3
     together = boxes("bound_box", "jittered_box:0.1", "center_distance")
     assert [together[i] for i in (1, 4, 7)] == alone
+
+
+def test_all_seeds_are_asked_together_and_equal_prompts_once(scan: Volume, labels: LabelVolume) -> None:
+    model = _Played()
+    strategies = tuple(parse_strategies(["bound_box", "random_mask"]))
+    steps = measure_model("scan", scan, labels, model, Simulation(strategies, SliceChoice(), 4, (5, 6)))
+    scores = [score for step in steps for score in step.scores]
+    assert model.embedded == 2
+    keys = [(score.view.index, score.label, score.seed, score.strategy) for score in scores]
+    assert keys == [
+        (index, label, seed, name)
+        for index, label in ((1, 1), (2, 1), (2, 3))
+        for seed in (4, 5, 6)
+        for name in ("bound_box", "random_mask")
+    ]
+    first = [score.prompts for score in scores[:6]]
+    assert model.asked[0] == list(dict.fromkeys(first)), "one box, and a click for each seed"
+    assert len(model.asked[0]) < 6
+    _, alone = _measured(scan, labels, "random_mask", seed=5)
+    assert [score.prompts for score in alone] == [
+        s.prompts for s in scores if s.seed == 5 and s.strategy[0] == "r"
+    ]
+
+
+def test_known_slices_are_neither_embedded_nor_asked(scan: Volume, labels: LabelVolume) -> None:
+    model, scores = _measured(scan, labels, "bound_box")
+    kept = [score for score in scores if score.view.index == 1]
+    model = _Played()
+    simulation = Simulation(tuple(parse_strategies(["bound_box"])))
+    steps = list(
+        measure_model(
+            "scan",
+            scan,
+            labels,
+            model,
+            simulation,
+            known=lambda labelled: kept if labelled.view.index == 1 else None,
+        )
+    )
+    assert model.embedded == 1
+    assert [(step.is_new, step.progress.done) for step in steps] == [(False, 1), (True, 2)]
+    assert steps[0].scores == kept
 
 
 def test_two_labels_of_one_name_are_told_apart() -> None:

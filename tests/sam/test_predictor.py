@@ -179,6 +179,26 @@ def test_prompts_of_one_structure_are_decoded_together(
     assert sorted(sizes) == [1, 3]
 
 
+@pytest.mark.parametrize("name", ["micro", "nano"])
+def test_the_single_mask_stands_beside_three(name: str, request: pytest.FixtureRequest) -> None:
+    model: Predictor = request.getfixturevalue(name)
+    embedding = model.embed(disc(), crop_xyxy=(20, 10, 240, 190))
+    asked = [POINT, BOX, Prompts.from_points([[150, 90]]), Prompts.from_points([[30, 20]])]
+    with_single = model.predict_batch(embedding, asked, single_beside=True)
+    for prompts, one, plain in zip(asked, with_single, model.predict_batch(embedding, asked), strict=True):
+        npt.assert_array_equal(one.masks, plain.masks)
+        npt.assert_array_equal(one.low_res_logits, plain.low_res_logits)
+        assert plain.single_mask is None
+        if prompts == BOX:
+            assert one.single_mask is None
+        else:
+            assert one.single_mask is not None
+            npt.assert_array_equal(one.single_mask, model.predict(embedding, prompts, False).masks[0])
+    several = model.predict_batch(embedding, [BOX], True, single_beside=True)[0]
+    assert several.single_mask is not None
+    npt.assert_array_equal(several.single_mask, model.predict(embedding, BOX).masks[0])
+
+
 def test_embed_batch_equals_one_by_one(micro: Predictor) -> None:
     images = [random_image(60, 80, seed) for seed in range(3)]
     for embedding, image in zip(micro.embed_batch(images, (2.0, 1.0)), images, strict=True):

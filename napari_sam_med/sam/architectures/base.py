@@ -71,3 +71,7 @@ class Architecture(Protocol):
     def decode(self, features: Any, prompts: PromptBatch, multimask: bool) -> DecodedMasks:
         """Masks of P prompts on one image (features with B = 1); C is 3 when `multimask`, else 1."""
         ...
+
+    def decode_both(self, features: Any, prompts: PromptBatch) -> tuple[DecodedMasks, DecodedMasks]:
+        """What `decode` answers with `multimask` and without, in one pass."""
+        ...

@@ -79,6 +79,11 @@ class SamNetwork(nn.Module):
 
     def decode(self, features: SamFeatures, prompts: PromptBatch, multimask: bool) -> DecodedMasks:
         """Masks of P prompts on one image (`features` with B = 1); C is 3 when `multimask`, else 1."""
+        three, single = self.decode_both(features, prompts)
+        return three if multimask else single
+
+    def decode_both(self, features: SamFeatures, prompts: PromptBatch) -> tuple[DecodedMasks, DecodedMasks]:
+        """The three masks and the single one of P prompts: the decoder makes all four in one pass."""
         decoder = self.mask_decoder
         image, tokens = self._decoder_input(features, prompts)
         tokens_out, image_out = _two_way(decoder.transformer, image, self.image_pe, tokens)
@@ -96,10 +101,12 @@ class SamNetwork(nn.Module):
         logits = logits.unflatten(2, upscaled.shape[-2:])
         iou_predictions = decoder.iou_prediction_head(iou_token).float()
 
-        wanted = slice(1, None) if multimask else slice(0, 1)
-        mask_tokens = mask_tokens[:, wanted]
-        pairs = torch.cat((iou_token[:, None].expand_as(mask_tokens), mask_tokens), dim=-1)
-        return DecodedMasks(logits[:, wanted], iou_predictions[:, wanted], pairs.float())
+        pairs = torch.cat((iou_token[:, None].expand_as(mask_tokens), mask_tokens), dim=-1).float()
+        three, single = (
+            DecodedMasks(logits[:, wanted], iou_predictions[:, wanted], pairs[:, wanted])
+            for wanted in (slice(1, None), slice(0, 1))
+        )
+        return three, single
 
     def decode_class_token(
         self, features: SamFeatures, prompts: PromptBatch, class_token: torch.Tensor, transformer: nn.Module

@@ -285,6 +285,18 @@ class Nano(nn.Module):
         pasted = paste(logits.flatten(0, 1), Region(centres.flatten(0, 1), sides.flatten(0, 1)))
         return DecodedMasks(pasted.view(n, count, INPUT_SIZE, INPUT_SIZE), iou, tokens)
 
+    def decode_both(self, features: NanoFeatures, prompts: PromptBatch) -> tuple[DecodedMasks, DecodedMasks]:
+        """The three masks and the single one of P prompts; of points the single one is the best of three."""
+        three = self.decode(features, prompts, multimask=True)
+        if prompts.boxes_xyxy is not None or prompts.mask_inputs is not None:
+            return three, self.decode(features, prompts, multimask=False)
+        best = three.iou_predictions.argmax(1, keepdim=True)
+        return three, DecodedMasks(
+            three.low_res_logits.take_along_dim(best[..., None, None], 1),
+            three.iou_predictions.take_along_dim(best, 1),
+            three.tokens.take_along_dim(best[..., None], 1),
+        )
+
 
 def _with_plain_clicks(_: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *__: object) -> None:
     """Checkpoints that were not fitted to clicks do not say how these are answered."""
