@@ -260,7 +260,7 @@ def _inside_corners(bbox: Sequence[Any], place: str) -> Box:
 
 
 def _side(start: float, extent: float) -> tuple[float, float]:
-    return (start, start + extent - 1) if extent >= 1 else (start + (extent - 1) / 2,) * 2
+    return (start, start + (extent - 1)) if extent >= 1 else (start + (extent - 1) / 2,) * 2
 
 
 def _organ_of(category: Mapping[str, Any]) -> tuple[int, str]:

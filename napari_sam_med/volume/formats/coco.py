@@ -34,8 +34,8 @@ def content(labels: LabelVolume, organs: OrganTable, origin: Origin) -> bytes:
 
     One image for each axial slice of the scan, rows to posterior and columns to the patient's left. Beside
     COCO's own keys an image has ``volume_file``, ``volume_sha256`` (null if unknown), ``volume_axis`` and
-    ``volume_slice`` (both of the file's own array, counted from 0), ``plane``, ``rows_to``, ``columns_to``
-    (one of L, R, P, A, S, I) and ``pixel_spacing_mm`` (row, column).
+    ``volume_slice`` (both of the file's own array, counted from 0), ``plane`` and ``slice`` (as `SliceView`
+    counts), ``rows_to``, ``columns_to`` (one of L, R, P, A, S, I) and ``pixel_spacing_mm`` (row, column).
     """
     grid = labels.grid
     source = origin.source or {}
@@ -56,6 +56,7 @@ def content(labels: LabelVolume, organs: OrganTable, origin: Origin) -> bytes:
                 "volume_axis": grid.file_axis("axial"),
                 "volume_slice": grid.file_index(view),
                 "plane": "axial",
+                "slice": z,
                 "rows_to": "P",
                 "columns_to": "L",
                 "pixel_spacing_mm": [grid.spacing_zyx[1], grid.spacing_zyx[2]],
