@@ -242,8 +242,10 @@ def evaluate(
             "--strategies",
             "-s",
             metavar="S,...",
-            help="bound_box, larger_box[:PIXELS], random_margin_box[:PIXELS], jittered_box[:SHARE], "
-            "center_distance, random_mask, random_3, corrective_clicks[:CLICKS].",
+            help="Boxes: bound_box, larger_box[:PIXELS], random_margin_box[:PIXELS], jittered_box[:SHARE], "
+            "boxes:FILE. Clicks: center_box, center_mask, center_gaussian, center_bilateral, "
+            "center_distance, random_box, random_mask, random_gaussian, random_3, scribble[:POINTS], "
+            "background_corner. Dialogue: corrective_clicks[:CLICKS]. Joined: bound_box+center_mask.",
         ),
     ] = "bound_box",
     models: Annotated[
