@@ -18,6 +18,7 @@ from napari_sam_med.cli.console import (
 from napari_sam_med.errors import ModelError
 
 if TYPE_CHECKING:
+    from napari_sam_med.training.recipes import Recipe
     from napari_sam_med.training.team import Team
     from napari_sam_med.training.tuning_run import TuningRequest
 
@@ -96,7 +97,6 @@ def _tuning(request: FinetuneRequest) -> TuningRequest:
     from napari_sam_med.evaluation.cases import read_cases
     from napari_sam_med.evaluation.measuring import SliceChoice
     from napari_sam_med.sam.embedding_store import default_store
-    from napari_sam_med.training.recipes import named_recipe
     from napari_sam_med.training.tuning_run import TuningRequest
     from napari_sam_med.volume.slice_view import SliceView
 
@@ -104,13 +104,7 @@ def _tuning(request: FinetuneRequest) -> TuningRequest:
     return TuningRequest(
         cases=read_cases(request.cases, request.names),
         output=request.output,
-        recipe=named_recipe(
-            request.recipe,
-            epochs=request.epochs,
-            views=request.views,
-            learning_rate=request.learning_rate,
-            trains=tuple(_listed(request.trains)) or None,
-        ),
+        recipe=_recipe(request),
         model=request.model,
         device=request.device,
         precision=request.precision,
@@ -129,6 +123,24 @@ def _check(request: FinetuneRequest) -> None:
         parse_names(request.names)
     if not 0 <= request.hold_out < 0.9:
         raise ModelError(f"--hold-out is a share from 0 to 0.9, got {request.hold_out:g}; try 0.2.")
+    recipe = _recipe(request)
+    if request.devices > recipe.slices_per_step:
+        raise ModelError(
+            f"The recipe {recipe.name} takes {recipe.slices_per_step} slices a step, which {request.devices} "
+            f"devices cannot share; give --devices {recipe.slices_per_step}, or another recipe."
+        )
+
+
+def _recipe(request: FinetuneRequest) -> Recipe:
+    from napari_sam_med.training.recipes import named_recipe
+
+    return named_recipe(
+        request.recipe,
+        epochs=request.epochs,
+        views=request.views,
+        learning_rate=request.learning_rate,
+        trains=tuple(_listed(request.trains)) or None,
+    )
 
 
 def _listed(text: str) -> list[str]:

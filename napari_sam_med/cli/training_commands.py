@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_sam_med.cli.case_options import Every, MinArea, Names, Planes
 from napari_sam_med.cli.commands import Device, Json, Model, Precision, _Command, app
 
 __all__ = ["app"]
@@ -32,12 +33,7 @@ def finetune(
         ),
     ] = "default",
     model: Model = "nano",
-    names: Annotated[
-        str,
-        typer.Option(
-            "--names", metavar="NAMES", help='Organ names: btcv, or JSON {"1": "spleen"}, or its file.'
-        ),
-    ] = "",
+    names: Names = "",
     seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of prompts and views.")] = 0,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, metavar="N", help="Instead of the recipe's.")
@@ -57,13 +53,9 @@ def finetune(
         float,
         typer.Option("--hold-out", metavar="SHARE", help="Share of the slices that tell when to stop."),
     ] = 0.2,
-    planes: Annotated[
-        str, typer.Option("--planes", metavar="PLANE,...", help="axial, coronal, sagittal.")
-    ] = "axial",
-    every: Annotated[int, typer.Option("--every", min=1, metavar="N", help="Take only each N-th slice.")] = 1,
-    min_area: Annotated[
-        int, typer.Option("--min-area", min=1, metavar="PX", help="Pixels an organ must have on a slice.")
-    ] = 20,
+    planes: Planes = "axial",
+    every: Every = 1,
+    min_area: MinArea = 20,
     device: Device = "auto",
     devices: Annotated[
         int, typer.Option("--devices", min=1, metavar="N", help="GPUs, or processes on the cpu, to train on.")

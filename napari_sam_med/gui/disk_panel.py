@@ -45,12 +45,20 @@ class DiskPanel(QCollapsible):
         self._actions = actions
         self._panels.add(self)
         self._keeping = actions.keeping
-        settings = actions.settings
-        body = QWidget()
-        column = QVBoxLayout(body)
-        column.setContentsMargins(6, 2, 6, 6)
-        column.setSpacing(5)
-        column.addWidget(note("All of this is derived from your scans."))
+        self._make_parts()
+        self._lay_out()
+        self.toggled.connect(self._make_room)
+        self.nothing.toggled.connect(self._on_nothing)
+        self.work_limit.valueChanged.connect(self._on_work_limit)
+        self.embeddings_limit.valueChanged.connect(self._on_embeddings_limit)
+        self.toggled.connect(self.refresh)
+        self._keeping.changed_on_disk.connect(self._on_changed)
+        actions.model.loaded.connect(self._apply_to_store)
+        self._apply_to_store()
+        self._show_warning()
+
+    def _make_parts(self) -> None:
+        settings = self._actions.settings
         self.work = QLabel("…")
         self.work_path = note(_breakable(default_folder().path))
         self.clear_work = _narrow(
@@ -93,6 +101,13 @@ class DiskPanel(QCollapsible):
         )
         self.nothing.setChecked(settings.keeps_nothing)
         self.warning = note("After a crash nothing can be brought back.")
+
+    def _lay_out(self) -> None:
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setContentsMargins(6, 2, 6, 6)
+        column.setSpacing(5)
+        column.addWidget(note("All of this is derived from your scans."))
         for item in (
             labelled("Work", self.work, self.clear_work, width=_CAPTION),
             self.work_path,
@@ -110,15 +125,6 @@ class DiskPanel(QCollapsible):
         ):
             (column.addWidget if isinstance(item, QWidget) else column.addLayout)(item)
         self.content().layout().addWidget(body)  # `addWidget` would keep it as low as texts in one line are
-        self.toggled.connect(self._make_room)
-        self.nothing.toggled.connect(self._on_nothing)
-        self.work_limit.valueChanged.connect(self._on_work_limit)
-        self.embeddings_limit.valueChanged.connect(self._on_embeddings_limit)
-        self.toggled.connect(self.refresh)
-        self._keeping.changed_on_disk.connect(self._on_changed)
-        actions.model.loaded.connect(self._apply_to_store)
-        self._apply_to_store()
-        self._show_warning()
 
     # showing
 
@@ -230,7 +236,7 @@ class DiskPanel(QCollapsible):
             return
         question = (
             "Remove runs that were stopped, the list of volumes to learn from, and the copies of labels made "
-            "for it? They cannot be gone on with then. Models, scans and your own label files stay."
+            "for it? The runs cannot be gone on with then. Models, scans and your own label files stay."
         )
         if not self._is_sure(question):
             return

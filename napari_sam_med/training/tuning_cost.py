@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -89,13 +89,7 @@ def estimate(request: TuningRequest) -> Iterator[CostStep]:
             "choose another recipe."
         )
     checkpoint = read_checkpoint(request.model)
-    own: list[TrainingSlice] = []
-    judged: list[TrainingSlice] = []
-    for progress, found, counts in read_training_slices(request.cases, request.choice):
-        (judged if counts.case.split in ("val", "test") else own).extend(found)
-        yield CostStep(progress, counts=counts)
-    if not own:
-        raise LabelError("All cases are only judged, so there is nothing to learn from; learn from some.")
+    own, judged = yield from _read(request)
     learned, held = hold_out(own, request.hold_out_share)
     yield CostStep(Progress(0, 3, "trying one embedding"))
     sample = max(learned, key=lambda one: len(one.label_ids))
@@ -130,6 +124,20 @@ def estimate(request: TuningRequest) -> Iterator[CostStep]:
         disk_bytes=(views + len(held) + len(judged)) * kept.nbytes + _nbytes(checkpoint),
     )
     yield CostStep(Progress(3, 3, "estimated"), cost=cost)
+
+
+def _read(
+    request: TuningRequest,
+) -> Generator[CostStep, None, tuple[list[TrainingSlice], list[TrainingSlice]]]:
+    """Slices of the cases to learn from, and of those that are only judged."""
+    own: list[TrainingSlice] = []
+    judged: list[TrainingSlice] = []
+    for progress, found, counts in read_training_slices(request.cases, request.choice):
+        (judged if counts.case.split in ("val", "test") else own).extend(found)
+        yield CostStep(progress, counts=counts)
+    if not own:
+        raise LabelError("All cases are only judged, so there is nothing to learn from; learn from some.")
+    return own, judged
 
 
 def _tried_embedding(

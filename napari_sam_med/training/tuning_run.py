@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from napari_sam_med.errors import ExportError, LabelError, ModelError
+from napari_sam_med.errors import ExportError, LabelError
 from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.evaluation.measuring import (
     AskedSlice,
@@ -305,12 +305,6 @@ def _read(request: TuningRequest, slices: _Slices) -> Iterator[TuningStep]:
 
 def made_tuner(request: TuningRequest, checkpoint: Checkpoint, team: Team) -> Tuner:
     """The model of a request, ready to be trained."""
-    if team.size > request.recipe.slices_per_step:
-        count = request.recipe.slices_per_step
-        raise ModelError(
-            f"The recipe {request.recipe.name} takes {count} slices a step, so that of {team.size} devices "
-            f"{team.size - count} would have nothing to do; give --devices {count}, or another recipe."
-        )
     if request.recipe.uses_stored_embeddings:
         network = build_decoder(checkpoint)
     else:

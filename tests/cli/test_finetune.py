@@ -61,10 +61,11 @@ def test_a_data_set_in_a_model_out(run: Runner, btcv: Path, tmp_path: Path) -> N
         (("--planes", "oblique"), "axial"),
         (("--names", "{"), "organ names"),
         (("--model", "no.pth"), "no.pth"),
+        (("--devices", "3"), "give --devices 2"),  # slices a step of the default recipe
     ],
 )
 def test_bad_calls_end_with_one_line(
-    arguments: tuple[str, str], says: str, run: Runner, btcv: Path, tmp_path: Path
+    arguments: tuple[str, ...], says: str, run: Runner, btcv: Path, tmp_path: Path
 ) -> None:
     answer = run("finetune", "-c", btcv, "-o", tmp_path / "model", *arguments)
     assert answer.status == 2

@@ -75,16 +75,10 @@ def test_an_error_of_any_process_is_that_of_the_call() -> None:
         train_together(_fail_in_the_second, 2, "cpu", "auto")
 
 
-def test_devices_that_are_not_there_or_have_nothing_to_do_are_refused(
-    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(DeviceError, match=r"3 GPUs.*there are 2.*--devices 2"):
         train_together(_train, 3, "cuda", "auto")
     with pytest.raises(DeviceError, match=r'"cuda:1" is one, and 2'):
         train_together(_train, 2, "cuda:1", "auto")
-    team = Team.alone()
-    monkeypatch.setattr(Team, "size", 4)
-    with pytest.raises(ModelError, match=r"3 slices a step.*of 4 devices 1.*--devices 3"):
-        list(tune_model(_request(cases, tmp_path / "model"), team))
