@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from napari_sam_med.errors import ImageError
 from napari_sam_med.evaluation.cases import Case, read_case
 from napari_sam_med.evaluation.measuring import SliceScore
 from napari_sam_med.evaluation.metrics import dice
+from napari_sam_med.evaluation.report_figures import small_png
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.predictor import ImageEmbedding
 from napari_sam_med.sam.prompts import Prompts
@@ -36,7 +36,6 @@ __all__ = [
     "answered_again",
     "draw_answer",
     "gallery_pictures",
-    "small_png",
     "telling_answers",
 ]
 
@@ -47,7 +46,6 @@ TRUTH_COLOUR, ANSWER_COLOUR = "#E69F00", "#56B4E9"  # Okabe and Ito's orange and
 
 _MOST_ROWS = 24  # of three pictures: about 2 MB
 _INCHES, _DPI = 2.4, 140
-_COLOURS_OF_PNG = 128
 _LEAST_SIDE_PX = 24
 _ROUND_THE_ORGAN = 1.7  # side of what is shown by that of organ, answer and prompts
 _SAME_DICE = 0.01
@@ -229,17 +227,6 @@ def draw_answer(
     (left, right), (top, bottom) = _window(truth | answer, prompts, pixel_spacing)
     axes.set(xlim=(left, right), ylim=(bottom, top))
     return figure
-
-
-def small_png(figure: Figure) -> bytes:
-    """A picture as PNG, its colours reduced to 128: a third of the size, and the eye sees no difference."""
-    from PIL import Image
-
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", facecolor=figure.get_facecolor())
-    small = io.BytesIO()
-    Image.open(drawn).convert("RGB").quantize(_COLOURS_OF_PNG).save(small, "PNG", optimize=True)
-    return small.getvalue()
 
 
 def _chosen_rows(keys: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
