@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -172,8 +172,9 @@ class LayerBridge(OwnWriting, QObject):
     # which layers there are
 
     def layers_of_type(self, kind: type[Layer]) -> list[Layer]:
-        """Layers of a type, topmost first; the preview is never among them."""
-        found = [layer for layer in self.viewer.layers if isinstance(layer, kind)]
+        """Layers of a type, topmost first; never the preview."""
+        mark = "sam_med_experiment"  # the Experiments panel's own
+        found = [one for one in self.viewer.layers if isinstance(one, kind) and mark not in one.metadata]
         return [layer for layer in reversed(found) if layer is not self.display.preview_layer]
 
     def _on_inserted(self, event: Any) -> None:
@@ -210,6 +211,10 @@ class LayerBridge(OwnWriting, QObject):
     def remove(self, layer: Layer | None) -> None:
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
+
+    def changing_many(self) -> AbstractContextManager[None]:
+        """Layers that come and go are drawn and cleared away once, at the end; each takes napari long."""
+        return self.viewer.layers.batched_update()
 
     # a scan
 
@@ -297,10 +302,8 @@ class LayerBridge(OwnWriting, QObject):
         """The layer that was worked on with this image before the widget was closed."""
         volume = image.metadata.get("sam_med")
         for layer in self.layers_of_type(Labels):
-            known = layer.metadata.get("sam_med")
-            if not layer.metadata.get(_WORK) or not isinstance(known, LabelVolume):
-                continue
-            if known.data is not layer.data:
+            known, is_work = layer.metadata.get("sam_med"), layer.metadata.get(_WORK)
+            if not is_work or not isinstance(known, LabelVolume) or known.data is not layer.data:
                 continue
             if isinstance(volume, Volume):
                 if known.grid.same_voxels_as(volume.grid):
@@ -438,9 +441,7 @@ class LayerBridge(OwnWriting, QObject):
     def current_view(self) -> SliceView | None:
         """The slice that is looked at; None in 3-D or outside the volume."""
         viewer = self._viewer()
-        if self.frame is None or viewer is None:
-            return None
-        return planes.current_view(viewer, self.frame)
+        return None if self.frame is None or viewer is None else planes.current_view(viewer, self.frame)
 
     def show_plane(self, plane: Plane) -> None:
         """Turn to a plane of the scan."""

@@ -29,7 +29,7 @@ from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["ScanLoading"]
+__all__ = ["ScanLoading", "labels_of_layer"]
 
 
 class ScanLoading(QObject):
@@ -142,11 +142,12 @@ class ScanLoading(QObject):
         earlier = self._bridge.labels_layer
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
-        self._bridge.show(scan, image, _is_same_array(labels, scan.labels))
-        if earlier is not None and earlier is not self._bridge.labels_layer:
-            earlier.visible = False  # what is seen is what is exported
-        for layer in leaving:  # labels before their image: the other way round, software OpenGL has crashed
-            self._bridge.remove(layer)
+        with self._bridge.changing_many():
+            self._bridge.show(scan, image, _is_same_array(labels, scan.labels))
+            if earlier is not None and earlier is not self._bridge.labels_layer:
+                earlier.visible = False  # what is seen is what is exported
+            for layer in leaving:  # labels before their image; the other way round, software OpenGL crashed
+                self._bridge.remove(layer)
         if image is None:
             self._bridge.show_plane("axial")
         self._bridge.set_tool("box")
@@ -205,7 +206,7 @@ def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress
     # what the user sees is kept where we opened the scan; napari's own guess of a window shows no organs
     is_ours = isinstance(image.metadata.get("sam_med"), Volume)
     window = (float(image.contrast_limits[0]), float(image.contrast_limits[1])) if is_ours else None
-    given = None if labels is None else _labels_of_layer(labels, volume)
+    given = None if labels is None else labels_of_layer(labels, volume)
     return (yield from jobs.prepare_scan(volume, given, window))
 
 
@@ -217,8 +218,14 @@ def _labels_then_compared(
     return labels, (yield from compare(labels.data, over))
 
 
-def _labels_of_layer(layer: Labels, volume: Volume) -> LabelVolume:
-    """Labels of a layer on the grid of a scan; the layer's own array where its type allows it."""
+def labels_of_layer(layer: Labels, volume: Volume) -> LabelVolume:
+    """Labels of a layer on the grid of a scan; the layer's own array where its type allows it.
+
+    Raises
+    ------
+    LabelError
+        When they lie on another grid, or have numbers that are none of labels.
+    """
     known = layer.metadata.get("sam_med")
     data = layer.data
     if tuple(data.shape) != volume.shape:
