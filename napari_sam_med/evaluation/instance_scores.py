@@ -19,7 +19,7 @@ from scipy import ndimage
 from napari_sam_med.evaluation.cases import Case, read_case
 from napari_sam_med.evaluation.detections import Detection
 from napari_sam_med.evaluation.detector_boxes import DetectorBoxes, boxes_of, is_of
-from napari_sam_med.evaluation.measuring import SliceChoice, organ_names
+from napari_sam_med.evaluation.measuring import SliceChoice, chosen_organs, labelled_slices, organ_names
 from napari_sam_med.evaluation.prompt_strategies import Strategy
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.mask_prediction import MaskPrediction
@@ -103,8 +103,8 @@ class InstanceSlice:
         Height and width.
     truths, found : tuple of Instance
     left_out : int
-        Detections of organs that the labels of the case know nothing of: nobody can say whether they are
-        right.
+        Detections of organs that are not chosen, or that the labels of the case know nothing of: nobody can
+        say whether they are right.
     """
 
     progress: Progress
@@ -136,13 +136,14 @@ def measure_instances(
     strategies : iterable of Strategy
         Those that are boxes of a detector alone; others are passed over.
     choice : SliceChoice
-        True instances of fewer than ``min_area`` pixels are ignored.
+        True instances of fewer than ``min_area`` pixels are ignored. Detections on slices without a true one
+        count unless ``most`` picks the slices.
     pieces : {"organs", "components"}
 
     Yields
     ------
     InstanceSlice
-        For every slice with an organ or a detection, model by model; nothing without such a strategy.
+        For every chosen slice with an organ or a detection, model by model; nothing without such a strategy.
 
     Raises
     ------
@@ -174,10 +175,10 @@ def segment_detections(
     model: str = "",
 ) -> Iterator[InstanceSlice]:
     """What `measure_instances` yields of one case and model; the boxes by the name of their strategy."""
-    names = _known_names(labels)
-    views = _views(case, labels, boxes.values(), choice)
+    names = _known_names(labels, choice)
+    views = _views(case, labels, boxes.values(), choice, names)
     for done, view in enumerate(views, start=1):
-        truths = true_instances(labels, view, choice.min_area, pieces)
+        truths = true_instances(labels, view, choice, pieces)
         embedding: ImageEmbedding | None = None
         for strategy, source in boxes.items():
             shape = view.slice_shape(labels.shape)
@@ -201,7 +202,7 @@ def segment_detections(
 
 
 def true_instances(
-    labels: LabelVolume, view: SliceView, min_area: int = 1, pieces: Pieces = "organs"
+    labels: LabelVolume, view: SliceView, choice: SliceChoice | None = None, pieces: Pieces = "organs"
 ) -> tuple[Instance, ...]:
     """The instances that a slice of labels shows, in the order of their numbers.
 
@@ -209,44 +210,59 @@ def true_instances(
     ----------
     labels : LabelVolume
     view : SliceView
-    min_area : int
-        Smaller ones are marked as ignored.
+    choice : SliceChoice, optional
+        Of its organs; those smaller than its ``min_area`` are marked as ignored.
     pieces : {"organs", "components"}
     """
+    choice = choice or SliceChoice()
     image = view.extract(labels.data)
     names = organ_names(labels)
+    chosen = chosen_organs(labels, choice.organs)
     found = []
     for label in np.unique(image[image > 0]).tolist():
+        if label not in chosen:
+            continue
         mask = image == label
         parts = mask.astype(np.int32)
         if pieces == "components":
             parts = np.asarray(ndimage.label(mask, _NEIGHBOURS)[0], dtype=np.int32)
         for part in range(1, int(parts.max()) + 1):
             one = parts == part
-            found.append(_instance(names[label], one, is_ignored=int(one.sum()) < min_area))
+            found.append(_instance(names[label], one, is_ignored=int(one.sum()) < choice.min_area))
     return tuple(found)
 
 
 def _views(
-    case: str, labels: LabelVolume, boxes: Iterable[DetectorBoxes], choice: SliceChoice
+    case: str,
+    labels: LabelVolume,
+    boxes: Iterable[DetectorBoxes],
+    choice: SliceChoice,
+    names: Mapping[int, str],
 ) -> list[SliceView]:
-    """The chosen slices with an organ, or a detection of any file."""
-    found = {one.view for source in boxes for one in source.of_case(case)}
-    views = []
-    for plane in choice.planes:
-        axis = SliceView(plane, 0).axis
-        shown = np.asarray(labels.data.any(axis=tuple({0, 1, 2} - {axis})))
-        views += [
-            view
-            for view in (SliceView(plane, index) for index in range(0, labels.shape[axis], choice.every))
-            if shown[view.index] or view in found
-        ]
-    return views
+    """The chosen slices with an organ, or a detection of one in any file."""
+    views = {labelled.view for labelled in labelled_slices(labels, choice)}
+    if not choice.most:
+        views |= {
+            one.view
+            for source in boxes
+            for one in source.of_case(case)
+            if one.view.plane in choice.planes
+            and one.view.index % choice.every == 0
+            and _organ_of(one, names) is not None
+        }
+    return sorted(views, key=lambda view: (choice.planes.index(view.plane), view.index))
 
 
-def _known_names(labels: LabelVolume) -> dict[int, str]:
-    """Names of the organs that the labels could show: those in their table, and those that occur."""
-    return {number: organ.name for number, organ in labels.organs.items()} | organ_names(labels)
+def _known_names(labels: LabelVolume, choice: SliceChoice) -> dict[int, str]:
+    """Names of the chosen organs that the labels could show: those in their table, and those that occur."""
+    names = {number: organ.name for number, organ in labels.organs.items()} | organ_names(labels)
+    wanted = {organ.strip().casefold() for organ in choice.organs}
+    occurring = chosen_organs(labels, choice.organs)
+    return {
+        number: name
+        for number, name in names.items()
+        if not wanted or number in occurring or wanted & {str(number), name.casefold()}
+    }
 
 
 def _organ_of(detection: Detection, names: Mapping[int, str]) -> str | None:

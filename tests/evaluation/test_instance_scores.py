@@ -213,19 +213,21 @@ def test_true_instances_are_organs_or_their_pieces() -> None:
     data[1, 4, 0] = 3
     labels = LabelVolume(data, Grid.from_zyx(data.shape), OrganTable.from_names({1: "cyst", 3: "vein"}))
     view = SliceView("axial", 1)
-    whole = true_instances(labels, view, min_area=2)
+    whole = true_instances(labels, view, SliceChoice(min_area=2))
     assert [(one.organ, one.area, one.box_xywh, one.is_ignored) for one in whole] == [
         ("cyst", 13, (0, 0, 9, 8), False),
         ("vein", 1, (0, 4, 1, 1), True),
     ]
     assert np.array_equal(mask_of({"size": [8, 9], "counts": whole[0].counts}, (8, 9)), data[1] == 1)
-    pieces = true_instances(labels, view, min_area=7, pieces="components")
+    pieces = true_instances(labels, view, SliceChoice(min_area=7), "components")
     assert [(one.organ, one.area, one.box_xywh, one.is_ignored) for one in pieces] == [
         ("cyst", 7, (0, 0, 4, 3), False),
         ("cyst", 6, (6, 6, 3, 2), True),
         ("vein", 1, (0, 4, 1, 1), True),
     ]
     assert true_instances(labels, SliceView("axial", 0)) == ()
+    (vein,) = true_instances(labels, view, SliceChoice(organs=("Vein",)))
+    assert vein.organ == "vein"
 
 
 class _FillsBoxes:
@@ -302,14 +304,33 @@ def test_all_detections_of_a_slice_become_masks(case: Case, tmp_path: Path) -> N
     assert scores["left_out"] == 1
 
 
-def test_the_choice_of_slices_holds(case: Case, tmp_path: Path) -> None:
-    write_detections(tmp_path / "a.csv", [_found(3, (0, 0, 1, 1)), _found(2, (0, 0, 1, 1))])
+def test_the_choice_of_slices_and_organs_holds(case: Case, tmp_path: Path) -> None:
+    """The liver has 20 pixels on an axial slice and 10 on a coronal one."""
+    detections = [_found(3, (0, 0, 1, 1)), _found(2, (0, 0, 1, 1)), _found(0, (0, 0, 1, 1), organ="spleen")]
+    write_detections(tmp_path / "a.csv", detections)
     strategies = parse_strategies([f"boxes:{tmp_path / 'a.csv'}"])
-    choice = SliceChoice(planes=("axial", "coronal"), every=2, min_area=21)
-    slices = list(measure_instances([case], {"filled": _FillsBoxes()}, strategies, choice))
-    views = [(one.view.plane, one.view.index) for one in slices]
-    assert views == [("axial", 2), ("coronal", 4), ("coronal", 6)]
-    assert {i.is_ignored for one in slices for i in one.truths} == {True}
+
+    def measured(**choice: Any) -> list[InstanceSlice]:
+        return list(measure_instances([case], {"filled": _FillsBoxes()}, strategies, SliceChoice(**choice)))
+
+    def views(**choice: Any) -> list[tuple[str, int]]:
+        return [(one.view.plane, one.view.index) for one in measured(**choice)]
+
+    assert views() == [("axial", 0), ("axial", 1), ("axial", 2), ("axial", 3)]
+    assert views(every=2, planes=("coronal", "axial")) == [
+        *(("coronal", 4), ("coronal", 6)),
+        *(("axial", 0), ("axial", 2)),
+    ]
+    assert views(most=1) == [("axial", 2)]
+    assert views(organs=("liver",)) == [("axial", 1), ("axial", 2), ("axial", 3)]
+    assert views(organs=("1",)) == [("axial", 0)]
+    small = measured(min_area=21)
+    assert [(one.view.index, len(one.truths)) for one in small] == [(0, 0), (2, 1), (3, 0)]
+    assert small[1].truths[0].is_ignored
+    spleens = measured(organs=("SPLEEN",), planes=("axial",), every=1, most=0)
+    assert [(one.truths, [i.organ for i in one.found]) for one in spleens] == [((), ["spleen"])]
+    livers = measured(organs=("6",))
+    assert [(len(one.found), one.left_out) for one in livers] == [(0, 0), (1, 0), (1, 0)]
 
 
 def test_boxes_that_are_not_of_the_case_are_refused(case: Case, tmp_path: Path) -> None:
