@@ -244,11 +244,14 @@ class Tuner:
         slice_.backward()
 
     def _openings(self, view: TrainingSlice, rng: np.random.Generator) -> list[tuple[int, Prompts]]:
-        """Prompts by the recipe's strategies, each with the row of its mask."""
+        """Prompts by the recipe's strategies, each with the row of its mask.
+
+        None sees the image, which is let go when it is embedded.
+        """
         shares = np.array([share for _, share in self.strategies])
         count = self.recipe.prompts_per_object
         return [
-            (row, self.strategies[pick][0].dialogue.opening(PromptTarget(mask, view.image), rng))
+            (row, self.strategies[pick][0].dialogue.opening(PromptTarget(mask), rng))
             for row, mask in enumerate(view.masks)
             for pick in rng.choice(len(shares), count, p=shares / shares.sum())
         ]
@@ -279,7 +282,7 @@ class Tuner:
     @torch.no_grad()
     def _dices(self, number: int, example: Example) -> list[float]:
         """Dice of an example's masks, each by all strategies; the same number gives the same prompts."""
-        targets = [PromptTarget(mask, example.view.image) for mask in example.view.masks]
+        targets = [PromptTarget(mask) for mask in example.view.masks]
         asked = [
             (
                 target.mask,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from napari_sam_med.errors import ExportError, LabelError, ModelError
+from napari_sam_med.errors import ExportError, LabelError, ModelError, PromptError
 from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.sam.architectures.nano import Nano
 from napari_sam_med.sam.checkpoints import read_checkpoint, write_checkpoint
@@ -29,6 +29,7 @@ from napari_sam_med.training.tuner_checkpoint import TunerCheckpoint
 from napari_sam_med.training.tuning_run import TuningRequest, TuningStep, tune_model
 from tests.training.ring_cases import write_case
 
+_BY_GREY = (("center_bilateral", 1.0),)
 FAST = {"epochs": 2, "views": 0, "slices_per_step": 3}
 
 
@@ -271,6 +272,9 @@ def test_bad_requests_are_refused_in_one_line(cases: list[Case], tmp_path: Path)
         _run(_request(cases[1:], tmp_path / "none"))
     with pytest.raises(ModelError, match="ViT encoders"):
         _run(_request(cases, tmp_path / "lora", trains=("lora",)))
+    grey = replace(_request(cases, tmp_path / "grey"), recipe=replace(RECIPES["gentle"], prompts=_BY_GREY))
+    with pytest.raises(PromptError, match="center_bilateral looks at grey values"):
+        _run(grey)
     with pytest.raises(ModelError, match=r'no recipe "best".*default, btcv'):
         named_recipe("best")
     with pytest.raises(ModelError, match="epochs is at least 1"):
