@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -185,6 +186,12 @@ class DetectorBoxes:
                 f"{self.source} has boxes of {said} on {case}, and its labels are "
                 f"{_listed(list(known.values()))}; name organs alike, or fill in the number of the label."
             )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of what the boxes say, hexadecimal: other boxes in a file of the same name have another."""
+        facts = repr((self.detections, self.images, self.margin))
+        return hashlib.sha256(facts.encode("utf-8", "backslashreplace")).hexdigest()
 
     @cached_property
     def _names(self) -> dict[str, str]:

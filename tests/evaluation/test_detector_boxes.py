@@ -223,6 +223,16 @@ def test_files_are_named_with_a_margin_or_a_data_set(tmp_path: Path, monkeypatch
         read_boxes("empty")
 
 
+def test_other_boxes_in_a_file_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    sums = []
+    for score in (0.5, 0.25, 0.5):
+        write_detections(path, [Detection("ct", AXIAL, (5, 5, 6, 6), score, organ="liver")])
+        sums.append(read_boxes(str(path)).sha256)
+    assert sums[0] == sums[2] != sums[1]
+    assert read_boxes(f"{path}:1").sha256 != sums[0]
+
+
 def test_the_strategy_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_detections(Path("a.csv"), [Detection("ct", AXIAL, (5, 5, 6, 6), organ="liver")])
