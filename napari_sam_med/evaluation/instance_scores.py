@@ -380,9 +380,9 @@ def _evaluated(
     document: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, use_classes: bool
 ) -> Any:
     """COCO's own evaluation of the masks, summarised."""
-    from pycocotools import mask as coco_mask  # type: ignore[import-untyped]  # it has no types
-    from pycocotools.coco import COCO  # type: ignore[import-untyped]  # it has no types
-    from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]  # it has no types
+    from pycocotools import mask as coco_mask
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
     truth, answers = COCO(), COCO()
     shared = {"images": document["images"], "categories": document["categories"]}
