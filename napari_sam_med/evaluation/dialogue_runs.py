@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from napari_sam_med.evaluation.detector_boxes import NoBoxError
 from napari_sam_med.evaluation.prompt_strategies import PromptTarget, Strategy
 from napari_sam_med.evaluation.slice_scores import AnswerMeasures, TrueMask
 from napari_sam_med.sam.mask_prediction import MaskPrediction
@@ -31,9 +32,11 @@ class Answers(Protocol):
 
 @dataclass(frozen=True)
 class Turn:
-    """What was asked at a turn (without its mask prompt), how good the answer is, and seconds until then."""
+    """What was asked at a turn (without its mask prompt; None where nothing could be), how good the answer
+    is, and seconds until then.
+    """
 
-    prompts: Prompts
+    prompts: Prompts | None
     measures: AnswerMeasures
     seconds: float
 
@@ -67,8 +70,12 @@ class Talk:
         self.seed = seed
         self._dialogue = strategies[0].dialogue
         self._turns = max(strategy.turn for strategy in strategies)
-        self.prompts: Prompts | None = self._dialogue.opening(target, rng)
         self.done: list[Turn] = []
+        self.prompts: Prompts | None = None
+        try:
+            self.prompts = self._dialogue.opening(target, rng)
+        except NoBoxError:  # a detector that overlooked the object: the answer is an empty mask
+            self.done.append(Turn(None, truth.measure_mask(np.zeros_like(target.mask)), 0.0))
 
     def take(self, answer: MaskPrediction, measures: AnswerMeasures, seconds: float) -> None:
         """Note how good an answer is, and think of what is said to it."""

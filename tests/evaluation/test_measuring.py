@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -251,3 +252,24 @@ def test_two_labels_of_one_name_are_told_apart() -> None:
     organs = OrganTable.from_names({1: "cyst", 2: "liver", 5: "cyst"})
     labels = LabelVolume(data, Grid.from_zyx(SHAPE, (1.0, 1.0, 1.0)), organs)
     assert organ_names(labels) == {1: "cyst (1)", 2: "liver", 5: "cyst (5)"}
+
+
+def test_an_organ_that_a_detector_overlooked_is_measured_as_an_empty_answer(
+    scan: Volume, labels: LabelVolume, tmp_path: Path
+) -> None:
+    boxes = tmp_path / "found.csv"
+    boxes.write_text("image,slice,organ,x0,y0,x1,y1\nscan,2,spleen,5,4,8,7\n", encoding="utf-8")
+    names = [f"boxes:{boxes}", f"boxes:{boxes}+corrective_clicks:2", "bound_box"]
+    model, scores = _measured(scan, labels, *names)
+    assert [score.strategy for score in scores] == [*names] * 3, "a row an organ, slice and strategy"
+    found = {(score.view.index, score.organ, score.strategy): score for score in scores}
+    for overlooked in ((1, "spleen"), (2, "left kidney")):
+        for name in names[:2]:
+            score = found[*overlooked, name]
+            assert (score.dice, score.iou, score.prompts, score.replies, score.seconds) == (0, 0, None, 0, 0)
+            assert np.isnan(score.iou_prediction)
+    seen = found[2, "spleen", names[0]]
+    assert seen.dice == found[2, "spleen", "bound_box"].dice > 0
+    assert seen.prompts == Prompts.from_box((5, 4, 8, 7))
+    assert found[2, "spleen", names[1]].replies == 2
+    assert [len(batch) for batch in model.asked] == [1, 2, 1, 1], "boxes that are alike are asked about once"
