@@ -1,19 +1,22 @@
-"""A whole evaluation: cases by models by strategies, as a job that yields what it has measured so far."""
+"""A whole evaluation: cases by models by slices, as a job that yields what it has measured so far."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from napari_sam_med.evaluation.cases import Case, read_case
 from napari_sam_med.evaluation.measuring import (
+    Embeds,
+    LabelledSlice,
     Simulation,
     SliceScore,
     measure_baselines,
     measure_model,
 )
 from napari_sam_med.progress import Progress
-from napari_sam_med.sam.predictor import Predictor
+from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["Contestant", "Step", "evaluate"]
 
@@ -23,7 +26,7 @@ class Contestant:
     """A model by the name that the results give it, and what is asked of it."""
 
     name: str
-    predictor: Predictor
+    predictor: Embeds
     simulation: Simulation
 
 
@@ -42,6 +45,14 @@ class Step:
         Of the whole case, in its first step.
     warnings : tuple of str
         What is odd about the files of the case, in its first step.
+    model : str
+        Name of the model; empty in the first step of a case.
+    view : SliceView or None
+        The slice; None in the first step of a case.
+    is_new : bool
+        False where the scores were known from an earlier run.
+    summary : dict or None
+        Of all scores: in the last step of `run_experiment`.
     """
 
     case: Case
@@ -49,9 +60,18 @@ class Step:
     scores: list[SliceScore]
     baselines: list[SliceScore]
     warnings: tuple[str, ...] = ()
+    model: str = ""
+    view: SliceView | None = None
+    is_new: bool = True
+    summary: dict[str, Any] | None = None
 
 
-def evaluate(cases: Sequence[Case], contestants: Sequence[Contestant]) -> Iterator[Step]:
+Known = Callable[[Case, Contestant, LabelledSlice], list[SliceScore] | None]
+
+
+def evaluate(
+    cases: Sequence[Case], contestants: Sequence[Contestant], known: Known | None = None
+) -> Iterator[Step]:
     """Measure models, slice by slice.
 
     Parameters
@@ -60,6 +80,8 @@ def evaluate(cases: Sequence[Case], contestants: Sequence[Contestant]) -> Iterat
         Read one after the other.
     contestants : sequence of Contestant
         With one choice of slices; the baselines are measured on that of the first.
+    known : callable, optional
+        The scores of a slice that need not be measured again, or None.
 
     Yields
     ------
@@ -72,17 +94,37 @@ def evaluate(cases: Sequence[Case], contestants: Sequence[Contestant]) -> Iterat
     """
     for number, case in enumerate(cases, start=1):
         volume, labels = read_case(case)
-        found = measure_baselines(case.name, labels, contestants[0].simulation.choice)
+        choice = contestants[0].simulation.choice
+        found = measure_baselines(case.name, labels, choice, volume.pixel_spacing)
         baselines = [_of_case(score, case) for score in found]
         warnings = tuple(f"{case.name}: {text}" for text in (*volume.warnings, *labels.warnings))
         yield Step(case, Progress(0, 0, f"volume {number} of {len(cases)}"), [], baselines, warnings)
         for one in contestants:
             text = f"{one.name}, volume {number} of {len(cases)}"
             for measured in measure_model(
-                case.name, volume, labels, one.predictor, one.simulation, model=one.name
+                case.name,
+                volume,
+                labels,
+                one.predictor,
+                one.simulation,
+                model=one.name,
+                known=_of(case, one, known),
             ):
-                scores = [_of_case(score, case) for score in measured.scores]
-                yield Step(case, replace(measured.progress, text=text), scores, [])
+                yield Step(
+                    case,
+                    replace(measured.progress, text=text),
+                    [_of_case(score, case) for score in measured.scores],
+                    [],
+                    model=one.name,
+                    view=measured.view,
+                    is_new=measured.is_new,
+                )
+
+
+def _of(
+    case: Case, contestant: Contestant, known: Known | None
+) -> Callable[[LabelledSlice], list[SliceScore] | None] | None:
+    return None if known is None else lambda labelled: known(case, contestant, labelled)
 
 
 def _of_case(score: SliceScore, case: Case) -> SliceScore:

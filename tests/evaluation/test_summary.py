@@ -50,6 +50,8 @@ def test_each_mean_counts_what_it_says() -> None:
     assert means["organs"]["liver"] == {
         "dice": pytest.approx(0.66),
         "iou": pytest.approx((3 * 0.8 / 1.2 + 0.4 / 1.6 + 0.5 / 1.5) / 5),
+        "nsd": None,
+        "hd95_mm": None,
         "slices": 5,
     }
     assert means["miou_organs"] == pytest.approx((means["organs"]["liver"]["iou"] + 0.1 / 1.9) / 2)
@@ -93,6 +95,26 @@ def test_the_best_of_three_is_averaged_where_all_answers_have_three() -> None:
     assert mean(0.6, 0.8) == pytest.approx(0.7)
     assert mean(None, None) is None
     assert mean(None, 1.0) is None, "a dialogue that ended at its first click"
+
+
+def test_outlines_are_averaged_where_they_were_measured() -> None:
+    known = [(0.5, 2.0), (0.7, 4.0), (0.0, None)]
+    scores = [_score("v", "liver", 0.5, nsd=nsd, hd95_mm=hd95) for nsd, hd95 in known]
+    means = summarised([*scores, _score("w", "liver", 0.5)], [])["models"]["nano"]["bound_box"]
+    assert means["mnsd_volumes"] == pytest.approx(0.4)
+    assert means["mhd95_mm_volumes"] == means["mhd95_mm_slices"] == pytest.approx(3.0)
+    assert means["hd95_missing"] == 2
+
+
+def test_intervals_need_more_than_one_patient() -> None:
+    means = summarised(SCORES, BASELINES)["models"]["nano"]["bound_box"]
+    assert means["patients"] == 2
+    assert means["ci95"]["mdice_volumes"] == pytest.approx([0.4, 0.5])
+    assert means["ci95_note"] == ""
+    same = [_score(name, "liver", 0.5, patient="one") for name in "ab"]
+    alone = summarised(same, [])["models"]["nano"]["bound_box"]
+    assert (alone["patients"], alone["ci95"]) == (1, {})
+    assert "one patient" in alone["ci95_note"]
 
 
 def test_what_cannot_be_said_is_null() -> None:

@@ -1,0 +1,263 @@
+"""An experiment: cases by organs by planes by strategies by models by seeds, measured into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from napari_sam_med.errors import ImageError, ModelError, PromptError
+from napari_sam_med.evaluation.cases import Case
+from napari_sam_med.evaluation.experiment_folder import ExperimentFolder
+from napari_sam_med.evaluation.measuring import Embeds, Simulation, SliceChoice, SliceScore
+from napari_sam_med.evaluation.prompt_strategies import Strategy
+from napari_sam_med.evaluation.protocols import named_protocol, protocol_tables, split_summaries
+from napari_sam_med.evaluation.report_gallery import GallerySource
+from napari_sam_med.evaluation.running import Contestant, Step, evaluate
+from napari_sam_med.evaluation.statistics import comparisons
+from napari_sam_med.evaluation.summary import summarised
+from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.sam.mask_prediction import MaskPrediction
+from napari_sam_med.sam.predictor import ImageEmbedding, Predictor, load_predictor
+from napari_sam_med.sam.prompts import Prompts
+
+__all__ = ["Experiment", "model_titles", "run_experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is measured: cases by organs by planes by strategies by models by seeds.
+
+    Attributes
+    ----------
+    cases : tuple of Case
+    strategies : tuple of Strategy
+        A model is asked with those whose prompts it takes.
+    models : tuple of str
+        Names, checkpoint files or folders, as `load_predictor` takes them.
+    choice : SliceChoice
+        Planes, slices and organs.
+    organs : tuple of str
+        Names or numbers of organs; empty for those of `choice`.
+    seeds : tuple of int
+    protocol : str
+        Name of the published comparison that the strategies are of: its table is part of the report.
+    """
+
+    cases: tuple[Case, ...]
+    strategies: tuple[Strategy, ...]
+    models: tuple[str, ...] = ("nano",)
+    choice: SliceChoice = field(default_factory=SliceChoice)
+    organs: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    protocol: str = ""
+
+    @property
+    def simulation(self) -> Simulation:
+        """What is asked of a model that takes every prompt."""
+        choice = replace(self.choice, organs=self.organs or self.choice.organs)
+        return Simulation(self.strategies, choice, self.seeds[0], self.seeds[1:])
+
+
+def model_titles(models: Sequence[str]) -> dict[str, str]:
+    """Models by the names that results give them: of a path the last part where that is enough.
+
+    Raises
+    ------
+    ModelError
+        When there is none.
+    """
+    given = list(dict.fromkeys(models))
+    if not given:
+        raise ModelError("There is no model; name at least one with --models, such as nano.")
+    short = [Path(model).stem if Path(model).is_file() else Path(model).name for model in given]
+    return {
+        name if short.count(name) == 1 else model: model for model, name in zip(given, short, strict=True)
+    }
+
+
+def run_experiment(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    load: Callable[[str], Predictor] = load_predictor,
+    store: EmbeddingStore | None = None,
+    resume: bool = True,
+    pages: bool = True,
+) -> Iterator[Step]:
+    """Measure, slice by slice, and write what is found into a folder.
+
+    Closing the generator ends it; every row that was written is whole, and the next run carries on there:
+    slices whose rows are all there are not measured again, and their steps, with ``is_new`` False, come at
+    once.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    folder : Path
+        Made when needed.
+    load : callable
+        Loads a model by its name; once each.
+    store : EmbeddingStore, optional
+        Where embeddings are looked up and kept. They are rounded to half precision there, so that numbers
+        differ in the third or fourth digit from those without a store.
+    resume : bool
+        Carry on what lies in the folder; else it is replaced.
+    pages : bool
+        Write ``report.md`` and ``report.html`` at the end, for which some slices are asked once more.
+
+    Yields
+    ------
+    Step
+        For every case one with its baselines, then one for every model and slice; the last one has the
+        summary.
+
+    Raises
+    ------
+    ExportError
+        When the folder holds another experiment, or cannot be written.
+    ImageError, LabelError
+        When a case cannot be read, or shows no organ that was asked for.
+    ModelError, PromptError
+        When a model cannot be loaded, or none takes any of the prompts.
+    """
+    predictors = {name: load(model) for name, model in model_titles(experiment.models).items()}
+    contestants, remarks = _contestants(experiment, predictors, store)
+    run = _facts(experiment, predictors, store)
+    warnings = [*remarks]
+    step = None
+    with (
+        ExperimentFolder(folder, {"run": run, "cases": _case_facts(experiment)}, resume=resume) as kept,
+        closing(evaluate(experiment.cases, contestants, kept.known)) as steps,  # type: ignore[type-var]  # a generator
+    ):
+        for step in steps:
+            kept.take(step)
+            warnings += step.warnings
+            yield replace(step, warnings=(*remarks, *step.warnings))
+            remarks = []
+    scores, baselines = kept.scores(), kept.baselines()
+    if step is None or not scores:
+        raise ImageError(_nothing(experiment))
+    absent = _absent(experiment, scores)
+    summary = {
+        "version": 1,
+        "run": run | {"device": str(next(iter(predictors.values())).device)},
+        "warnings": [*warnings, *absent],
+        **summarised(scores, baselines),
+        "comparisons": comparisons(scores, seed=experiment.seeds[0]),
+        "protocol": _protocol(experiment, scores, baselines),
+    }
+    if pages:
+        kept.write_pages(summary, scores, GallerySource.of_cases(experiment.cases, predictors))
+    kept.finish(summary)
+    yield replace(step, scores=[], baselines=[], warnings=tuple(absent), is_new=False, summary=summary)
+
+
+def _absent(experiment: Experiment, scores: Sequence[SliceScore]) -> list[str]:
+    """Words on organs that were asked for and are on no slice."""
+    there = {name for row in scores for name in (row.organ.casefold(), str(row.label))}
+    organs = experiment.simulation.choice.organs
+    return [f"no slice shows the organ {organ}" for organ in organs if organ.casefold() not in there]
+
+
+def _protocol(
+    experiment: Experiment, scores: Sequence[SliceScore], baselines: Sequence[SliceScore]
+) -> dict[str, Any] | None:
+    """The tables of the protocol, as plain values."""
+    if not experiment.protocol:
+        return None
+    protocol = named_protocol(experiment.protocol)
+    summaries = split_summaries(scores, baselines, {case.name: case.split for case in experiment.cases})
+    return {
+        "name": protocol.name,
+        "source": protocol.source,
+        "tables": [asdict(table) for table in protocol_tables(protocol, summaries)],
+    }
+
+
+def _contestants(
+    experiment: Experiment, predictors: dict[str, Predictor], store: EmbeddingStore | None
+) -> tuple[list[Contestant], list[str]]:
+    """The models, each with the strategies whose prompts it takes, and words on the others."""
+    found, remarks = [], []
+    simulation = experiment.simulation
+    for name, predictor in predictors.items():
+        taken = []
+        for strategy in simulation.strategies:
+            refused = strategy.dialogue.kinds - predictor.accepts
+            if refused:
+                kinds = " and no ".join(sorted(refused))
+                remarks.append(f"{name} takes no {kinds} prompts; {strategy.name} is left out for it")
+            else:
+                taken.append(strategy)
+        if taken:
+            asked: Embeds = predictor if store is None else _FromStore(predictor, store)
+            found.append(Contestant(name, asked, replace(simulation, strategies=tuple(taken))))
+    if not found:
+        raise PromptError("No model given takes the prompts of any strategy given; choose bound_box.")
+    return found, remarks
+
+
+def _facts(
+    experiment: Experiment, predictors: dict[str, Predictor], store: EmbeddingStore | None
+) -> dict[str, Any]:
+    """What the numbers depend on, beside the cases."""
+    choice = experiment.simulation.choice
+    return {
+        "planes": list(choice.planes),
+        "every": choice.every,
+        "min_area": choice.min_area,
+        "most_slices": choice.most,
+        "organs": list(choice.organs),
+        "strategies": [strategy.name for strategy in experiment.strategies],
+        "seed": experiment.seeds[0],
+        "seeds": list(experiment.seeds),
+        "protocol": experiment.protocol,
+        "precision": next(iter(predictors.values())).precision,
+        "stored_embeddings": store is not None,
+        "model_sha256": {name: predictor.model_hash for name, predictor in predictors.items()},
+    }
+
+
+def _case_facts(experiment: Experiment) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": case.name,
+            "image": case.image,
+            "patient": case.patient,
+            "names": case.names,
+            "bytes": [
+                path.stat().st_size if path.is_file() else 0 for path in (case.image_path, case.labels_path)
+            ],
+        }
+        for case in experiment.cases
+    ]
+
+
+def _nothing(experiment: Experiment) -> str:
+    choice = experiment.simulation.choice
+    organs = " or ".join(choice.organs) or "an organ"
+    return (
+        f"No {' or '.join(choice.planes)} slice has {choice.min_area} or more pixels of {organs}; check the "
+        "labels, or lower --min-area or --every."
+    )
+
+
+class _FromStore:
+    """A predictor whose embeddings are looked up in a store."""
+
+    def __init__(self, predictor: Predictor, store: EmbeddingStore) -> None:
+        self._predictor = predictor
+        self._store = store
+
+    def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = (1.0, 1.0)) -> ImageEmbedding:
+        return self._store.get_or_embed(self._predictor, image, pixel_spacing)
+
+    def predict_batch(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], *, single_beside: bool = False
+    ) -> list[MaskPrediction]:
+        return self._predictor.predict_batch(embedding, prompts, single_beside=single_beside)

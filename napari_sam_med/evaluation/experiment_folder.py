@@ -1,0 +1,196 @@
+"""The folder of an experiment: rows written as they come, so that it can be stopped and carried on.
+
+``experiment.json`` says what is measured, ``results.csv`` and ``baselines.csv`` have one row an answer, and
+once everything is measured there are ``summary.json``, ``report.md`` and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from napari_sam_med.errors import ExportError
+from napari_sam_med.evaluation.cases import Case
+from napari_sam_med.evaluation.html_report import REPORT as PAGE
+from napari_sam_med.evaluation.html_report import write_html_report
+from napari_sam_med.evaluation.measuring import LabelledSlice, SliceScore
+from napari_sam_med.evaluation.report import ResultTable, markdown_report
+from napari_sam_med.evaluation.report_gallery import GallerySource, gallery_pictures
+from napari_sam_med.evaluation.results_file import read_results, whole_rows, write_header, write_scores
+from napari_sam_med.evaluation.running import Contestant, Step
+from napari_sam_med.segmentation.report import write_json
+from napari_sam_med.volume.replacement import Replacement
+from napari_sam_med.volume.slice_view import SliceView
+
+__all__ = ["FILES", "ExperimentFolder"]
+
+EXPERIMENT, RESULTS, BASELINES = "experiment.json", "results.csv", "baselines.csv"
+SUMMARY, REPORT = "summary.json", "report.md"
+FILES = (EXPERIMENT, RESULTS, BASELINES, SUMMARY, REPORT, PAGE)
+"""What an experiment writes into its folder."""
+
+_Slice = tuple[str, str, SliceView]  # case, model, view
+
+
+class ExperimentFolder:
+    """Context in which an experiment is measured into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when needed.
+    facts : dict
+        What is measured, as plain values; only the same is carried on.
+    resume : bool
+        Keep the rows that are there; else they are replaced.
+
+    Raises
+    ------
+    ExportError
+        When the folder holds another experiment, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
+        self.folder = folder
+        self._facts = {"version": 1, **facts}
+        self._resume = resume
+        self._earlier: dict[_Slice, list[SliceScore]] = {}
+        self._results: TextIO | None = None
+        self._baselines: TextIO | None = None
+
+    def __enter__(self) -> ExperimentFolder:
+        with self._explained():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self._resume:
+                self._take_up()
+            for stale in (SUMMARY, REPORT, PAGE):  # they would stand beside other rows
+                (self.folder / stale).unlink(missing_ok=True)
+            write_json(self.folder / EXPERIMENT, self._facts)
+            self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in (self._results, self._baselines):
+            if file is not None:
+                file.close()
+
+    def known(self, case: Case, contestant: Contestant, labelled: LabelledSlice) -> list[SliceScore] | None:
+        """The rows of a slice from an earlier run, or None.
+
+        Raises
+        ------
+        ExportError
+            When some are missing: the file was changed, and new rows would stand beside old ones.
+        """
+        rows = self._earlier.get((case.name, contestant.name, labelled.view))
+        if rows is None:
+            return None
+        simulation = contestant.simulation
+        there = {(row.label, row.seed, row.strategy) for row in rows}
+        due = {
+            (label, seed, strategy.name)
+            for label in labelled.label_ids
+            for seed in simulation.seeds
+            for strategy in simulation.strategies
+        }
+        if there != due or len(rows) != len(due):
+            raise ExportError(
+                f"{self.folder / RESULTS} has {len(rows)} rows of {case.name}, {labelled.view.plane} slice "
+                f"{labelled.view.index}, where the experiment has {len(due)}; a file that was changed cannot "
+                "be carried on: run without resuming to replace it."
+            )
+        return rows
+
+    def take(self, step: Step) -> None:
+        """Write what was measured.
+
+        Raises
+        ------
+        ExportError
+            When that is not possible.
+        """
+        if self._results is None or self._baselines is None:
+            raise RuntimeError("The folder is not open.")
+        with self._explained():
+            write_scores(self._baselines, step.baselines)
+            if step.is_new:
+                write_scores(self._results, step.scores)
+
+    def scores(self) -> list[SliceScore]:
+        """All rows of models, as they were written."""
+        return read_results(self.folder / RESULTS)
+
+    def baselines(self) -> list[SliceScore]:
+        """All rows of the answers that need no model."""
+        return read_results(self.folder / BASELINES)
+
+    def write_pages(
+        self, summary: Mapping[str, Any], scores: Sequence[SliceScore], source: GallerySource
+    ) -> None:
+        """Write the reports, with pictures of answers that are asked for once more."""
+        with self._explained(), Replacement(self.folder / REPORT, ".md") as file:
+            file.temporary.write_text(markdown_report(summary), encoding="utf-8")
+            file.put_in_place()
+        protocol = summary["protocol"]
+        tables = [] if protocol is None else [ResultTable(**table) for table in protocol["tables"]]
+        with closing(gallery_pictures(scores, source)) as pictures:  # type: ignore[type-var]  # a generator
+            write_html_report(self.folder, summary, scores, tables=tables, pictures=pictures)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary, at last: it says that everything is there."""
+        write_json(self.folder / SUMMARY, summary)
+
+    def _take_up(self) -> None:
+        """Read the rows of an earlier run of the same experiment."""
+        results = self.folder / RESULTS
+        if not results.exists() or not whole_rows(results.read_text(encoding="utf-8", errors="replace")):
+            return  # it had not begun
+        differs = _difference(self.folder / EXPERIMENT, self._facts)
+        if differs:
+            raise ExportError(
+                f"{self.folder} holds the results of another experiment ({differs}), and only the same one "
+                "can be carried on; choose another folder, or run without resuming to replace what is there."
+            )
+        for score in read_results(results):
+            self._earlier.setdefault((score.volume, score.model, score.view), []).append(score)
+        if self._earlier and not (self.folder / SUMMARY).exists():
+            self._earlier.popitem()  # the last slice may have been broken off between two rows
+
+    def _begin(self) -> None:
+        """Put the rows that are kept in place of the files, and open these for more."""
+        kept = [score for rows in self._earlier.values() for score in rows]
+        with Replacement(self.folder / RESULTS, ".csv") as file:
+            with file.temporary.open("w", encoding="utf-8", newline="") as rows:
+                write_header(rows)
+                write_scores(rows, kept)
+            file.put_in_place()
+        self._results = (self.folder / RESULTS).open("a", encoding="utf-8", newline="")
+        self._baselines = (self.folder / BASELINES).open("w", encoding="utf-8", newline="")
+        write_header(self._baselines)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ExportError(
+                f"{error.filename or self.folder} cannot be written: {error.strerror}; choose another folder "
+                "that is writable and has space."
+            ) from error
+
+
+def _difference(experiment: Path, facts: Mapping[str, Any]) -> str:
+    """Which facts differ from those in a file; empty where none does."""
+    try:
+        known = json.loads(experiment.read_text(encoding="utf-8"))
+        both = [{**document["run"], "cases": document["cases"]} for document in (known, facts)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"there is no {EXPERIMENT} that says which"
+    names = [name for name in both[0] | both[1] if both[0].get(name) != both[1].get(name)]
+    return f"other {' and '.join(names)}" if names else ""
