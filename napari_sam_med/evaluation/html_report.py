@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.errors import ExportError, SamMedError
 from napari_sam_med.evaluation import report_figures
-from napari_sam_med.evaluation.measuring import SliceScore
-from napari_sam_med.evaluation.report import ResultTable
+from napari_sam_med.evaluation.report import (
+    MEASURES_NOTE,
+    ResultTable,
+    comparison_notes,
+    comparison_tables,
+    measures_table,
+)
 from napari_sam_med.evaluation.report_figures import DARK, LIGHT, in_theme, small_png
 from napari_sam_med.evaluation.report_gallery import (
     ANSWER_COLOUR,
@@ -29,6 +34,7 @@ from napari_sam_med.evaluation.report_sections import (
     overview,
     run_facts,
 )
+from napari_sam_med.evaluation.slice_scores import SliceScore
 from napari_sam_med.volume.replacement import Replacement
 
 if TYPE_CHECKING:
@@ -113,6 +119,7 @@ def write_html_report(
         files, embedded = [], []
         for one in figures:
             light = small_png(in_theme(one.figure, LIGHT), _DPI)
+            one.figure.set_layout_engine("none")  # what was laid out stays as it is
             dark = small_png(in_theme(one.figure, DARK), _DPI)
             files.append(_written(folder / PICTURES / f"{one.name}.png", light))
             embedded.append(
@@ -205,8 +212,10 @@ def _context(summary: Mapping[str, Any], scores: Sequence[SliceScore]) -> dict[s
         "glance": list(at_a_glance(summary)),
         "warnings": list(summary.get("warnings", ())),
         "overview": overview(summary, scores),
-        "measures": None,
-        "measures_note": "",
+        "measures": measures_table(summary),
+        "measures_note": MEASURES_NOTE,
+        "comparisons": list(comparison_tables(summary)),
+        "comparison_notes": comparison_notes(summary),
         "organs": list(organ_tables(summary)),
         "facts": list(run_facts(run, scores)),
         "words": WORDS,

@@ -6,9 +6,34 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ResultTable", "interval_of", "markdown_report", "result_tables"]
+__all__ = [
+    "MEASURES_NOTE",
+    "ResultTable",
+    "comparison_notes",
+    "comparison_tables",
+    "interval_of",
+    "markdown_report",
+    "measures_table",
+    "result_tables",
+]
 
 _SHORT = {"inscribed_ellipse": "ellipse", "filled_box": "box"}
+
+MEASURES_NOTE = (
+    "Best of three and single: where a model answers with three masks, mean Dice over all answers of the "
+    "best one, which only somebody who knows the truth could choose, and of the one mask that it makes when "
+    "asked for one. NSD: normalised surface distance, the share of both outlines within 2 mm of the "
+    "other. HD95: the distance in mm within which 95 % of both outlines lie of each other, over answers that "
+    "are not empty. ECE: expected calibration error of the predicted IoU, 0 where it is right. r: Pearson "
+    "correlation of predicted and true IoU. Seconds: of an answer, without looking at the slice, which is "
+    "done once."
+)
+_COMPARISONS_NOTE = (
+    "Compared on the same slices. p: how often a mean difference of Dice as large as this one would come by "
+    "chance if both were alike (signs flipped at random), adjusted for the number of comparisons (Benjamini "
+    "and Hochberg); below 0.05 is commonly taken for a difference. Wilcoxon: p of the signed ranks, not "
+    "adjusted."
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +73,62 @@ def interval_of(means: Mapping[str, Any], measure: str) -> tuple[float, float] |
     return None if span is None or None in span else (float(span[0]), float(span[1]))
 
 
+def measures_table(summary: Mapping[str, Any]) -> ResultTable | None:
+    """What else was measured, by model and strategy; columns that no answer has are left out."""
+    columns: list[tuple[str, list[str]]] = [
+        (heading, []) for heading in ("Dice over answers", "best of three", "single", "NSD", "HD95 mm")
+    ]
+    columns += [(heading, []) for heading in ("ECE", "r", "seconds")]
+    keys = ("mdice_slices", "mdice_oracle_slices", "mdice_single_slices", "mnsd_volumes", "mhd95_mm_volumes")
+    names = []
+    for model, strategies in summary["models"].items():
+        for strategy, means in strategies.items():
+            names.append((model, strategy))
+            agreement = means["iou_prediction"]
+            values = [means.get(key) for key in keys]
+            values += [agreement.get("ece"), agreement["pearson"], means["seconds"]]
+            for (_, cells), value in zip(columns, values, strict=True):
+                cells.append(_shown(value))
+    filled = [(heading, cells) for heading, cells in columns if any(cells)]
+    if not filled:
+        return None
+    rows = [(*name, *cells) for name, *cells in zip(names, *(cells for _, cells in filled), strict=True)]
+    headings = ("model", "strategy", *(heading for heading, _ in filled))
+    return ResultTable("Other measures", headings, rows, text_columns=2)
+
+
+def comparison_tables(summary: Mapping[str, Any]) -> Iterator[ResultTable]:
+    """The paired comparisons of a summary that has them: of models, then of strategies."""
+    compared = summary.get("comparisons", [])
+    for between, within in (("models", "strategy"), ("strategies", "model")):
+        rows: list[tuple[str, ...]] = [
+            (
+                one["within"],
+                one["a"],
+                one["b"],
+                _shown(one["mean_a"]),
+                _shown(one["mean_b"]),
+                _shown(one["difference"]),
+                f"{one['pairs']} {one['over']}",
+                _chance(one["p_fdr"]),
+                _chance(one["p_wilcoxon"]),
+            )
+            for one in compared
+            if one["between"] == between
+        ]
+        if rows:
+            headings = (within, "A", "B", "Dice of A", "Dice of B", "A - B", "pairs", "p", "Wilcoxon")
+            yield ResultTable(f"Paired comparison of {between}", headings, rows, text_columns=3)
+
+
+def comparison_notes(summary: Mapping[str, Any]) -> list[str]:
+    """What is to be known of the comparisons, how p is meant first; empty where there are none."""
+    compared = summary.get("comparisons", [])
+    if not compared:
+        return []
+    return [_COMPARISONS_NOTE, *dict.fromkeys(f"Note: {one['note']}." for one in compared if one["note"])]
+
+
 def markdown_report(summary: Mapping[str, Any]) -> str:
     """A page of all tables."""
     run = summary["run"]
@@ -65,8 +146,12 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
         "Not for clinical use.",
         "",
     ]
-    for table in result_tables(summary, organs=True):
-        lines += [f"## {table.title}", "", table.markdown()]
+    overview, *others = result_tables(summary, organs=True)
+    measures = measures_table(summary)
+    noted = [] if measures is None else [(measures, [MEASURES_NOTE])]
+    noted += [(table, comparison_notes(summary)) for table in comparison_tables(summary)]
+    for table, notes in [(overview, []), *noted, *((table, []) for table in others)]:
+        lines += [f"## {table.title}", "", table.markdown(), *(f"{note}\n" for note in notes)]
     return "\n".join(lines)
 
 
@@ -126,6 +211,10 @@ def _names(baselines: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _chance(p: float | None) -> str:
+    return "< 0.001" if p is not None and p < 0.001 else _shown(p)
 
 
 def _escaped(cell: str) -> str:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from napari_sam_med.evaluation.measuring import SliceScore
 from napari_sam_med.evaluation.report import interval_of
+from napari_sam_med.evaluation.slice_scores import SliceScore
+from napari_sam_med.evaluation.statistics import calibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,6 @@ _Key = TypeVar("_Key")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GREY = "#808080"  # is seen on white and on black
-_BINS = 10
 _COLOURS_OF_PNG = 128
 _MOST_SERIES = 4  # bars side by side that can still be told apart
 _MARGIN = re.compile(r"random_margin_box:(-?\d+)")
@@ -285,19 +285,14 @@ def reliability(scores: Sequence[SliceScore]) -> Figure | None:
     top.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="as good as predicted")
     groups = _grouped(rows, lambda row: row.model)
     for number, (model, own) in enumerate(groups.items()):
-        predicted = np.array([row.iou_prediction for row in own])
-        true = np.array([row.iou for row in own])
-        bins = np.clip((predicted * _BINS).astype(int), 0, _BINS - 1)
-        counts = np.bincount(bins, minlength=_BINS)
-        filled = counts > 0
-        x = np.bincount(bins, predicted, _BINS)[filled] / counts[filled]
-        y = np.bincount(bins, true, _BINS)[filled] / counts[filled]
-        error = float(np.sum(np.abs(x - y) * counts[filled]) / counts.sum())
+        found = calibration([row.iou_prediction for row in own], [row.iou for row in own])
+        bins = found["bins"]
+        x, y = [one["predicted"] for one in bins], [one["true"] for one in bins]
         style = {"color": _colour(number), "marker": _MARKERS[number % len(_MARKERS)]}
-        top.plot(x, y, label=_plain(f"{model}, ECE {error:.3f}"), **style)
-        wide = 0.9 / _BINS / len(groups)
-        left = (np.arange(_BINS) + 0.05) / _BINS + wide * number
-        bottom.bar(left, counts, wide, align="edge", color=_colour(number))
+        top.plot(x, y, label=_plain(f"{model}, ECE {found['ece']:.3f}"), **style)
+        left = [one["from"] + (one["to"] - one["from"]) * (0.05 + 0.9 * number / len(groups)) for one in bins]
+        wide = [(one["to"] - one["from"]) * 0.9 / len(groups) for one in bins]
+        bottom.bar(left, [one["answers"] for one in bins], wide, align="edge", color=_colour(number))
     top.set(ylim=(0, 1.02), ylabel="mean true IoU", title="Does the model know how good it is?")
     bottom.set(xlim=(0, 1.02), xlabel="IoU that the model predicts", ylabel="answers")
     top.legend(frameon=False, loc="upper left")

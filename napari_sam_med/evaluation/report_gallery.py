@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError
 from napari_sam_med.evaluation.cases import Case, read_case
-from napari_sam_med.evaluation.measuring import SliceScore
 from napari_sam_med.evaluation.metrics import dice
 from napari_sam_med.evaluation.report_figures import small_png
+from napari_sam_med.evaluation.slice_scores import SliceScore
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.predictor import ImageEmbedding
 from napari_sam_med.sam.prompts import Prompts
