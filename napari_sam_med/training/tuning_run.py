@@ -7,7 +7,7 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -59,6 +59,7 @@ _SCORED_ON = {
     "held_out": "slices held out of the training cases",
     "learned": "slices that were learned from, which flatters",
 }
+_WHEN = {"before": "as it was", "after": "as it is now"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +168,7 @@ def tune_model(request: TuningRequest, team: Team | None = None) -> Iterator[Tun
         run = _Run(request, checkpoint, tuner, slices, started)
         yield from run.embed()
         yield from run.train()
-        card = run.finish()
+        card = yield from run.finish()
     if team.is_first:
         shutil.rmtree(state_folder(request.output), ignore_errors=True)
     yield TuningStep(Progress(1, 1, "done"), card=card)
@@ -211,7 +212,7 @@ class _Run:
                 yield TuningStep(progress)
         self._made = sum(team.joined([embeddings.n_made]))  # and so wait for the others
         self._embedded = time.monotonic()
-        self._before = self._measured("before")
+        self._before = yield from self._measure("before")
 
     def train(self) -> Iterator[TuningStep]:
         """Train from the last checkpoint on."""
@@ -234,7 +235,7 @@ class _Run:
                 since = time.monotonic()
             yield TuningStep(progress, epoch)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> Generator[TuningStep, None, dict[str, Any]]:
         """Measure the best epoch and write the model; gives its card."""
         tuner = self._tuner
         improved = tuner.best_epoch.number > 0
@@ -242,7 +243,7 @@ class _Run:
         after = self._before
         if improved:
             tuner.keep_best()
-            after = self._measured("after")
+            after = yield from self._measure("after")
             state_dict |= _changed(tuner)
         card = self._card(improved, after)
         if tuner.team.is_first:
@@ -274,18 +275,20 @@ class _Run:
             "not_for_clinical_use": True,
         }
 
-    def _measured(self, name: str) -> list[SliceScore]:
+    def _measure(self, name: str) -> Generator[TuningStep, None, list[SliceScore]]:
         predictor, request, team = self._tuner.predictor, self._request, self._tuner.team
         strategies = [s for s in parse_strategies(REPORTED) if s.dialogue.kinds <= predictor.accepts]
         simulation = Simulation(tuple(strategies), request.choice, request.seed)
         own: list[list[SliceScore]] = []
-        for example in team.share(self._examples[self._scored]):
+        shared = team.share(self._examples[self._scored])
+        for number, example in enumerate(shared, start=1):
             view = example.view
             masks = dict(zip(view.label_ids, view.masks, strict=True))
             asked = AskedSlice(view.case.name, view.view, masks, view.names)
             with torch.no_grad():
                 embedding = example.embedding()
             own.append(measure_slice(asked, embedding, predictor, simulation, model=name))
+            yield TuningStep(Progress(number, len(shared), f"measuring the model {_WHEN[name]}"))
         return [score for scores in team.joined(own) for score in scores]
 
 

@@ -112,6 +112,11 @@ def test_splits_and_patients_are_read_and_no_patient_is_on_both_sides(folder: Pa
     assert (second.split, second.patient) == ("val", "two/image.nii.gz")
     with pytest.raises(ImageError, match=r'"P1".*one split'):
         read_cases(_write(folder, f"{header}{one},train,P1\n{two},val,P1\n"))
+    assert (
+        len(read_cases(_write(folder, f"{header}{one},train,P1\n{two},,P1\n"))) == 2
+    )  # both are learned from
+    with pytest.raises(ImageError, match=r'"P1".*one split'):
+        read_cases(_write(folder, f"{header}{one},test,P1\n{two},,P1\n"))
     with pytest.raises(ImageError, match=r"Row 1.*training.*train, val, test"):
         read_cases(_write(folder, f"{header}{one},training,P1\n"))
 
