@@ -27,6 +27,7 @@ from napari_sam_med.evaluation.instance_scores import (
     InstanceSlice,
     instance_summary,
     instances_document,
+    instances_table,
     measure_instances,
     true_instances,
 )
@@ -139,6 +140,17 @@ def test_sizes_are_told_apart() -> None:
         key: pytest.approx(scores[key]) for key in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
     }
     assert scores["detections"] == 2
+    table = instances_table({"instances": instance_summary(slices)})
+    assert table is not None
+    shown = dict(zip(table.headings, table.rows[0], strict=True))
+    assert (shown["model"], shown["strategy"]) == ("nano", "boxes:a")
+    assert (shown["small"], shown["medium"], shown["instances"], shown["detections"]) == (
+        "0.000",
+        "1.000",
+        "3",
+        "2",
+    )
+    assert instances_table({}) is None
 
 
 def test_what_is_too_small_to_be_asked_for_is_neither_right_nor_wrong() -> None:
