@@ -158,6 +158,11 @@ def gallery_pictures(scores: Sequence[SliceScore], source: GallerySource) -> Ite
         embedded = None
         for place, score in own:
             predictor, view = source.predictors[score.model], score.view
+            if view.index >= volume.shape[view.axis]:
+                raise ImageError(
+                    f"The results speak of {view.plane} slice {view.index} of {name}, which has "
+                    f"{volume.shape[view.axis]} now; give the scan that was measured."
+                )
             image, spacing = to_rgb(volume, view), volume.pixel_spacing(view)
             if embedded is None or embedded[0] != (score.model, view):
                 embedded = (score.model, view), predictor.embed(image, spacing)

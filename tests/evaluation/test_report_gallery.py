@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,9 +188,11 @@ def test_an_empty_answer_is_drawn(scan: tuple[Volume, LabelVolume]) -> None:
     assert figure.axes[0].get_xlim()[1] >= 49
 
 
-def test_a_case_that_is_not_given_is_named(tmp_path: Path) -> None:
+def test_what_is_not_given_is_named(scan: tuple[Volume, LabelVolume]) -> None:
     source = GallerySource.of_cases([], {"played": _FillsBoxes()})
     with pytest.raises(ImageError, match="speak of v, which is not among the cases"):
         next(gallery_pictures([_score()], source))
+    with pytest.raises(ImageError, match="axial slice 5 of v, which has 5 now"):
+        next(gallery_pictures([_score(5)], GallerySource(lambda name: scan, source.predictors)))
     with pytest.raises(ImageError, match="is not in the results"):
         answered_again(_score(prompts=None), None, _FillsBoxes())  # type: ignore[arg-type]  # as above
