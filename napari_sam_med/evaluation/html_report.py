@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,8 @@ def drawn_figures(summary: Mapping[str, Any], scores: Sequence[SliceScore]) -> I
     summary : dict
     scores : sequence of SliceScore
     """
+    series = report_figures.telling_series(summary)
+    in_bars = [row for row in scores if (row.model, row.strategy) in series]
     spans = " Upright lines: 95 % intervals over patients." if _has_intervals(summary) else ""
     drawn: list[tuple[str, str, Figure | None, str]] = [
         (
@@ -172,10 +175,10 @@ def drawn_figures(summary: Mapping[str, Any], scores: Sequence[SliceScore]) -> I
         (
             "organs",
             "Dice of every organ",
-            report_figures.organ_bars(summary),
+            report_figures.organ_bars(summary, series),
             "Mean Dice of each organ over its slices in all volumes; the best organ is on top. Circle and "
-            "square: what the tangent box says without a model. Every strategy is in the tables below. Over "
-            f"{extent(scores)} in all.",
+            "square: what the tangent box says without a model. The tables below have every strategy. Over "
+            f"{extent(in_bars)}.",
         ),
         (
             "spread",
@@ -243,8 +246,10 @@ def _taken(pictures: Iterable[GalleryPicture]) -> tuple[list[GalleryPicture], st
 def _gallery_rows(
     pictures: Sequence[GalleryPicture], scores: Sequence[SliceScore]
 ) -> list[list[GalleryPicture]]:
-    """Pictures of each strategy and model, in the order in which these were measured."""
-    rows: dict[tuple[str, str], list[GalleryPicture]] = {(row.strategy, row.model): [] for row in scores}
+    """Pictures of each strategy and model, models below each other, in the order of the scores."""
+    strategies = dict.fromkeys(row.strategy for row in scores)
+    models = dict.fromkeys(row.model for row in scores)
+    rows: dict[tuple[str, str], list[GalleryPicture]] = {key: [] for key in product(strategies, models)}
     for picture in sorted(pictures, key=lambda picture: PLACES.index(picture.place)):
         rows[picture.score.strategy, picture.score.model].append(picture)
     return [row for row in rows.values() if row]

@@ -26,7 +26,12 @@ _BASELINES = {
     "inscribed_ellipse": "ellipse in the tangent box, no model",
     "filled_box": "all of the tangent box, no model",
 }
-_RUN_TERMS = {"every": "one slice of", "min_area": "least pixels of an organ"}
+_RUN_TERMS = {
+    "every": "one slice of",
+    "min_area": "least pixels of an organ",
+    "most_slices": "at most so many slices of a plane",
+    "model_sha256": "checkpoints, SHA-256",
+}
 _HASH_SHOWN = 12
 _MOST_COLUMNS = 12
 
@@ -207,7 +212,12 @@ def run_facts(run: Mapping[str, Any], scores: Sequence[SliceScore]) -> Iterator[
     yield "measured", extent(scores)
     volumes = list(dict.fromkeys(row.volume for row in scores))
     yield "volumes", ", ".join(volumes)
-    for key, value in run.items():
+    told = dict(run)
+    if "seeds" in run:
+        told.pop("seed", None)
+    if not run.get("most_slices"):
+        told.pop("most_slices", None)
+    for key, value in told.items():
         text = _listed(value)
         if text:
             yield _RUN_TERMS.get(key, key.replace("_", " ")), text
@@ -274,6 +284,8 @@ def _listed(value: Any) -> str:
         return value[:_HASH_SHOWN] if len(value) == 64 and value.isalnum() else value
     if isinstance(value, Sequence):
         return ", ".join(_listed(one) for one in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "" if value is None else str(value)
 
 

@@ -225,6 +225,33 @@ def test_one_answer_is_enough_for_a_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_how_it_was_measured_is_said_in_words(tmp_path: Path) -> None:
+    run = {"planes": ["axial", "coronal"], "every": 2, "most_slices": 0, "seed": 1, "seeds": [1, 2]}
+    run |= {"stored_embeddings": False, "organs": [], "protocol": None}
+    page = _written(tmp_path, *made_up_scores(strategies=["bound_box"]), {"run": run})
+    said = page.text[page.text.index("How it was measured") : page.text.index("Words")].split("\n")
+    assert [line for line in said[2:] if line] == [
+        "measured8 answers (2 organs, 4 slices, 1 patient)",
+        "volumesa",
+        "planesaxial, coronal",
+        "one slice of2",
+        "seeds1, 2",
+        "stored embeddingsno",
+    ]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_rows_of_the_gallery_have_the_models_of_a_strategy_together(tmp_path: Path) -> None:
+    scores, baselines = made_up_scores(["nano", "other"], ["bound_box", "center_mask"], ["liver"], slices=1)
+    shown = [replace(next(_pictures([row])), score=row) for row in scores]
+    by_model = sorted(shown, key=lambda one: one.score.model)
+    page = _written(tmp_path, sorted(scores, key=lambda row: row.model), baselines, pictures=by_model)
+    gallery = page.text[page.text.index("Best, median and worst") :]
+    rows = re.findall(r"^(\w+), (\w+)$", gallery, re.MULTILINE)
+    assert rows == [(name, model) for name in ("bound_box", "center_mask") for model in ("nano", "other")]
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_comparisons_and_published_values_are_shown(tmp_path: Path) -> None:
     scores, baselines = made_up_scores(["nano", "other"], ["bound_box", "center_distance"])
     compared = comparisons(scores)
