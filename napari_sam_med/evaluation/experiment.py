@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError, ModelError, PromptError
 from napari_sam_med.evaluation.cases import Case
+from napari_sam_med.evaluation.detector_boxes import boxes_of, check_boxes
 from napari_sam_med.evaluation.experiment_folder import ExperimentFolder
+from napari_sam_med.evaluation.instance_scores import InstanceSlice, instance_summary, measure_instances
 from napari_sam_med.evaluation.measuring import Embeds, Simulation, SliceChoice, SliceScore
 from napari_sam_med.evaluation.prompt_strategies import Strategy
 from napari_sam_med.evaluation.protocols import named_protocol, protocol_tables, split_summaries
@@ -113,8 +115,8 @@ def run_experiment(
     Yields
     ------
     Step
-        For every case one with its baselines, then one for every model and slice; the last one has the
-        summary.
+        For every case one with its baselines, then one for every model and slice; where boxes of a detector
+        are asked, one more for every slice on which its instances are found; the last one has the summary.
 
     Raises
     ------
@@ -125,6 +127,7 @@ def run_experiment(
     ModelError, PromptError
         When a model cannot be loaded, or none takes any of the prompts.
     """
+    check_boxes(experiment.strategies, [case.name for case in experiment.cases])
     predictors = {name: load(model) for name, model in model_titles(experiment.models).items()}
     contestants, remarks = _contestants(experiment, predictors, store)
     run = _facts(experiment, predictors, store)
@@ -142,8 +145,16 @@ def run_experiment(
     scores, baselines = kept.scores(), kept.baselines()
     if step is None or not scores:
         raise ImageError(_nothing(experiment))
+    instances: list[InstanceSlice] = []
+    for one in contestants:
+        asked = one.simulation
+        for found in measure_instances(
+            experiment.cases, {one.name: one.predictor}, asked.strategies, asked.choice
+        ):
+            instances.append(found)
+            yield replace(step, progress=found.progress, scores=[], baselines=[], warnings=(), is_new=False)
     absent = _absent(experiment, scores)
-    summary = {
+    summary: dict[str, Any] = {
         "version": 1,
         "run": run | {"device": str(next(iter(predictors.values())).device)},
         "warnings": [*warnings, *absent],
@@ -151,6 +162,9 @@ def run_experiment(
         "comparisons": comparisons(scores, seed=experiment.seeds[0]),
         "protocol": _protocol(experiment, scores, baselines),
     }
+    if instances:
+        summary["instances"] = instance_summary(instances)
+        kept.write_instances(instances)
     if pages:
         kept.write_pages(summary, scores, GallerySource.of_cases(experiment.cases, predictors))
     kept.finish(summary)
@@ -214,6 +228,7 @@ def _facts(
         "most_slices": choice.most,
         "organs": list(choice.organs),
         "strategies": [strategy.name for strategy in experiment.strategies],
+        "boxes_sha256": {name: boxes.sha256 for name, boxes in boxes_of(experiment.strategies).items()},
         "seed": experiment.seeds[0],
         "seeds": list(experiment.seeds),
         "protocol": experiment.protocol,

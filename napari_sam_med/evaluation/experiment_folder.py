@@ -17,6 +17,7 @@ from napari_sam_med.errors import ExportError
 from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.evaluation.html_report import REPORT as PAGE
 from napari_sam_med.evaluation.html_report import write_html_report
+from napari_sam_med.evaluation.instance_scores import InstanceSlice, instances_document
 from napari_sam_med.evaluation.measuring import LabelledSlice, SliceScore
 from napari_sam_med.evaluation.report import ResultTable, markdown_report
 from napari_sam_med.evaluation.report_gallery import GallerySource, gallery_pictures
@@ -29,7 +30,7 @@ from napari_sam_med.volume.slice_view import SliceView
 __all__ = ["FILES", "ExperimentFolder"]
 
 EXPERIMENT, RESULTS, BASELINES = "experiment.json", "results.csv", "baselines.csv"
-SUMMARY, REPORT = "summary.json", "report.md"
+SUMMARY, REPORT, INSTANCES = "summary.json", "report.md", "instances.json"
 FILES = (EXPERIMENT, RESULTS, BASELINES, SUMMARY, REPORT, PAGE)
 """What an experiment writes into its folder."""
 
@@ -67,7 +68,7 @@ class ExperimentFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._resume:
                 self._take_up()
-            for stale in (SUMMARY, REPORT, PAGE):  # they would stand beside other rows
+            for stale in (SUMMARY, REPORT, PAGE, INSTANCES):  # they would stand beside other rows
                 (self.folder / stale).unlink(missing_ok=True)
             write_json(self.folder / EXPERIMENT, self._facts)
             self._begin()
@@ -141,6 +142,10 @@ class ExperimentFolder:
         tables = [] if protocol is None else [ResultTable(**table) for table in protocol["tables"]]
         with closing(gallery_pictures(scores, source)) as pictures:  # type: ignore[type-var]  # a generator
             write_html_report(self.folder, summary, scores, tables=tables, pictures=pictures)
+
+    def write_instances(self, slices: Sequence[InstanceSlice]) -> None:
+        """Write the masks that are there and those that were found with the boxes of detectors."""
+        write_json(self.folder / INSTANCES, instances_document(slices))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary, at last: it says that everything is there."""

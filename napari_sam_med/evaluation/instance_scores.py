@@ -21,7 +21,6 @@ from napari_sam_med.evaluation.detections import Detection
 from napari_sam_med.evaluation.detector_boxes import DetectorBoxes, boxes_of, is_of
 from napari_sam_med.evaluation.measuring import SliceChoice, chosen_organs, labelled_slices, organ_names
 from napari_sam_med.evaluation.prompt_strategies import Strategy
-from napari_sam_med.evaluation.report import ResultTable
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.predictor import ImageEmbedding
@@ -38,7 +37,6 @@ __all__ = [
     "Pieces",
     "instance_summary",
     "instances_document",
-    "instances_table",
     "measure_instances",
     "segment_detections",
     "true_instances",
@@ -321,28 +319,6 @@ def instance_summary(slices: Sequence[InstanceSlice]) -> dict[str, Any]:
                 "left_out": sum(one.left_out for one in own),
             }
     return found
-
-
-def instances_table(summary: Mapping[str, Any]) -> ResultTable | None:
-    """The average precisions in the ``instances`` of a summary, by model and strategy; None without any."""
-    keys = (*_AP_KEYS, "ar")
-    rows = [
-        (
-            model,
-            strategy,
-            *("" if scores[key] is None else f"{scores[key]:.3f}" for key in keys),
-            "" if scores["class_agnostic"]["ap"] is None else f"{scores['class_agnostic']['ap']:.3f}",
-            str(scores["instances"]["all"]),
-            str(scores["detections"]),
-        )
-        for model, strategies in summary.get("instances", {}).items()
-        for strategy, scores in strategies.items()
-    ]
-    measures = ("AP", "AP50", "AP75", "small", "medium", "large", "AR", "any organ")
-    headings = ("model", "strategy", *measures, "instances", "detections")
-    return (
-        ResultTable("Masks of all detections as instances", headings, rows, text_columns=2) if rows else None
-    )
 
 
 def instances_document(slices: Sequence[InstanceSlice]) -> dict[str, Any]:

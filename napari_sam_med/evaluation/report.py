@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "INSTANCES_NOTE",
     "MEASURES_NOTE",
     "ResultTable",
     "comparison_notes",
     "comparison_tables",
+    "instances_table",
     "interval_of",
     "markdown_report",
     "measures_table",
@@ -27,6 +29,20 @@ MEASURES_NOTE = (
     "are not empty. ECE: expected calibration error of the predicted IoU, 0 where it is right. r: Pearson "
     "correlation of predicted and true IoU. Seconds: of an answer, without looking at the slice, which is "
     "done once."
+)
+_PRECISIONS = {
+    "AP": "ap",
+    "AP50": "ap50",
+    "AP75": "ap75",
+    "small": "ap_small",
+    "medium": "ap_medium",
+    "large": "ap_large",
+    "AR": "ar",
+}
+INSTANCES_NOTE = (
+    "All detections as masks, on every chosen slice, as COCO scores them: average precision over the IoU "
+    "thresholds 0.50 to 0.95, at 0.50 and at 0.75, of organs of up to 32 x 32 pixels, up to 96 x 96 and "
+    "more; average recall; and AP where any organ is right. Empty where there is nothing of the kind."
 )
 _COMPARISONS_NOTE = (
     "Compared on the same slices. p: how often a mean difference of Dice as large as this one would come by "
@@ -97,6 +113,24 @@ def measures_table(summary: Mapping[str, Any]) -> ResultTable | None:
     return ResultTable("Other measures", headings, rows, text_columns=2)
 
 
+def instances_table(summary: Mapping[str, Any]) -> ResultTable | None:
+    """How well masks from the boxes of detectors find the organs; None where none were asked."""
+    rows = [
+        (
+            model,
+            strategy,
+            *(_shown(scores[key]) for key in _PRECISIONS.values()),
+            _shown(scores["class_agnostic"]["ap"]),
+            str(scores["instances"]["all"]),
+            str(scores["detections"]),
+        )
+        for model, strategies in summary.get("instances", {}).items()
+        for strategy, scores in strategies.items()
+    ]
+    headings = ("model", "strategy", *_PRECISIONS, "any organ", "instances", "detections")
+    return ResultTable("Detections as instances", headings, rows, text_columns=2) if rows else None
+
+
 def comparison_tables(summary: Mapping[str, Any]) -> Iterator[ResultTable]:
     """The paired comparisons of a summary that has them: of models, then of strategies."""
     compared = summary.get("comparisons", [])
@@ -149,6 +183,8 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
     overview, *others = result_tables(summary, organs=True)
     measures = measures_table(summary)
     noted = [] if measures is None else [(measures, [MEASURES_NOTE])]
+    instances = instances_table(summary)
+    noted += [] if instances is None else [(instances, [INSTANCES_NOTE])]
     noted += [(table, comparison_notes(summary)) for table in comparison_tables(summary)]
     for table, notes in [(overview, []), *noted, *((table, []) for table in others)]:
         lines += [f"## {table.title}", "", table.markdown(), *(f"{note}\n" for note in notes)]

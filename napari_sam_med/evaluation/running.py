@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_sam_med.evaluation.cases import Case, read_case
+from napari_sam_med.evaluation.detector_boxes import boxes_of
 from napari_sam_med.evaluation.measuring import (
     Embeds,
     LabelledSlice,
@@ -89,11 +90,15 @@ def evaluate(
 
     Raises
     ------
+    PromptError
+        When the boxes of a detector cannot be those of a case.
     ImageError, LabelError
         When a case cannot be read; what was yielded so far is valid.
     """
     for number, case in enumerate(cases, start=1):
         volume, labels = read_case(case)
+        for boxes in boxes_of(contestants[0].simulation.strategies).values():
+            boxes.check(case.name, labels)
         choice = contestants[0].simulation.choice
         found = measure_baselines(case.name, labels, choice, volume.pixel_spacing)
         baselines = [_of_case(score, case) for score in found]

@@ -27,12 +27,12 @@ from napari_sam_med.evaluation.instance_scores import (
     InstanceSlice,
     instance_summary,
     instances_document,
-    instances_table,
     measure_instances,
     true_instances,
 )
 from napari_sam_med.evaluation.measuring import SliceChoice
 from napari_sam_med.evaluation.prompt_strategies import parse_strategies
+from napari_sam_med.evaluation.report import instances_table
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.prompts import Prompts
