@@ -325,10 +325,21 @@ def folder_detections(folder: Path, planes: Sequence[Plane] = PLANES) -> tuple[t
     return tuple(found), grid
 
 
-def boxes_of(strategies: Iterable[Strategy]) -> dict[str, DetectorBoxes]:
-    """Those strategies that are boxes of a detector and nothing else, by name."""
-    openings = {strategy.name: strategy.dialogue.opening for strategy in strategies}
-    return {name: opening for name, opening in openings.items() if isinstance(opening, DetectorBoxes)}
+def boxes_of(strategies: Iterable[Strategy], *, alone: bool = False) -> dict[str, DetectorBoxes]:
+    """The boxes in strategies that have some, by the name of the strategy.
+
+    Parameters
+    ----------
+    strategies : iterable of Strategy
+    alone : bool
+        Leave out those in which other prompts are beside the boxes.
+    """
+    return {
+        strategy.name: part.opening
+        for strategy in strategies
+        for part in (strategy.dialogue, *(() if alone else strategy.dialogue.parts))
+        if isinstance(part.opening, DetectorBoxes)
+    }
 
 
 def check_boxes(strategies: Iterable[Strategy], cases: Sequence[str]) -> None:

@@ -152,7 +152,7 @@ def measure_instances(
     PromptError
         When boxes cannot be those of a case.
     """
-    boxes = boxes_of(strategies)
+    boxes = boxes_of(strategies, alone=True)
     for case in cases if boxes else ():
         volume, labels = read_case(case)
         for found in boxes.values():

@@ -72,6 +72,8 @@ class Dialogue:
         The next prompts from the mask, the last prompts and the answer to them; None when nothing is wrong.
     may_miss : bool
         Whether a positive click of the opening can fall outside the mask.
+    parts : tuple of Dialogue
+        What it is put together from; empty for one that stands alone.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Dialogue:
     opening: Opening
     reply: Reply | None = None
     may_miss: bool = False
+    parts: tuple[Dialogue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -268,6 +271,7 @@ def _together(parts: Sequence[Strategy]) -> Strategy:
         partial(_united, [part.dialogue.opening for part in openings]),
         replying[0].dialogue.reply if replying else None,
         may_miss=any(part.may_miss for part in openings),
+        parts=tuple(part.dialogue for part in (*openings, *replying)),
     )
     return Strategy("+".join(names), dialogue, 1 + sum(part.turn for part in replying))
 

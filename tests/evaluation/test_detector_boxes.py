@@ -243,7 +243,12 @@ def test_the_strategy_is_found_by_name(tmp_path: Path, monkeypatch: pytest.Monke
         "boxes:a.csv:2+center_mask",
     ]
     assert strategies[1].dialogue.kinds == {"box"}
-    assert list(boxes_of(strategies)) == ["boxes:a.csv"]
+    assert list(boxes_of(strategies)) == ["boxes:a.csv", "boxes:a.csv:2+center_mask"]
+    assert [boxes.margin for boxes in boxes_of(strategies).values()] == [0, 2]
+    assert list(boxes_of(strategies, alone=True)) == ["boxes:a.csv"]
+    assert list(boxes_of(parse_strategies(["corrective_clicks:2+boxes:a.csv"]))) == [
+        "boxes:a.csv+corrective_clicks:2"
+    ]
     together = strategies[2].dialogue.opening(_target(), generator())
     assert together.box_xyxy is not None
     assert together.box_xyxy.tolist() == [3, 3, 8, 8]
