@@ -93,6 +93,7 @@ def _run(arguments: list[str]) -> int:
 def _call(arguments: list[str]) -> int:
     import typer
 
+    from napari_sam_med.cli import evaluate_command  # noqa: F401  it adds its command to those of `app`
     from napari_sam_med.cli.training_commands import app
 
     command: Any = typer.main.get_command(app)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam_med.cli.console import print_json, progress_bar, say, show_table, warn
+from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table, warn
 from napari_sam_med.cli.outputs import check_input, check_output
-from napari_sam_med.errors import ExportError, ImageError, ModelError, PromptError
+from napari_sam_med.errors import ExportError, ImageError
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.cases import Case
-    from napari_sam_med.evaluation.measuring import Simulation
-    from napari_sam_med.evaluation.running import Contestant
-    from napari_sam_med.sam.predictor import Predictor
+    from napari_sam_med.evaluation.experiment import Experiment
+    from napari_sam_med.evaluation.report import ResultTable
 
 __all__ = ["EvaluateRequest", "run_evaluate"]
 
@@ -28,50 +28,79 @@ class EvaluateRequest:
     image: Path | None = None
     labels: Path | None = None
     cases: Path | None = None
-    strategies: str = "bound_box"
+    strategies: str = ""
+    protocol: str = ""
     models: str = "nano"
     names: str = ""
+    only: str = ""
     planes: str = "axial"
     every: int = 1
+    most_slices: int = 0
     min_area: int = 1
     seed: int = 0
+    seeds: int = 1
     device: str = "auto"
     precision: str = "auto"
     organs: bool = False
+    resume: bool = False
 
 
 def run_evaluate(request: EvaluateRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
-    simulation = _simulation(request)
-    cases = _cases(request)
-    files = _output_files(request, cases)
-    from napari_sam_med.evaluation.report import markdown_report, result_tables
-    from napari_sam_med.segmentation.report import write_json
-
-    summary = _measure(request, cases, _contestants(request, simulation), files)
-    write_json(files["summary"], summary)
-    _write_text(files["report"], markdown_report(summary))
+    experiment = _experiment(request)
+    files = _output_files(request, experiment.cases)
+    summary = _measured(experiment, request)
     if as_json:
         print_json(summary)
         return 0
-    for table in result_tables(summary, organs=request.organs):
+    for table in _tables(summary, organs=request.organs):
         sides = ["left"] * table.text_columns + ["right"] * len(table.headings)
         show_table(table.title, dict(zip(table.headings, sides, strict=False)), table.rows)
         say()
-    for path in files.values():
+    from napari_sam_med.evaluation.report import comparison_notes
+
+    for note in comparison_notes(summary):
+        say_faintly(note)
+    for path in files:
         say(f"  {path}")
     return 0
 
 
-def _simulation(request: EvaluateRequest) -> Simulation:
-    from napari_sam_med.evaluation.measuring import Simulation, SliceChoice
+def _tables(summary: dict[str, Any], *, organs: bool) -> Iterator[ResultTable]:
+    """What is printed: all means, what a protocol compares, other measures, comparisons; then by volume."""
+    from napari_sam_med.evaluation.report import ResultTable, comparison_tables, measures_table, result_tables
+
+    overview, *others = result_tables(summary, organs=organs)
+    yield overview
+    for table in (summary["protocol"] or {"tables": []})["tables"]:
+        yield ResultTable(**table)
+    measures = measures_table(summary)
+    if measures is not None:
+        yield measures
+    yield from comparison_tables(summary)
+    yield from others
+
+
+def _experiment(request: EvaluateRequest) -> Experiment:
+    from napari_sam_med.evaluation.experiment import Experiment
+    from napari_sam_med.evaluation.measuring import SliceChoice
     from napari_sam_med.evaluation.prompt_strategies import parse_strategies
+    from napari_sam_med.evaluation.protocols import named_protocol
     from napari_sam_med.volume.slice_view import SliceView
 
     planes = tuple(dict.fromkeys(SliceView(plane, 0).plane for plane in _listed(request.planes)))  # type: ignore[arg-type]  # SliceView refuses what is no plane
-    strategies = tuple(parse_strategies(_listed(request.strategies)))
-    choice = SliceChoice(planes or ("axial",), request.every, request.min_area)
-    return Simulation(strategies, choice, request.seed)
+    names = [*named_protocol(request.protocol).strategies] if request.protocol else []
+    names += _listed(request.strategies or ("" if names else "bound_box"))
+    choice = SliceChoice(planes or ("axial",), request.every, request.min_area, request.most_slices)
+    return Experiment(
+        strategies=tuple(parse_strategies(names)),
+        cases=tuple(_cases(request)),
+        models=tuple(_listed(request.models)),
+        choice=choice,
+        organs=tuple(_listed(request.only)),
+        seeds=tuple(range(request.seed, request.seed + request.seeds)),
+        protocol=request.protocol,
+    )
 
 
 def _cases(request: EvaluateRequest) -> list[Case]:
@@ -92,13 +121,11 @@ def _cases(request: EvaluateRequest) -> list[Case]:
     return [Case(request.image.name, str(request.image), request.image, request.labels, request.names)]
 
 
-def _output_files(request: EvaluateRequest, cases: Sequence[Case]) -> dict[str, Path]:
+def _output_files(request: EvaluateRequest, cases: Sequence[Case]) -> list[Path]:
     """Paths of what is written, in a folder that is made when needed."""
-    files = {
-        "results": request.output / "results.csv",
-        "summary": request.output / "summary.json",
-        "report": request.output / "report.md",
-    }
+    from napari_sam_med.evaluation.experiment_folder import FILES
+
+    files = [request.output / name for name in FILES]
     try:
         request.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -106,7 +133,7 @@ def _output_files(request: EvaluateRequest, cases: Sequence[Case]) -> dict[str, 
             f"The folder {request.output} cannot be made: {error.strerror}; choose another one with -o."
         ) from error
     inputs = (request.cases, *(path for case in cases for path in (case.image_path, case.labels_path)))
-    for path in files.values():
+    for path in files:
         check_output(path, inputs)
     return files
 
@@ -115,86 +142,16 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _contestants(request: EvaluateRequest, simulation: Simulation) -> list[Contestant]:
-    """The models, each with the strategies whose prompts it takes; the others are named in a warning."""
-    from napari_sam_med.evaluation.running import Contestant
-
-    found = []
-    for name, predictor in _predictors(request).items():
-        taken = []
-        for strategy in simulation.strategies:
-            refused = strategy.dialogue.kinds - predictor.accepts
-            if refused:
-                kinds = " and no ".join(sorted(refused))
-                warn([f"{name} takes no {kinds} prompts; {strategy.name} is left out for it"])
-            else:
-                taken.append(strategy)
-        if taken:
-            found.append(Contestant(name, predictor, replace(simulation, strategies=tuple(taken))))
-    if not found:
-        raise PromptError("No model given takes the prompts of any strategy given; choose bound_box.")
-    return found
-
-
-def _predictors(request: EvaluateRequest) -> dict[str, Predictor]:
-    """Predictors by the name that results give them: of a path the last part where that is enough."""
+def _measured(experiment: Experiment, request: EvaluateRequest) -> dict[str, Any]:
+    """Run the experiment, with a bar; returns the summary."""
+    from napari_sam_med.evaluation.experiment import run_experiment
     from napari_sam_med.sam.predictor import load_predictor
 
-    given = list(dict.fromkeys(_listed(request.models)))
-    if not given:
-        raise ModelError("There is no model; name at least one with --models, such as nano.")
-    short = [Path(model).stem if Path(model).is_file() else Path(model).name for model in given]
-    return {
-        name if short.count(name) == 1 else model: load_predictor(
-            model, device=request.device, precision=request.precision
-        )
-        for model, name in zip(given, short, strict=True)
-    }
-
-
-def _measure(
-    request: EvaluateRequest, cases: Sequence[Case], contestants: Sequence[Contestant], files: dict[str, Path]
-) -> dict[str, Any]:
-    """Measure, writing rows as they come; returns the summary."""
-    from napari_sam_med.evaluation.results_file import write_header, write_scores
-    from napari_sam_med.evaluation.running import evaluate
-    from napari_sam_med.evaluation.summary import summarised
-
-    scores, baselines, warnings = [], [], []
-    for stale in ("summary", "report"):  # of an earlier run: they would stand beside other rows
-        files[stale].unlink(missing_ok=True)
-    with (
-        files["results"].open("w", encoding="utf-8", newline="") as results,
-        progress_bar("Measuring") as on_progress,
-    ):
-        write_header(results)
-        for step in evaluate(cases, contestants):
-            warnings += warn(step.warnings)
-            write_scores(results, step.scores)
-            scores += step.scores
-            baselines += step.baselines
+    load = partial(load_predictor, device=request.device, precision=request.precision)
+    summary: dict[str, Any] = {}
+    with progress_bar("Measuring") as on_progress:
+        for step in run_experiment(experiment, request.output, load=load, resume=request.resume):
+            warn(step.warnings)
             on_progress(step.progress)
-    if not scores:
-        raise ImageError(
-            f"No {request.planes} slice has {request.min_area} or more pixels of an organ; check the labels, "
-            "or lower --min-area or --every."
-        )
-    choice = contestants[0].simulation.choice
-    run = {
-        "planes": list(choice.planes),
-        "every": choice.every,
-        "min_area": choice.min_area,
-        "seed": request.seed,
-        "device": str(contestants[0].predictor.device),
-        "precision": contestants[0].predictor.precision,
-        "model_sha256": {one.name: one.predictor.model_hash for one in contestants},
-    }
-    return {"version": 1, "run": run, "warnings": warnings, **summarised(scores, baselines)}
-
-
-def _write_text(path: Path, text: str) -> None:
-    from napari_sam_med.volume.replacement import Replacement
-
-    with Replacement(path, path.suffix) as file:
-        file.temporary.write_text(text, encoding="utf-8")
-        file.put_in_place()
+            summary = step.summary or summary
+    return summary

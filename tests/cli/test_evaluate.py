@@ -121,17 +121,18 @@ def test_an_interrupted_run_leaves_whole_rows_and_nothing_of_an_earlier_run(
     answers = Predictor.predict_batch
     calls = []
 
-    def impatient(self: Predictor, embedding: Any, prompts: Sequence[Any]) -> Any:
+    def impatient(self: Predictor, embedding: Any, prompts: Sequence[Any], **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return answers(self, embedding, prompts)
+        return answers(self, embedding, prompts, **options)
 
     monkeypatch.setattr(Predictor, "predict_batch", impatient)
     answer = _evaluate(run, scan, out)
     assert answer.status == 130
     assert answer.err.splitlines() == ["error: interrupted; nothing was left half-written."]
-    assert [path.name for path in out.iterdir()] == ["results.csv"]
+    left_files = {path.name for path in out.iterdir() if path.is_file()}
+    assert left_files == {"results.csv", "baselines.csv", "experiment.json"}
 
     def timeless(text: str) -> list[list[str]]:
         return [line.split(",")[:12] for line in text.splitlines()]
@@ -139,6 +140,53 @@ def test_an_interrupted_run_leaves_whole_rows_and_nothing_of_an_earlier_run(
     left = (out / "results.csv").read_text()
     assert timeless(left) == timeless(whole)[:3]
     assert left.endswith("\n")
+
+
+def test_an_interrupted_run_is_resumed_and_another_one_refused(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("-s", "bound_box,random_mask", "--seeds", "2", "--only", "6", "--most-slices", "4")
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert _evaluate(run, scan, whole, *options).status == 0
+    embed, calls = Predictor.embed, []
+
+    def impatient(self: Predictor, *arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return embed(self, *arguments, **more)
+
+    monkeypatch.setattr(Predictor, "embed", impatient)
+    assert _evaluate(run, scan, out, *options, "--resume").status == 130
+    assert len(_rows(out)) == 2 * 4
+    refused = _evaluate(run, scan, out, *options, "--resume", "--seed", "1")
+    assert "another experiment (other seed and seeds)" in refused.error
+    calls.clear()
+    calls += [1] * 3
+    assert _evaluate(run, scan, out, *options, "--resume").status == 0
+
+    def timeless(folder: Path) -> list[dict[str, str]]:
+        return [row | {"seconds": ""} for row in _rows(folder)]
+
+    assert timeless(out) == timeless(whole)
+    assert len(timeless(out)) == 4 * 2 * 2
+    assert {row["seed"] for row in _rows(out)} == {"0", "1"}
+    assert (out / "report.html").exists()
+
+
+def test_a_protocol_is_measured_and_stands_beside_what_was_published(
+    run: Runner, scan: Scan, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    answer = _evaluate(run, scan, out, "--protocol", "btcv-prompts", "--every", "4")
+    assert answer.status == 0, answer.err
+    for text in ("one central point", "0.8649", "a box beats clicks"):
+        assert text in answer.out
+        assert text in (out / "report.html").read_text()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["protocol"]["name"] == "btcv-prompts"
+    assert {"bound_box", "larger_box:5", "random_3"} <= set(summary["models"]["nano"])
+    assert 'no protocol "btcv"' in _evaluate(run, scan, out, "--protocol", "btcv").error
 
 
 def test_strategies_that_a_model_does_not_take_are_left_out(
@@ -167,6 +215,8 @@ def test_strategies_that_a_model_does_not_take_are_left_out(
         (["--min-area", "0"], "--min-area"),
         (["--min-area", "5000"], "lower --min-area"),
         (["--seed", "-1"], "--seed"),
+        (["--seeds", "0"], "--seeds"),
+        (["--only", "spleen"], "pixels of spleen"),
         (["--cases", "cases.csv"], "either --image"),
     ],
 )
