@@ -43,8 +43,7 @@ __all__ = ["ImageEmbedding", "MaskPrediction", "Predictor", "load_predictor"]
 
 _OUTSIDE_CROP = 32.0
 """Logits where a crop says nothing are minus this."""
-# On two CPU cores 16 prompts at once take 1.6 times as long each as 4 (cache); a GPU wants many.
-_PROMPTS_AT_ONCE_ON_CPU = 4
+# a GPU wants many
 _PROMPTS_AT_ONCE_ON_GPU = 64
 _IMAGES_AT_ONCE_ON_GPU = 4
 
@@ -266,7 +265,7 @@ class Predictor:
             check_prompt(prompt, self.record, embedding.original_size, self.network.mask_input_size)
         predictions: dict[int, MaskPrediction] = {}
         on_cpu = self.device.type == "cpu"
-        at_once = _PROMPTS_AT_ONCE_ON_CPU if on_cpu else _PROMPTS_AT_ONCE_ON_GPU
+        at_once = self.network.prompts_at_once if on_cpu else _PROMPTS_AT_ONCE_ON_GPU
         for structure, indices in group_by_structure(prompts, multimask, self.record).items():
             left = list(indices)
             while left:

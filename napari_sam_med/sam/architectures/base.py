@@ -61,6 +61,8 @@ class Architecture(Protocol):
     """Side of the padded input square, pixels."""
     mask_input_size: int
     """Side of the grid of low-resolution logits and of mask prompts."""
+    prompts_at_once: int
+    """Prompts that are decoded together on a processor: more would leave its cache, fewer cost more calls."""
     parts: Mapping[str, str]
     """How the names of the weights of each part begin: ``image_encoder``, ``mask_decoder``, and others."""
 

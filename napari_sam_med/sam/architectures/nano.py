@@ -187,6 +187,7 @@ class Nano(nn.Module):
 
     input_size = INPUT_SIZE
     mask_input_size = INPUT_SIZE
+    prompts_at_once = 16
     parts: Mapping[str, str] = MappingProxyType({"image_encoder": "pyramid.", "mask_decoder": "region_net."})
 
     point_sides: torch.Tensor
