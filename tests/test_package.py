@@ -43,7 +43,7 @@ def test_manifest_is_valid_and_complete():
     manifest = PluginManifest.from_file(ROOT / "napari.yaml")
     manifest.validate_imports()
     contributions = manifest.contributions
-    assert [w.display_name for w in contributions.widgets] == ["SAM Med"]
+    assert [w.display_name for w in contributions.widgets] == ["SAM Med", "Experiments"]
     assert contributions.readers
     assert contributions.writers
     assert contributions.sample_data

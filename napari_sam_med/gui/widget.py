@@ -15,8 +15,9 @@ from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea
 from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import InputManners
+from napari_sam_med.gui.appearance import InputManners, button
 from napari_sam_med.gui.disk_panel import DiskPanel
+from napari_sam_med.gui.experiments import open_experiments
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
 from napari_sam_med.gui.learn_panel import LearnPanel
@@ -83,6 +84,15 @@ class SamMedWidget(QWidget):
         self._open_timer.timeout.connect(self._open_now)
         self._open_only_image()
 
+    @classmethod
+    def at_work_on(cls, viewer: ViewerModel) -> SamMedWidget | None:
+        """The widget that works in a viewer; None where there is none."""
+        for one in cls._at_work:
+            with suppress(ReferenceError):  # its viewer is gone
+                if one.actions_.bridge.viewer is viewer:
+                    return one
+        return None
+
     def _compose(self) -> None:
         content = QWidget()
         column = QVBoxLayout(content)
@@ -98,6 +108,12 @@ class SamMedWidget(QWidget):
         ):
             column.addWidget(panel)
         column.addWidget(self.learn_panel)
+        self.experiments = button(
+            "Experiments…",
+            "Which prompt works, for which organ, with which model? Measured on your own labels.",
+            lambda: open_experiments(self.actions_.bridge.viewer),
+        )
+        column.addWidget(self.experiments)
         column.addWidget(self._shortcut_list())
         column.addWidget(self.disk_panel)
         column.addStretch(1)

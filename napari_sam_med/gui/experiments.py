@@ -1,0 +1,305 @@
+"""The Experiments panel: which prompt works, for which organ, with which model."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.components import ViewerModel
+from napari.viewer import current_viewer
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QFrame,
+    QLabel,
+    QMainWindow,
+    QProgressBar,
+    QScrollArea,
+    QSizePolicy,
+    QStackedWidget,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_sam_med.errors import SamMedError
+from napari_sam_med.gui.appearance import InputManners, button, note, row
+from napari_sam_med.gui.experiments_choices import ChoicesPage
+from napari_sam_med.gui.experiments_control import Experiments
+from napari_sam_med.gui.experiments_results import AnswersPage, MeansPage, PlotsPage
+
+if TYPE_CHECKING:
+    from napari_sam_med.evaluation.measuring import SliceScore
+
+__all__ = ["DOCK_NAME", "ExperimentsWidget", "open_experiments"]
+
+DOCK_NAME = "Experiments (napari-sam-med)"
+"""As napari's Plugins menu names it, so that there is one of them, whichever way it was opened."""
+_BAR_STEPS = 1000
+_MIN_WIDTH = 340
+_GOOD_WIDTH = 470
+"""Pixels in which tables show all columns."""
+_LEGEND = (
+    '<span style="color:#e69f00">▭ truth</span>  <span style="color:#56b4e9">■ prediction</span>  '
+    '<span style="color:#ffffff">▭ box</span>  <span style="color:#1ad940">●</span>'
+    '<span style="color:#f22626">●</span> clicks'
+)
+
+
+class ExperimentsWidget(QWidget):
+    """Choose, run, look.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        Given by napari; the current viewer when left out.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
+        super().__init__()
+        self._is_stopped = self._was_docked = self._close_is_asked = False
+        viewer = current_viewer() if napari_viewer is None else napari_viewer
+        # napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once
+        viewer = getattr(viewer, "__wrapped__", viewer)
+        self.control = Experiments(viewer, self)
+        self.choices = ChoicesPage(self.control)
+        self.means = MeansPage(self.control.lab)
+        self.answers = AnswersPage(self.control.lab, self.look_at)
+        self.plots = PlotsPage(self.control.lab, self.look_at)
+        self._compose()
+        self.control.changed.connect(self.refresh)
+        self.control.progress.connect(self._show_progress)
+        self.control.status.connect(self.say)
+        self.control.finished.connect(self._on_finished)
+        self.control.lab.events.chosen.connect(self._show_chosen)
+        self.means.opened.connect(lambda: self.tabs.setCurrentWidget(self.answers))
+        self._watch_the_end()
+        self.control.look_up()
+        self.refresh()
+
+    def _compose(self) -> None:
+        setup = self._setup = QScrollArea()
+        setup.setWidget(self.choices)
+        setup.setWidgetResizable(True)
+        setup.setFrameShape(QFrame.Shape.NoFrame)
+        setup.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        for page, title in (
+            (setup, "Set up"),
+            (self.means, "Means"),
+            (self.answers, "Answers"),
+            (self.plots, "Plots"),
+        ):
+            self.tabs.addTab(page, title)
+        self.estimate = note("…")
+        self.run = button("Run", "Measure in the background; prompting and painting go on.", self._run)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, _BAR_STEPS)
+        self.bar.setFixedHeight(18)
+        self.cancel = button("Cancel", "Stop; what was measured stays.", self.control.cancel)
+        self.cancel.setFixedWidth(72)
+        busy = QWidget()
+        busy.setLayout(row(self.bar, self.cancel, stretch_first=True))
+        self._bottom = QStackedWidget()  # one place for both, so that nothing moves when a run begins
+        self._bottom.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self._bottom.addWidget(self.run)
+        self._bottom.addWidget(busy)
+        self.save = button(
+            "Save report…", "Write report, table (results.csv) and means into a folder.", self._ask_save
+        )
+        self.open = button("Open results…", "Look at a folder that was saved before.", self._ask_open)
+        self.hide_labels = QCheckBox("Hide labels")
+        self.hide_labels.setToolTip("Hide the labels layer, which lies over the image; it is not changed.")
+        self.hide_labels.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.hide_labels.toggled.connect(lambda is_on: self.control.show_labels(not is_on))
+        self.chosen = note("no answer")
+        self.chosen.setTextFormat(Qt.TextFormat.RichText)
+        self.status = _status_label()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(2, 2, 2, 4)
+        column.setSpacing(4)
+        column.addWidget(self.tabs, 1)
+        looked_at = row(self.chosen, self.hide_labels, stretch_first=True)
+        column.addLayout(looked_at)
+        for made in (self.estimate, self._bottom):
+            column.addWidget(made)
+        column.addLayout(row(self.open, self.save))
+        column.addWidget(self.status)
+        self._manners = InputManners(self, self._give_keyboard_back)
+        self._show_chosen(None)
+        self.choices.installEventFilter(self)
+        self._fit()
+
+    def _fit(self) -> None:
+        """As wide as the choices need, so that nothing is cut off; fonts and theme decide."""
+        bar = self._setup.verticalScrollBar().sizeHint().width()
+        self.setMinimumWidth(max(_MIN_WIDTH, self.choices.minimumSizeHint().width() + bar + 8))
+
+    def _give_keyboard_back(self) -> None:
+        actions = self.control.main_actions()
+        if actions is not None:
+            actions.bridge.give_keyboard_to_canvas()
+
+    # showing
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self.status.setText(text)
+        self.status.setToolTip(text)
+
+    def attempt(self, action) -> None:
+        """Do something; a user's error becomes a line."""
+        try:
+            action()
+        except SamMedError as error:
+            self.control.show_error(error)
+
+    def refresh(self) -> None:
+        """Show what can be done now."""
+        control = self.control
+        self._bottom.setCurrentIndex(int(control.is_running))
+        self.cancel.setEnabled(not control.is_stopping)
+        self.run.setEnabled(control.catalogue is not None)
+        for made in (self.open, self.save):
+            made.setEnabled(not control.is_running and not control.is_filing)
+        if not control.lab.scores:
+            self.save.setEnabled(False)
+        self.estimate.setText(self._estimate())
+
+    def _estimate(self) -> str:
+        control = self.control
+        if control.is_running:
+            return self.estimate.text()
+        try:
+            counts = control.estimate()
+        except SamMedError as error:
+            return str(error)
+        if counts is None:
+            return "What a run takes is said here, once image and labels are chosen."
+        slices, rows, prompts = counts
+        return f"{slices} slices, {rows} answers, about {prompts} prompts."
+
+    def _show_progress(self, text: str, share: float) -> None:
+        self.bar.setValue(round(share * _BAR_STEPS))
+        if text:
+            self.estimate.setText(text)
+
+    def _on_finished(self) -> None:
+        self.answers.sort_again()
+        self.plots.refresh()
+        self.refresh()
+        if self.tabs.currentIndex() == 0:
+            self.tabs.setCurrentWidget(self.means)
+
+    def _show_chosen(self, score: SliceScore | None) -> None:
+        self.chosen.setVisible(score is not None)
+        self.hide_labels.setVisible(score is not None)
+        if score is not None:
+            self.chosen.setText(
+                f"<b>{score.organ}</b>, {score.view.plane} {score.view.index}, {score.strategy}, "
+                f"{score.model}: Dice {score.dice:.3f}, IoU {score.iou:.3f}, predicted "
+                f"{score.iou_prediction:.3f}<br>{_LEGEND}"
+            )
+
+    # the user's clicks
+
+    def look_at(self, score: SliceScore) -> None:
+        """Show an answer on its slice."""
+        self.attempt(lambda: self.control.look_at(score))
+
+    def _run(self) -> None:
+        def start() -> None:
+            self.control.start()
+            self.tabs.setCurrentWidget(self.means)
+            self.say("Measuring…")
+
+        self.choices.more.clearFocus()  # takes what was typed last
+        self.attempt(start)
+
+    def _ask_save(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Save the report into a folder")
+        if path:
+            self.attempt(lambda: self.control.save(Path(path)))
+
+    def _ask_open(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open results")
+        if path:
+            self.attempt(lambda: self.control.open(Path(path), self.choices.added_models))
+
+    # the end: closing a docked widget sends it no closeEvent (napari issue 8071)
+
+    def _watch_the_end(self) -> None:
+        # a bound method would be disconnected before `destroyed` reaches it; the closure holds no widget
+        control = self.control
+
+        def end(*_: object) -> None:
+            with suppress(RuntimeError):
+                control.stop()
+
+        self._end = end
+        self.destroyed.connect(end)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  Qt's name
+        """Watch the main window from the moment that this is part of it."""
+        super().showEvent(event)
+        host: QWidget | None = self
+        while host is not None and not isinstance(host, QMainWindow):
+            host = host.parentWidget()
+        if host is not None:
+            self._was_docked = True
+            host.installEventFilter(self)
+        self.choices.list_models()
+
+    def event(self, event: QEvent) -> bool:
+        """A dock that is closed lets go of its widget, which may live on unseen: a run ends here."""
+        if event.type() == QEvent.Type.ParentChange and self._was_docked and self.parentWidget() is None:
+            self.stop()
+        return super().event(event)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
+        """Stop when the main window really closes: Qt hides it right after the close event."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange):
+            if watched is getattr(self, "choices", None):  # Qt still asks while Python is taken down
+                self._fit()
+        elif isinstance(watched, QMainWindow):
+            if event.type() == QEvent.Type.Close:
+                self._close_is_asked = True  # whether it closes is up to others
+            elif event.type() == QEvent.Type.Hide and self._close_is_asked:
+                self.stop()
+            elif event.type() == QEvent.Type.Show:
+                self._close_is_asked = False
+        return False
+
+    def stop(self) -> None:
+        """Cancel what runs and let go of the viewer; safe to call twice."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._end()
+
+
+def open_experiments(viewer: ViewerModel) -> ExperimentsWidget:
+    """Show the panel of a viewer beside the SAM Med widget; made where there is none yet."""
+    window = viewer.window
+    widget = window.dock_widgets.get(DOCK_NAME)
+    if widget is None:
+        widget = ExperimentsWidget(viewer)
+        window.add_dock_widget(widget, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False)
+    dock = widget.parentWidget()
+    dock.show()
+    dock.raise_()
+    if dock.width() < _GOOD_WIDTH and window._qt_window.width() > 2.5 * _GOOD_WIDTH:
+        window._qt_window.resizeDocks([dock], [_GOOD_WIDTH], Qt.Orientation.Horizontal)
+    return widget
+
+
+def _status_label() -> QLabel:
+    made = QLabel("Ready. Not for clinical use.")
+    made.setWordWrap(True)
+    made.setAlignment(Qt.AlignmentFlag.AlignTop)
+    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    made.setMinimumHeight(2 * made.fontMetrics().lineSpacing() + 4)
+    return made

@@ -1,0 +1,206 @@
+"""Results of the prompt laboratory: what they come to, and as a folder on disk, both as jobs.
+
+torch is imported when a job begins, so never on the main thread.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_sam_med.errors import ExportError, ImageError
+from napari_sam_med.progress import Progress
+from napari_sam_med.session.experiments import Means, Source, case_name, mean_rows
+from napari_sam_med.session.preloading import preload_torch_libraries
+from napari_sam_med.volume.labels import LabelVolume
+
+if TYPE_CHECKING:
+    from napari_sam_med.evaluation.measuring import SliceScore
+    from napari_sam_med.evaluation.report_gallery import GallerySource
+    from napari_sam_med.sam.image_embedding import ImageEmbedding
+    from napari_sam_med.sam.mask_prediction import MaskPrediction
+    from napari_sam_med.sam.prompts import Prompts
+    from napari_sam_med.session.jobs import LoadedModel
+    from napari_sam_med.volume.volume import Volume
+
+__all__ = ["OpenedResults", "SavedResults", "means_of", "open_results", "save_results", "slice_interval"]
+
+_LEAST_SLICES, _DRAWS = 5, 1000
+"""Of a bootstrap."""
+
+
+@dataclass(frozen=True, eq=False)
+class SavedResults:
+    """What is written into a folder.
+
+    Attributes
+    ----------
+    scores, baselines : list of SliceScore
+    run : dict
+        How they were measured, for people.
+    source : Source or None
+        The scan that pictures are drawn of.
+    models : dict of str to LoadedModel
+        That answer again for the pictures, by the names in the scores.
+    """
+
+    scores: list[SliceScore]
+    baselines: list[SliceScore]
+    run: Mapping[str, Any]
+    source: Source | None
+    models: Mapping[str, LoadedModel]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedResults:
+    """What a folder of results holds."""
+
+    folder: Path
+    scores: list[SliceScore]
+    baselines: list[SliceScore]
+    means: Means
+    run: dict[str, Any]
+
+
+def means_of(scores: Sequence[SliceScore], baselines: Sequence[SliceScore]) -> Means:
+    """Means of answers; of one scan with intervals over its slices."""
+    from napari_sam_med.evaluation.summary import summarised
+
+    summary = summarised(scores, baselines)
+    spans = {}
+    if len({score.patient or score.volume for score in scores}) == 1:
+        groups: dict[tuple[str, str], list[SliceScore]] = {}
+        for score in (*scores, *baselines):
+            groups.setdefault((score.strategy, score.model), []).append(score)
+        spans = {key: slice_interval(group) for key, group in groups.items()}
+    return Means(summary, tuple(mean_rows(summary, spans)))
+
+
+def slice_interval(scores: Sequence[SliceScore]) -> tuple[float, float] | None:
+    """95 % interval of the mean Dice (over organs, of their means over slices), by a bootstrap over slices.
+
+    For one scan, where there are no patients to draw from. None with fewer than 5 slices.
+    """
+    views = {view: row for row, view in enumerate(dict.fromkeys(score.view for score in scores))}
+    organs = {label: column for column, label in enumerate(dict.fromkeys(score.label for score in scores))}
+    if len(views) < _LEAST_SLICES:
+        return None
+    sums, counts = np.zeros((2, len(views), len(organs)))
+    for score in scores:
+        sums[views[score.view], organs[score.label]] += score.dice
+        counts[views[score.view], organs[score.label]] += 1
+    times = np.random.default_rng(0).multinomial(len(views), [1 / len(views)] * len(views), _DRAWS)
+    drawn = times @ counts
+    means = np.divide(times @ sums, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
+    low, high = np.quantile(np.nanmean(means, axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def save_results(folder: Path, results: SavedResults) -> Generator[Progress, None, Path]:
+    """Write ``results.csv``, ``baselines.csv``, ``summary.json`` and the report into a folder.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    ExportError
+        When a file cannot be written.
+    """
+    yield Progress(0, 2, "writing the results")
+    preload_torch_libraries()
+    from napari_sam_med.evaluation.html_report import write_html_report
+    from napari_sam_med.evaluation.report_gallery import gallery_pictures
+    from napari_sam_med.evaluation.results_file import write_header, write_scores
+    from napari_sam_med.evaluation.statistics import comparisons
+    from napari_sam_med.segmentation.report import write_json
+
+    hashes = {name: loaded.predictor.model_hash for name, loaded in results.models.items()}
+    run = dict(results.run) | ({"model_sha256": hashes} if hashes else {})
+    means = means_of(results.scores, results.baselines)
+    summary = {"version": 1, "run": run, "warnings": [], **means.summary}
+    summary["comparisons"] = comparisons(results.scores)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, rows in (("results.csv", results.scores), ("baselines.csv", results.baselines)):
+            with (folder / name).open("w", encoding="utf-8", newline="") as file:
+                write_header(file)
+                write_scores(file, rows)
+        write_json(folder / "summary.json", summary)
+    except OSError as error:
+        raise ExportError(
+            f"The results cannot be written into {folder}: {error.strerror or error}; choose another folder."
+        ) from error
+    yield Progress(1, 2, "drawing the report")
+    pictures = gallery_pictures(results.scores, _gallery(results))
+    return write_html_report(folder, summary, results.scores, pictures=pictures)[0]
+
+
+def _gallery(results: SavedResults) -> GallerySource:
+    """Where the pictures of the report come from: the scan that is open, and models that are loaded."""
+    from napari_sam_med.evaluation.report_gallery import GallerySource
+
+    source = results.source
+
+    def read(name: str) -> tuple[Volume, LabelVolume]:
+        if source is None or name != case_name(source.volume):
+            raise ImageError(f'The scan "{name}" is not open, so its answers are not drawn; open it first.')
+        return source.volume, source.labels
+
+    predictors = {name: _Stored(loaded) for name, loaded in results.models.items()}
+    return GallerySource(read, predictors)
+
+
+class _Stored:
+    """A model whose embeddings are looked up first."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+
+    def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = (1.0, 1.0)) -> ImageEmbedding:
+        return self._loaded.store.get_or_embed(self._loaded.predictor, image, pixel_spacing)
+
+    def predict(self, embedding: ImageEmbedding, prompts: Prompts) -> MaskPrediction:
+        return self._loaded.predictor.predict(embedding, prompts)
+
+
+def open_results(folder: Path) -> Generator[Progress, None, OpenedResults]:
+    """Read the results of a folder, and sum them up.
+
+    Raises
+    ------
+    ImageError
+        When the folder holds no ``results.csv``, or one that cannot be read or is empty.
+    """
+    yield Progress(0, 1, f"reading {folder.name}")
+    preload_torch_libraries()
+    from napari_sam_med.evaluation.results_file import read_results
+
+    if not (folder / "results.csv").is_file():
+        raise ImageError(
+            f'The folder "{folder.name}" has no results.csv in it; choose one that was saved here, or that '
+            '"evaluate" wrote.'
+        )
+    scores = read_results(folder / "results.csv")
+    if not scores:
+        raise ImageError(f'The results.csv in "{folder.name}" has no rows; choose another folder.')
+    beside = folder / "baselines.csv"
+    baselines = read_results(beside) if beside.is_file() else []
+    return OpenedResults(folder, scores, baselines, means_of(scores, baselines), _run_of(folder))
+
+
+def _run_of(folder: Path) -> dict[str, Any]:
+    """How results were measured, as their ``summary.json`` has it; empty where that is missing or damaged."""
+    try:
+        run = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return dict(run) if isinstance(run, dict) else {}

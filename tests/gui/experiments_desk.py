@@ -1,0 +1,158 @@
+"""Hands for the Experiments panel: a viewer with a scan, its labels and the docked panel; a model at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from napari import Viewer
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QPoint
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QListWidget, QWidget
+
+from napari_sam_med.gui.experiments import ExperimentsWidget, open_experiments
+from napari_sam_med.gui.experiments_layers import MARK
+from napari_sam_med.gui.planes import Frame, current_view
+from napari_sam_med.sam.mask_prediction import MaskPrediction
+from napari_sam_med.session.jobs import LoadedModel
+from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.organs import OrganTable
+from napari_sam_med.volume.slice_view import SliceView
+from napari_sam_med.volume.volume import Volume
+from tests.gui.desk import LEFT, NO_KEY
+from tests.gui.fake_model import FakePredictor, FakeStore
+
+
+class MeasuredPredictor(FakePredictor):
+    """Answers as the fake does, in the form that is measured.
+
+    ``batch_gate`` holds each batch but the first ``free``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch_gate = threading.Event()
+        self.batch_gate.set()
+        self.batches = self.free = 0
+
+    def predict(self, embedding: Any, prompts: Any, multimask=None, *, direct_upsampling=False) -> Any:
+        found = super().predict(embedding, prompts)
+        return MaskPrediction(
+            found.masks, found.iou_predictions, found.low_res_logits, found.stability_scores, found.tokens
+        )
+
+    def predict_batch(self, embedding: Any, prompts: Sequence[Any], *, single_beside: bool = False) -> Any:
+        self.batches += 1
+        if self.batches > self.free:
+            self.batch_gate.wait(60)
+        return [self.predict(embedding, one) for one in prompts]
+
+
+def labels_of(volume: Volume) -> LabelVolume:
+    """The bright box of the volume, a column too wide, as liver; a spleen where nothing is bright."""
+    labels = LabelVolume.like(volume)
+    z, y, x = volume.shape
+    labels.data[1 : z - 1, y // 4 : y // 2, x // 4 - 1 : x // 2] = 6
+    labels.data[2 : z - 2, y - 7 : y - 1, x - 9 : x - 2] = 1
+    labels.organs = OrganTable.btcv()
+    return labels
+
+
+class PanelDesk:
+    """One person in front of the panel."""
+
+    def __init__(self, viewer: Viewer, qtbot: QtBot, volume: Volume, labels: LabelVolume | None) -> None:
+        viewer.window.resize(1100, 800)
+        self.viewer, self.qtbot, self.volume = viewer, qtbot, volume
+        viewer.add_image(volume.data, name="scan", metadata={"sam_med": volume}, **volume.display_transform)
+        if labels is not None:
+            self.add_labels(labels)
+        self.said: list[str] = []
+        self.panel: ExperimentsWidget = open_experiments(viewer)
+        self.control, self.lab = self.panel.control, self.panel.control.lab
+        self.control.status.connect(self.said.append)
+        self.wait(lambda: self.control.catalogue is not None)
+        if labels is not None:
+            self.wait(lambda: self.lab.survey is not None and self.panel.choices.organs.count())
+
+    def add_labels(self, labels: LabelVolume, **options: Any) -> Any:
+        transform = self.volume.display_transform | options
+        return self.viewer.add_labels(labels.data, name="truth", metadata={"sam_med": labels}, **transform)
+
+    # eyes
+
+    def wait(self, condition: Callable[[], object], timeout: int = 60_000) -> None:
+        self.qtbot.waitUntil(lambda: bool(condition()), timeout=timeout)
+
+    def settle(self) -> None:
+        for _ in range(3):
+            QApplication.processEvents()
+            QTest.qWait(5)
+
+    @property
+    def view(self) -> SliceView | None:
+        """The slice that is looked at."""
+        return current_view(self.viewer, Frame(self.volume.display_transform, self.volume.shape))
+
+    def own_layers(self) -> dict[str, Any]:
+        """The layers of the panel that are seen, by name."""
+        return {one.name: one for one in self.viewer.layers if one.metadata.get(MARK) and one.visible}
+
+    def shown_mask(self, name: str) -> np.ndarray:
+        """The mask (H, W) that a layer of the panel shows."""
+        return SliceView(self.view.plane, 0).extract(self.own_layers()[name].data) > 0
+
+    # hands
+
+    def click(self, widget: QWidget, place: QPoint | None = None) -> None:
+        assert widget.isVisible(), widget
+        assert widget.isEnabled(), widget
+        QTest.mouseMove(widget, widget.rect().center() if place is None else place)
+        QTest.mouseClick(widget, LEFT, NO_KEY, widget.rect().center() if place is None else place)
+        self.settle()
+
+    def tick(self, of: QListWidget, text: str) -> None:
+        """Click the box of an entry."""
+        item = next(of.item(n) for n in range(of.count()) if of.item(n).text().startswith(text))
+        of.scrollToItem(item)
+        place = of.visualItemRect(item)
+        self.click(of.viewport(), QPoint(place.left() + 10, place.center().y()))
+
+    def run(self) -> None:
+        """Run what is chosen to its end."""
+        self.click(self.panel.run)
+        self.wait(lambda: not self.control.is_running)
+        self.settle()
+
+    def click_row(self, number: int) -> Any:
+        """Click a row of the answers; returns its answer."""
+        self.panel.tabs.setCurrentWidget(self.panel.answers)
+        self.settle()
+        table = self.panel.answers.table
+        score = table.rows.row(number)
+        self.click(table.viewport(), table.visualRect(table.rows.index(number, 2)).center())
+        return score
+
+    def wait_for_mask(self, score: Any) -> None:
+        self.wait(
+            lambda: (
+                self.lab.sight is not None
+                and self.lab.sight.score is score
+                and self.lab.sight.prediction is not None
+            )
+        )
+        self.settle()
+
+
+def loads(predictor: MeasuredPredictor) -> Callable[..., LoadedModel]:
+    """In the place of the function that loads models."""
+    store = FakeStore()
+
+    def load(model: str, device: str) -> LoadedModel:
+        predictor.loaded.append((model, device))
+        return LoadedModel(predictor, store)
+
+    return load

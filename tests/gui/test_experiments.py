@@ -1,0 +1,384 @@
+"""The Experiments panel with real clicks: choose, run, cancel, sort, look at an answer, save, open again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QFileDialog
+
+from napari_sam_med.errors import ModelError
+from napari_sam_med.gui import workers
+from napari_sam_med.gui.experiments import DOCK_NAME
+from napari_sam_med.gui.experiments_layers import BOX_NAME, POINTS_NAME, PREDICTION_NAME, TRUTH_NAME
+from napari_sam_med.session import experiment_jobs
+from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.slice_view import SliceView
+from tests.gui.desk import LEFT, NO_KEY, Desk
+from tests.gui.experiments_desk import MeasuredPredictor, PanelDesk, labels_of, loads
+
+
+@pytest.fixture(autouse=True)
+def no_other_programs_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests share the machine with others: they would wait for all of those."""
+    monkeypatch.setattr(workers, "_give_way", lambda: None)
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> MeasuredPredictor:
+    """The model that is loaded, whatever its name."""
+    predictor = MeasuredPredictor()
+    monkeypatch.setattr(experiment_jobs, "load_model", loads(predictor))
+    return predictor
+
+
+@pytest.fixture
+def make_panel(
+    make_napari_viewer: Callable, qtbot: QtBot, volume, answering: MeasuredPredictor
+) -> Iterator[Callable[..., PanelDesk]]:
+    """A shown viewer with a scan, labels and the docked panel."""
+    made: list[PanelDesk] = []
+
+    def make(labels: LabelVolume | None = None) -> PanelDesk:
+        made.append(PanelDesk(make_napari_viewer(show=True), qtbot, volume, labels))
+        return made[-1]
+
+    yield make
+    for desk in made:
+        desk.panel.stop()
+
+
+@pytest.fixture
+def desk(make_panel: Callable[..., PanelDesk], volume) -> PanelDesk:
+    """The panel on the small volume and its labels."""
+    return make_panel(labels_of(volume))
+
+
+def test_a_run_from_the_choices_to_the_slice_behind_a_number(desk: PanelDesk) -> None:
+    panel, choices = desk.panel, desk.panel.choices
+    assert [choices.organs.item(n).text() for n in range(2)] == ["spleen  (4)", "liver  (6)"]
+    choices.tick(["bound_box", "center_distance"])
+    choices.slices.setValue(2)
+    assert panel.estimate.text() == "2 slices, 8 answers, about 8 prompts."
+    desk.run()
+    assert len(desk.lab.scores) == 8
+    assert panel.tabs.currentWidget() is panel.means
+    means = panel.means.table.rows
+    assert {means.row(n).strategy for n in range(means.rowCount())} == {"bound_box", "center_distance", ""}
+    before = desk.viewer.layers["truth"].data.copy()
+
+    score = desk.click_row(0)
+    assert score.dice == min(one.dice for one in desk.lab.scores)  # worst first
+    desk.wait_for_mask(score)
+    assert desk.view == score.view
+    prompt = BOX_NAME if score.strategy == "bound_box" else POINTS_NAME
+    assert set(desk.own_layers()) == {TRUTH_NAME, PREDICTION_NAME, prompt}
+    truth, drawn = desk.shown_mask(TRUTH_NAME), desk.shown_mask(PREDICTION_NAME)
+    assert np.array_equal(truth, score.view.extract(before) == score.label)
+    assert 2 * (truth & drawn).sum() / max(1, truth.sum() + drawn.sum()) == pytest.approx(score.dice)
+    assert f"Dice {score.dice:.3f}" in panel.chosen.text()
+    assert np.array_equal(desk.viewer.layers["truth"].data, before)
+
+    desk.viewer.window.remove_dock_widget(panel.parentWidget())
+    assert not desk.own_layers()
+    assert len(desk.viewer.layers) == 2
+
+
+def test_an_answer_in_another_plane_turns_the_viewer(desk: PanelDesk) -> None:
+    choices = desk.panel.choices
+    choices.tick(["bound_box+center_distance"])
+    assert choices.more.text() == "bound_box+center_distance"
+    desk.click(choices.planes["axial"])
+    desk.click(choices.planes["coronal"])
+    desk.wait(lambda: desk.lab.survey is not None)
+    choices.slices.setValue(1)
+    desk.run()
+    assert {score.view.plane for score in desk.lab.scores} == {"coronal"}
+    score = desk.click_row(0)
+    desk.wait_for_mask(score)
+    assert desk.view == score.view
+    assert {BOX_NAME, POINTS_NAME} <= set(desk.own_layers())
+    box = desk.own_layers()[BOX_NAME].data[0]
+    left, top, right, bottom = score.prompts.box_xyxy
+    corners = [score.view.index_zyx(xy, desk.volume.shape) for xy in ((left, top), (right, bottom))]
+    assert np.allclose(box.min(axis=0), np.min(corners, axis=0))
+    assert np.allclose(box.max(axis=0), np.max(corners, axis=0))
+
+
+def test_cancelling_keeps_what_was_measured(desk: PanelDesk, answering: MeasuredPredictor) -> None:
+    desk.panel.choices.tick(["bound_box"])
+    answering.batch_gate.clear()
+    answering.free = 1
+    desk.click(desk.panel.run)
+    desk.wait(lambda: answering.batches == 2 and desk.lab.scores)
+    desk.click(desk.panel.cancel)
+    answering.batch_gate.set()
+    desk.wait(lambda: not desk.control.is_running)
+    count = len(desk.lab.scores)
+    assert 0 < count < 10
+    assert f"Stopped after {count} answers" in desk.said[-1]
+    desk.wait(lambda: desk.lab.means is not None)
+    assert sum(row.count for row in desk.lab.means.rows if row.strategy) == count
+    assert desk.panel.run.isVisible()
+    desk.run()  # and again, to the end
+    assert len(desk.lab.scores) == 10
+
+
+def test_closing_the_panel_cancels_the_run(desk: PanelDesk, answering: MeasuredPredictor) -> None:
+    desk.panel.choices.tick(["bound_box"])
+    answering.batch_gate.clear()
+    desk.click(desk.panel.run)
+    desk.wait(lambda: answering.batches == 1)
+    job = desk.control._job
+    answering.batch_gate.set()
+    desk.viewer.window.remove_dock_widget(desk.panel.parentWidget())
+    desk.wait(lambda: not job.is_running)
+    assert job.was_cancelled
+    assert not desk.control.is_running
+
+
+def test_clicking_a_heading_sorts_and_keeps_the_row_that_is_looked_at(desk: PanelDesk) -> None:
+    desk.panel.choices.tick(["bound_box", "center_distance"])
+    desk.run()
+    score = desk.click_row(3)
+    table = desk.panel.answers.table
+    header = table.horizontalHeader()
+    titles = [column.title for column in table.rows.columns]
+    column = titles.index("Dice")
+    place = QPoint(header.sectionViewportPosition(column) + 10, header.height() // 2)
+    desk.click(header.viewport(), place)
+    shown = [table.rows.row(n).dice for n in range(table.rows.rowCount())]
+    assert shown == sorted(shown, reverse=True)
+    assert shown != sorted(shown)
+    assert table.rows.row(table.currentIndex().row()) is score
+    organ = titles.index("Organ")
+    desk.click(header.viewport(), QPoint(header.sectionViewportPosition(organ) + 10, header.height() // 2))
+    organs = [table.rows.row(n).organ for n in range(table.rows.rowCount())]
+    assert organs == sorted(organs)
+
+
+def test_arrows_go_from_answer_to_answer(desk: PanelDesk) -> None:
+    desk.panel.choices.tick(["bound_box"])
+    desk.run()
+    desk.click_row(0)
+    table = desk.panel.answers.table
+    QTest.keyClick(table, Qt.Key.Key_Down)
+    score = table.rows.row(1)
+    desk.wait_for_mask(score)
+    assert desk.view == score.view
+
+
+def test_a_mean_opens_its_answers_and_the_filter_shows_all_again(desk: PanelDesk) -> None:
+    desk.panel.choices.tick(["bound_box", "center_distance"])
+    desk.run()
+    means, answers = desk.panel.means.table, desk.panel.answers
+    row = next(n for n in range(means.rows.rowCount()) if means.rows.row(n).strategy == "center_distance")
+    desk.click(means.viewport(), means.visualRect(means.rows.index(row, 0)).center())
+    assert desk.panel.tabs.currentWidget() is answers
+    shown = [answers.table.rows.row(n) for n in range(answers.table.rows.rowCount())]
+    assert {score.strategy for score in shown} == {"center_distance"}
+    assert answers.filter.strategy.currentText() == "center_distance"
+    answers.filter.strategy.setCurrentIndex(0)
+    answers.filter.strategy.activated.emit(0)
+    assert answers.table.rows.rowCount() == len(desk.lab.scores)
+
+
+@pytest.mark.parametrize("kind", ["dice", "predicted", "margins"])
+def test_a_click_on_a_point_leads_to_its_slice(desk: PanelDesk, kind: str) -> None:
+    desk.panel.choices.tick(["random_margin_box:0", "random_margin_box:5"])
+    desk.run()
+    plots = desk.panel.plots
+    desk.panel.tabs.setCurrentWidget(plots)
+    desk.settle()
+    desk.click(plots.kinds[kind])
+    plot = plots.plots[kind]
+    assert plot.isVisible()
+    for score in desk.lab.scores:
+        if plot._at(plot.place_of(score)) is score:  # the topmost of those that lie together
+            break
+    desk.click(plot, plot.place_of(score).toPoint())
+    assert desk.lab.chosen is score
+    desk.wait_for_mask(score)
+    assert desk.view == score.view
+    table = desk.panel.answers.table
+    assert table.rows.row(table.currentIndex().row()) is score
+
+
+def test_margins_are_offered_only_where_they_were_measured(desk: PanelDesk) -> None:
+    desk.panel.choices.tick(["bound_box"])
+    desk.run()
+    assert not desk.panel.plots.kinds["margins"].isEnabled()
+
+
+def test_the_report_is_saved_and_opened_again(
+    desk: PanelDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "results"
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: str(folder))
+    desk.panel.choices.tick(["bound_box", "corrective_clicks:2"])
+    desk.panel.choices.slices.setValue(2)
+    desk.run()
+    desk.click(desk.panel.save)
+    desk.wait(lambda: not desk.control.is_filing)
+    assert desk.said[-1] == f"Saved: {folder / 'report.html'}"
+    with (folder / "results.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(desk.lab.scores) == 8
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["run"]["strategies"] == ["bound_box", "corrective_clicks:2"]
+    assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
+    assert list(folder.glob("figures/gallery*.png"))
+
+    dice = sorted(score.dice for score in desk.lab.scores)
+    desk.click(desk.panel.open)
+    desk.wait(lambda: desk.lab.source is None and desk.lab.scores)
+    assert sorted(score.dice for score in desk.lab.scores) == pytest.approx(dice, abs=1e-6)
+    score = desk.click_row(0)
+    desk.wait_for_mask(score)
+    assert desk.view == score.view
+
+    desk.run()
+    desk.click(desk.panel.save)
+    assert "holds other results already" in desk.said[-1]
+
+
+def test_errors_are_one_line(desk: PanelDesk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    choices = desk.panel.choices
+    choices.tick([])
+    desk.click(desk.panel.run)
+    assert "tick at least one" in desk.panel.status.text()
+    choices.tick(["no_such_box+bound_box"])
+    desk.click(desk.panel.run)
+    assert 'no prompt strategy "no_such_box"' in desk.panel.status.text()
+    choices.tick(["bound_box"])
+    desk.click(choices.no_organs)
+    desk.click(desk.panel.run)
+    assert "No organ is ticked" in desk.panel.status.text()
+    desk.click(choices.all_organs)
+    choices.min_area.setValue(9999)
+    desk.wait(lambda: desk.lab.survey is not None)
+    desk.run()
+    assert "9999 or more pixels of a chosen organ" in desk.panel.status.text()
+    choices.min_area.setValue(20)
+
+    def gone(model: str, device: str):
+        raise ModelError("nano is damaged; install the package again.")
+
+    monkeypatch.setattr(experiment_jobs, "load_model", gone)
+    desk.run()
+    assert desk.panel.status.text() == "nano is damaged; install the package again."
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: str(tmp_path))
+    desk.click(desk.panel.open)
+    desk.wait(lambda: not desk.control.is_filing)
+    assert "has no results.csv" in desk.panel.status.text()
+
+
+def test_labels_on_another_grid_are_refused(make_panel: Callable[..., PanelDesk], volume) -> None:
+    desk = make_panel()
+    assert "labels" in desk.panel.choices.organs_note.text()
+    desk.add_labels(labels_of(volume), translate=(0.0, 0.0, 40.0))
+    desk.wait(lambda: desk.said)
+    assert "lie elsewhere than the scan" in desk.panel.status.text()
+    desk.click(desk.panel.run)
+    assert not desk.control.is_running
+    assert "lie elsewhere than the scan" in desk.panel.status.text()
+
+
+def test_results_of_another_scan_say_so(desk: PanelDesk, tmp_path: Path) -> None:
+    desk.panel.choices.tick(["bound_box"])
+    desk.run()
+    folder = tmp_path / "results"
+    desk.control.save(folder)
+    desk.wait(lambda: not desk.control.is_filing)
+    text = (folder / "results.csv").read_text(encoding="utf-8")
+    (folder / "results.csv").write_text(text.replace("volume", "other.nii.gz"), encoding="utf-8")
+    desk.control.open(folder)
+    desk.wait(lambda: desk.lab.source is None and desk.lab.scores)
+    before = desk.view
+    desk.click_row(0)
+    assert '"other.nii.gz"' in desk.panel.status.text()
+    assert desk.view == before
+    assert not desk.own_layers()
+
+
+def test_painting_goes_on_and_is_noticed(desk: PanelDesk) -> None:
+    layer = desk.viewer.layers["truth"]
+    layer.selected_label = 9
+    layer.mode = "paint"
+    layer.paint((3, 20, 4), 9)
+    desk.wait(lambda: 9 in (desk.lab.survey.names if desk.lab.survey else {}))
+    organs = desk.panel.choices.organs
+    assert organs.count() == 3
+
+
+def test_the_panel_opens_beside_the_widget_and_takes_its_scan(
+    desk_with_widget: Desk, answering: MeasuredPredictor
+) -> None:
+    desk = desk_with_widget
+    desk.widget._scroll.ensureWidgetVisible(desk.widget.experiments)
+    desk.settle()
+    QTest.mouseClick(desk.widget.experiments, LEFT, NO_KEY, desk.widget.experiments.rect().center())
+    panel = desk.viewer.window.dock_widgets[DOCK_NAME]
+    try:
+        assert panel.isVisible()
+        assert panel.control.data.image is desk.bridge.image_layer
+        assert panel.control.data.labels is desk.bridge.labels_layer
+        desk.bridge.set_tool("box")
+        change = desk.session.labels.assign(SliceView("axial", 3), _square(desk), 6)
+        assert not change.is_empty
+        desk.wait(
+            lambda: panel.control.lab.survey is not None and panel.control.lab.survey.names == {6: "liver"}
+        )
+        panel.choices.tick(["bound_box"])
+        answering.batch_gate.clear()
+        panel._run()
+        desk.wait(lambda: answering.batches == 1)
+        # a prompt goes first: the run waits between two steps
+        desk.look_at(SliceView("axial", 3))
+        desk.actions.model.answering.emit(True)
+        answering.batch_gate.set()
+        desk.actions.model.answering.emit(False)
+        desk.wait(lambda: not panel.control.is_running)
+        panel.look_at(panel.control.lab.scores[0])
+        desk.wait(lambda: panel.control.lab.sight.prediction is not None)
+        assert desk.bridge.tool == "box"  # the tool stays in the user's hand
+        names = [layer.name for layer in desk.bridge.layers_of_type(type(desk.bridge.labels_layer))]
+        assert TRUTH_NAME not in names
+    finally:
+        panel.stop()
+
+
+@pytest.fixture
+def desk_with_widget(make_desk: Callable[[], Desk], predictor, volume) -> Desk:
+    """The SAM Med widget at work on the small volume."""
+    made = make_desk()
+    made.open(volume)
+    made.actions.model._model = None  # so that the panel loads its own
+    return made
+
+
+def _square(desk: Desk) -> np.ndarray:
+    mask = np.zeros(desk.session.volume.shape[1:], dtype=bool)
+    mask[6:12, 8:16] = True
+    return mask
+
+
+def test_nothing_waits_for_the_run(desk: PanelDesk, answering: MeasuredPredictor) -> None:
+    """While a model is busy, the window still answers clicks."""
+    desk.panel.choices.tick(["bound_box"])
+    answering.batch_gate.clear()
+    desk.click(desk.panel.run)
+    desk.wait(lambda: answering.batches == 1)
+    desk.panel.tabs.setCurrentIndex(0)
+    QApplication.processEvents()
+    desk.click(desk.panel.choices.no_organs)
+    assert desk.panel.choices.choice().organs == frozenset({-1})
+    answering.batch_gate.set()
+    desk.wait(lambda: not desk.control.is_running)
