@@ -43,6 +43,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _GREY = "#808080"  # is seen on white and on black
 _COLOURS_OF_PNG = 128
+_LONGEST = 44  # letters of a name; more would leave no room for the data
 _MOST_SERIES = 4  # bars side by side that can still be told apart
 _MARGIN = re.compile(r"random_margin_box:(-?\d+)")
 _CLICKS = re.compile(r"(?:(.+)\+)?corrective_clicks:(\d+)")
@@ -391,7 +392,9 @@ def _word(measure: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that is drawn as it is: a dollar sign begins no formula."""
+    """Text that is drawn as it is: a dollar sign begins no formula; of a long path both ends."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2 - 1]}…{text[-_LONGEST // 2 :]}"
     return text.replace("$", r"\$")
 
 

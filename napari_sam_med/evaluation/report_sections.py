@@ -26,6 +26,10 @@ _BASELINES = {
     "inscribed_ellipse": "ellipse in the tangent box, no model",
     "filled_box": "all of the tangent box, no model",
 }
+_WITHOUT_MODEL = {
+    "inscribed_ellipse": "an ellipse drawn into that box without a model",
+    "filled_box": "that box filled without a model",
+}
 _RUN_TERMS = {
     "every": "one slice of",
     "min_area": "least pixels of an organ",
@@ -240,9 +244,9 @@ def _against_baselines(model: str, value: float, baselines: Mapping[str, Any]) -
     if known:
         name = max(known, key=lambda one: known[one])
         verb = "beats" if value > known[name] else "does not beat"
-        words = _BASELINES.get(name, name).replace("tangent box, no model", "same box without a model")
+        words = _WITHOUT_MODEL.get(name, name)
         means = f"mean Dice {value:.3f} against {known[name]:.3f}"
-        yield f"Given the tangent box, {model} {verb} the {words}: {means}."
+        yield f"Given the tangent box, {model} {verb} {words}: {means}."
 
 
 def _best(own: Mapping[str, Any], measure: str) -> str | None:

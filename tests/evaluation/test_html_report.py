@@ -69,9 +69,9 @@ class _Page(HTMLParser):
         assert self.open[-1:] != ["script"]
         if "style" not in self.open:
             self.text += data
-        if self.open[-1:] in (["td"], ["th"]):
+        if self.open[-1:] in (["td"], ["th"]) or self.open[-2:] == ["th", "span"]:
             self.tables[self.section][-1][-1][-1] += data.strip()
-        elif self.open[-1:] == ["span"] and "td" in self.open:
+        elif self.open[-2:] == ["td", "span"]:
             self.tables[self.section][-1][-1][-1] += f" [{data.strip()}]"
 
 
@@ -222,6 +222,22 @@ def test_one_answer_is_enough_for_a_report(tmp_path: Path) -> None:
     assert "No intervals: one patient only." in page.text
     assert "; worst to" not in page.text
     assert page.text.count("Not for clinical use.") == 2
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_models_are_compared_with_what_the_box_says_alone(tmp_path: Path) -> None:
+    scores, baselines = made_up_scores(["nano", "other"], ["center_mask", "bound_box"])
+    better = [replace(row, model="inscribed_ellipse", dice=0.8) for row in baselines]
+    page = _written(tmp_path, scores, [*baselines, *better])
+    means = {
+        model: own["bound_box"]["mdice_volumes"]
+        for model, own in summarised(scores, baselines)["models"].items()
+    }
+    ellipse = "an ellipse drawn into that box without a model"
+    for model, verb in (("nano", "beats"), ("other", "does not beat")):
+        line = f"Given the tangent box, {model} {verb} {ellipse}: mean Dice {means[model]:.3f} against 0.800."
+        assert line in page.text
+    assert "nano answers best to center_mask: mean Dice 0.9" in page.text
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -150,6 +150,20 @@ def test_names_with_signs_are_drawn_as_they_are() -> None:
     assert small_png(figure)
 
 
+def test_long_names_leave_room_for_the_data() -> None:
+    long = "boxes:" + "/a folder of many" * 20 + "/boxes.csv"
+    scores, baselines = made_up_scores([long], [long, "bound_box"], [long])
+    for figure in (organ_bars(summarised(scores, baselines)), score_spread(scores), reliability(scores)):
+        small_png(_drawn(figure))
+        for axes in _drawn(figure).axes:
+            assert axes.get_position().width > 0.2
+            for label in axes.get_yticklabels():
+                assert len(label.get_text()) <= 44
+    first = _drawn(score_spread(scores)).axes[0].get_yticklabels()[0].get_text()
+    assert first.startswith("boxes:/a folder")
+    assert first.endswith("/boxes.csv")
+
+
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_a_theme_colours_paper_and_ink(theme: Theme) -> None:
     figure = _drawn(margin_sweep(summarised(*made_up_scores())))
