@@ -22,7 +22,8 @@ from napari_sam_med.session import experiment_jobs
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import LEFT, NO_KEY, Desk
-from tests.gui.experiments_desk import MeasuredPredictor, PanelDesk, labels_of, loads
+from tests.gui.experiments_desk import PanelDesk
+from tests.session.measured_model import MeasuredPredictor, labels_of, loads
 
 
 @pytest.fixture(autouse=True)

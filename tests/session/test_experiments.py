@@ -1,0 +1,319 @@
+"""The prompt laboratory without a window: choices, surveys, runs, one answer again, folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_sam_med.errors import ExportError, ImageError, LabelError, ModelError, PromptError
+from napari_sam_med.evaluation.measuring import (
+    Simulation,
+    SliceChoice,
+    SliceScore,
+    labelled_slices,
+    measure_model,
+)
+from napari_sam_med.evaluation.prompt_strategies import parse_strategies
+from napari_sam_med.session import experiment_jobs, experiment_results
+from napari_sam_med.session.experiment_results import SavedResults, slice_interval
+from napari_sam_med.session.experiments import NO_ORGAN, Choice, Laboratory, Shown, Source, named_models
+from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.slice_view import SliceView
+from napari_sam_med.volume.volume import Volume
+from tests.session.measured_model import MeasuredPredictor, labels_of, loads
+
+
+def outcome(job: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
+    """What a job yields, and what it returns."""
+    yielded = []
+    while True:
+        try:
+            yielded.append(next(job))
+        except StopIteration as stop:
+            return yielded, stop.value
+
+
+@pytest.fixture
+def source(volume: Volume) -> Source:
+    return Source(volume, labels_of(volume))
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> MeasuredPredictor:
+    made = MeasuredPredictor()
+    monkeypatch.setattr(experiment_jobs, "load_model", loads(made))
+    return made
+
+
+def measured(source: Source, choice: Choice) -> list[experiment_jobs.ExperimentStep]:
+    return outcome(experiment_jobs.run(experiment_jobs.Request(source, choice, "cpu")))[0]
+
+
+def scores_of(steps: list[experiment_jobs.ExperimentStep]) -> list[SliceScore]:
+    return [score for step in steps for score in step.scores]
+
+
+def test_the_catalogue_explains_every_strategy_and_knows_the_protocols() -> None:
+    _, found = outcome(experiment_jobs.catalogue())
+    kinds = {kind.name: kind for kind in found.kinds}
+    assert all(len(kind.about) > 30 and "Parameters" not in kind.about for kind in found.kinds)
+    assert kinds["random_margin_box"].parameters == ("-20", "-10", "0", "10", "20", "30", "40")
+    assert {kind.group for kind in found.kinds} == {"Boxes", "Clicks", "Dialogues"}
+    assert kinds["corrective_clicks"].group == "Dialogues"
+    named = {name: strategies for (name, _), strategies in found.protocols.items()}
+    assert "bound_box" in named["btcv-prompts"]
+    for strategies in named.values():
+        assert parse_strategies(strategies)
+
+
+@pytest.mark.parametrize("organs", [(), (1,), (6,), (1, 6)])
+@pytest.mark.parametrize("most", [0, 1, 2, 3, 50])
+def test_the_estimate_is_what_is_measured(
+    source: Source, predictor: MeasuredPredictor, organs: tuple[int, ...], most: int
+) -> None:
+    choice = Choice(frozenset(organs), ("bound_box", "corrective_clicks:1"), slices=most)
+    _, survey = outcome(experiment_jobs.survey(source.labels, choice.planes, choice.min_area))
+    plain = SliceChoice(("axial",), min_area=20, most=most, organs=tuple(map(str, organs)))
+    assert survey.spread(choice) == labelled_slices(source.labels, plain)
+    slices, rows, prompts = survey.count(choice, parse_strategies(choice.strategies))
+    steps = measured(source, choice)
+    assert len(scores_of(steps)) == rows == prompts
+    assert len({score.view for score in scores_of(steps)}) == slices
+    baselines = [score for step in steps for score in step.baselines]
+    assert len(baselines) == rows  # two each, as there are two strategies
+    assert steps[-1].progress.fraction == 1.0
+
+
+def test_dialogues_are_counted_by_their_longest(source: Source) -> None:
+    choice = Choice(strategies=("corrective_clicks",), models=("a", "b"), slices=1)
+    _, survey = outcome(experiment_jobs.survey(source.labels, choice.planes, choice.min_area))
+    assert survey.count(choice, parse_strategies(choice.strategies)) == (1, 2 * 3 * 2, 2 * 5 * 2)
+
+
+def test_a_run_measures_what_evaluate_measures(source: Source, predictor: MeasuredPredictor) -> None:
+    strategies = ("bound_box", "random_mask", "jittered_box", "corrective_clicks:2")
+    scores = scores_of(measured(source, Choice(strategies=strategies, slices=0, seed=3)))
+    simulation = Simulation(tuple(parse_strategies(strategies)), SliceChoice(min_area=20), seed=3)
+    volume, labels = source.volume, source.labels
+    steps = measure_model("volume", volume, labels, predictor, simulation, model="nano")
+    expected = [score for step in steps for score in step.scores]
+
+    def facts(score: SliceScore) -> tuple[Any, ...]:
+        return score.view.index, score.label, score.strategy, score.dice, score.nsd, score.prompts
+
+    assert sorted(map(facts, scores), key=str) == sorted(map(facts, expected), key=str)
+    assert {score.patient for score in scores} == {"volume"}
+
+
+def test_a_model_that_refuses_prompts_is_measured_on_the_others(
+    source: Source, predictor: MeasuredPredictor
+) -> None:
+    predictor.accepts = frozenset({"box"})
+    steps = measured(source, Choice(strategies=("bound_box", "center_mask"), slices=1))
+    assert {score.strategy for score in scores_of(steps)} == {"bound_box"}
+    warnings = [warning for step in steps for warning in step.warnings]
+    assert warnings == ["nano takes no point prompts; center_mask was left out for it."]
+    with pytest.raises(PromptError, match="tick another model"):
+        measured(source, Choice(strategies=("center_mask",), slices=1))
+
+
+def test_closing_a_run_keeps_whole_slices_of_answers(source: Source, predictor: MeasuredPredictor) -> None:
+    job = experiment_jobs.run(experiment_jobs.Request(source, Choice(slices=0), "cpu"))
+    found = []
+    for step in job:
+        found += step.scores
+        if found:
+            job.close()
+    assert len(found) in (2, 4)
+    assert predictor.batches == 1
+
+
+def test_what_measures_nothing_is_refused(source: Source, predictor: MeasuredPredictor) -> None:
+    for choice, error in (
+        (Choice(strategies=()), PromptError),
+        (Choice(models=()), ModelError),
+        (Choice(planes=()), ImageError),
+        (Choice(organs=NO_ORGAN), LabelError),
+    ):
+        with pytest.raises(error):
+            choice.check()
+    with pytest.raises(LabelError, match="5000 or more pixels"):
+        measured(source, Choice(min_area=5000))
+
+
+def test_means_of_one_scan_have_intervals_over_its_slices(
+    source: Source, predictor: MeasuredPredictor
+) -> None:
+    steps = measured(source, Choice(frozenset({6}), ("bound_box", "random_mask"), slices=0))
+    rows = {(row.strategy, row.model): row for row in steps[-1].means.rows}
+    assert set(rows) == {
+        ("bound_box", "nano"),
+        ("random_mask", "nano"),
+        ("", "inscribed_ellipse"),
+        ("", "filled_box"),
+    }
+    row = rows["bound_box", "nano"]
+    scores = [score for score in scores_of(steps) if score.strategy == "bound_box"]
+    assert row.dice == pytest.approx(np.mean([score.dice for score in scores]))
+    assert (row.over, row.count) == ("slices", len(scores))
+    assert row.low <= row.dice <= row.high
+
+
+def test_the_interval_is_that_of_the_mean_of_organs(make_score: Callable[..., SliceScore]) -> None:
+    rng = np.random.default_rng(1)
+    scores = [make_score(index, label, rng.uniform()) for index in range(40) for label in (1, 2)]
+    low, high = slice_interval(scores)
+    dice = np.array([score.dice for score in scores])
+    spread = 2 * 1.96 * dice.std() / np.sqrt(len(dice))
+    assert low < dice.mean() < high
+    assert high - low == pytest.approx(spread, rel=0.2)
+    assert slice_interval(scores[:8]) is None  # four slices
+    constant = [replace(score, dice=0.5) for score in scores]
+    assert slice_interval(constant) == pytest.approx((0.5, 0.5))
+
+
+@pytest.fixture
+def make_score() -> Callable[..., SliceScore]:
+    def make(index: int, label: int, dice: float, **others: Any) -> SliceScore:
+        about = {"strategy": "bound_box", "model": "nano", "iou": dice / (2 - dice)} | others
+        return SliceScore(
+            volume="volume",
+            organ=f"organ {label}",
+            label=label,
+            view=SliceView("axial", index),
+            dice=dice,
+            dice_oracle=None,
+            iou_prediction=0.9,
+            area_px=30,
+            seconds=0.0,
+            **about,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "strategy", ["bound_box", "random_3", "corrective_clicks:4", "bound_box+random_mask"]
+)
+def test_an_answer_is_drawn_again_from_its_prompts(
+    source: Source, predictor: MeasuredPredictor, strategy: str
+) -> None:
+    lab = Laboratory()
+    for score in scores_of(measured(source, Choice(strategies=(strategy,), slices=2))):
+        sight = lab.look_at(score, source)
+        assert lab.chosen is score
+        assert sight.prediction is None
+        loaded, again = outcome(experiment_jobs.look_again(sight, "nano", "cpu"))
+        assert len(loaded) == 1  # the model, which was not at hand
+        drawn, truth = again.prediction, again.truth
+        assert 2 * (drawn & truth).sum() / (drawn.sum() + truth.sum()) == pytest.approx(score.dice)
+
+
+def test_baselines_are_drawn_again_without_a_model(source: Source, predictor: MeasuredPredictor) -> None:
+    steps = measured(source, Choice(slices=1))
+    predictor.loaded.clear()
+    for score in [one for step in steps for one in step.baselines]:
+        _, again = outcome(experiment_jobs.look_again(Laboratory().look_at(score, source), "", "cpu"))
+        drawn, truth = again.prediction, again.truth
+        assert 2 * (drawn & truth).sum() / (drawn.sum() + truth.sum()) == pytest.approx(score.dice)
+    assert not predictor.loaded
+
+
+def test_answers_on_other_scans_and_labels_are_refused(
+    source: Source, make_score: Callable[..., SliceScore]
+) -> None:
+    lab = Laboratory()
+    lab.check_is_of(make_score(3, 6, 0.5), source)
+    with pytest.raises(ImageError, match='on the scan "other"'):
+        lab.look_at(replace(make_score(3, 6, 0.5), volume="other"), source)
+    with pytest.raises(ImageError, match="axial slice 99"):
+        lab.look_at(make_score(99, 6, 0.5), source)
+    with pytest.raises(LabelError, match="show no organ 4"):
+        lab.look_at(make_score(3, 4, 0.5), source)
+    assert lab.chosen is None
+    assert lab.sight is None
+
+
+def test_the_laboratory_announces_answers_and_filters_them(make_score: Callable[..., SliceScore]) -> None:
+    lab, heard = Laboratory(), []
+    lab.added.connect(heard.append)
+    lab.add([make_score(1, 1, 0.2), make_score(1, 2, 0.4)])
+    lab.add([make_score(2, 1, 0.6, strategy="random_mask", model="other")])
+    assert [len(scores) for scores in heard] == [2, 1]
+    assert lab.choices() == (["bound_box", "random_mask"], ["nano", "other"], ["organ 1", "organ 2"])
+    lab.shown = Shown(organ="organ 1")
+    assert [score.dice for score in lab.shown_scores()] == [0.2, 0.6]
+    lab.shown = Shown("bound_box", "nano", "organ 2")
+    assert [score.dice for score in lab.shown_scores()] == [0.4]
+    lab.chosen = lab.scores[0]
+    lab.start(None, {}, {})
+    assert not lab.scores
+    assert lab.chosen is None
+    assert lab.shown == Shown()
+
+
+def test_models_are_called_by_the_last_part_of_their_path(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "mine.safetensors"
+    file.parent.mkdir()
+    file.touch()
+    assert named_models(["nano", str(file), str(tmp_path / "b" / "nurse")]) == {
+        "nano": "nano",
+        "mine": str(file),
+        "nurse": str(tmp_path / "b" / "nurse"),
+    }
+    twice = [str(tmp_path / "a"), str(tmp_path / "x" / "a")]
+    assert named_models(twice) == dict(zip(twice, twice, strict=True))
+
+
+def test_results_are_saved_and_read_back(
+    source: Source, predictor: MeasuredPredictor, tmp_path: Path
+) -> None:
+    choice = Choice(strategies=("bound_box", "random_mask"), slices=2)
+    steps = measured(source, choice)
+    scores, baselines = scores_of(steps), [score for step in steps for score in step.baselines]
+    models = {"nano": next(step.loaded[1] for step in steps if step.loaded is not None)}
+    results = SavedResults(scores, baselines, choice.facts({}), source, models)
+    _, report = outcome(experiment_results.save_results(tmp_path, results))
+    assert report == tmp_path / "report.html"
+    with (tmp_path / "results.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(scores)
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary["run"]["model_sha256"] == {"nano": predictor.model_hash}
+    assert summary["comparisons"]
+
+    _, opened = outcome(experiment_results.open_results(tmp_path))
+    assert [score.prompts for score in opened.scores] == [score.prompts for score in scores]
+    assert [row.dice for row in opened.means.rows] == pytest.approx(
+        [row.dice for row in steps[-1].means.rows], abs=1e-6
+    )
+    assert opened.run == summary["run"]
+
+
+def test_folders_that_hold_no_results_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"has no results\.csv"):
+        outcome(experiment_results.open_results(tmp_path))
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ExportError, match="choose another folder"):
+        outcome(experiment_results.save_results(blocked, SavedResults([], [], {}, None, {})))
+    (tmp_path / "results.csv").write_text("image,organ\n")
+    with pytest.raises(ImageError, match="has no rows"):
+        outcome(experiment_results.open_results(tmp_path))
+
+
+def test_the_labels_of_a_run_do_not_change_what_is_looked_at(volume: Volume) -> None:
+    """A survey reads the labels as they are; names come from their table."""
+    labels: LabelVolume = labels_of(volume)
+    _, survey = outcome(experiment_jobs.survey(labels, ("axial", "coronal"), 20))
+    assert survey.names == {1: "spleen", 6: "liver"}
+    assert {labelled.view.plane for labelled in survey.slices} == {"axial", "coronal"}
+    labels.data[:] = 0
+    _, survey = outcome(experiment_jobs.survey(labels, ("axial",), 20))
+    assert not survey.slices
