@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ class EvaluateRequest:
 def run_evaluate(request: EvaluateRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
     experiment = _experiment(request)
-    files = _output_files(request, experiment.cases)
+    files = _output_files(request, experiment)
     summary = _measured(experiment, request)
     if as_json:
         print_json(summary)
@@ -67,16 +67,24 @@ def run_evaluate(request: EvaluateRequest, *, as_json: bool) -> int:
 
 
 def _tables(summary: dict[str, Any], *, organs: bool) -> Iterator[ResultTable]:
-    """What is printed: all means, what a protocol compares, other measures, comparisons; then by volume."""
-    from napari_sam_med.evaluation.report import ResultTable, comparison_tables, measures_table, result_tables
+    """What is printed: all means, what a protocol compares, other measures, instances, comparisons; then by
+    volume.
+    """
+    from napari_sam_med.evaluation.report import (
+        ResultTable,
+        comparison_tables,
+        instances_table,
+        measures_table,
+        result_tables,
+    )
 
     overview, *others = result_tables(summary, organs=organs)
     yield overview
     for table in (summary["protocol"] or {"tables": []})["tables"]:
         yield ResultTable(**table)
-    measures = measures_table(summary)
-    if measures is not None:
-        yield measures
+    for found in (measures_table(summary), instances_table(summary)):
+        if found is not None:
+            yield found
     yield from comparison_tables(summary)
     yield from others
 
@@ -121,18 +129,21 @@ def _cases(request: EvaluateRequest) -> list[Case]:
     return [Case(request.image.name, str(request.image), request.image, request.labels, request.names)]
 
 
-def _output_files(request: EvaluateRequest, cases: Sequence[Case]) -> list[Path]:
+def _output_files(request: EvaluateRequest, experiment: Experiment) -> list[Path]:
     """Paths of what is written, in a folder that is made when needed."""
-    from napari_sam_med.evaluation.experiment_folder import FILES
+    from napari_sam_med.evaluation.detector_boxes import boxes_of
+    from napari_sam_med.evaluation.experiment_folder import FILES, INSTANCES
 
-    files = [request.output / name for name in FILES]
+    has_instances = bool(boxes_of(experiment.strategies, alone=True))
+    files = [request.output / name for name in (*FILES, *((INSTANCES,) if has_instances else ()))]
     try:
         request.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ExportError(
             f"The folder {request.output} cannot be made: {error.strerror}; choose another one with -o."
         ) from error
-    inputs = (request.cases, *(path for case in cases for path in (case.image_path, case.labels_path)))
+    scans = (path for case in experiment.cases for path in (case.image_path, case.labels_path))
+    inputs = (request.cases, *scans)
     for path in files:
         check_output(path, inputs)
     return files

@@ -27,7 +27,7 @@ from napari_sam_med.segmentation.report import write_json
 from napari_sam_med.volume.replacement import Replacement
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["FILES", "ExperimentFolder"]
+__all__ = ["FILES", "INSTANCES", "ExperimentFolder"]
 
 EXPERIMENT, RESULTS, BASELINES = "experiment.json", "results.csv", "baselines.csv"
 SUMMARY, REPORT, INSTANCES = "summary.json", "report.md", "instances.json"

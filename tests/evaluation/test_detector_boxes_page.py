@@ -48,11 +48,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_the_commands_run_and_every_key_is_explained(folder: Path) -> None:
+def test_the_commands_run_and_every_key_is_explained(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     commands = re.findall(r"^napari-sam-med (evaluate .*)$", PAGE, flags=re.MULTILINE)
     assert len(commands) == 2
     for command in commands:
         assert main([*command.split(), "--every", "12", "--min-area", "20"]) == 0, command
+        printed = capsys.readouterr().out
+        assert "Detections as instances" in printed
+        assert "instances.json" in printed
     with (folder / "detector" / "results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["strategy"] == "boxes:found.csv"]
     livers = {row["slice"]: row for row in rows if row["organ"] == "liver"}
