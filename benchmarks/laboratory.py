@@ -163,7 +163,7 @@ def measure_volume(n_slices: int, kill: bool) -> None:
     """Run the command on a long scan and print wall time and peak memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ct = make_ct(folder, (256, 256, 5 * n_slices // 2))
+        ct = make_ct(folder, (256, 256, 6 * n_slices // 5))
         import nibabel as nib
 
         nib.save(nib.Nifti1Image(ct.labels, nib.load(ct.path).affine), folder / "labels.nii.gz")
