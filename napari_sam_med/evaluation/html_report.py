@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from napari_sam_med.errors import ExportError, SamMedError
 from napari_sam_med.evaluation import report_figures
 from napari_sam_med.evaluation.report import (
+    INSTANCES_NOTE,
     MEASURES_NOTE,
     ResultTable,
     comparison_notes,
     comparison_tables,
+    instances_table,
     measures_table,
 )
 from napari_sam_med.evaluation.report_figures import DARK, LIGHT, in_theme, small_png
@@ -34,6 +36,7 @@ from napari_sam_med.evaluation.report_sections import (
     organ_tables,
     overview,
     run_facts,
+    strategy_words,
 )
 from napari_sam_med.evaluation.slice_scores import SliceScore
 from napari_sam_med.volume.replacement import Replacement
@@ -215,12 +218,15 @@ def _context(summary: Mapping[str, Any], scores: Sequence[SliceScore]) -> dict[s
         "glance": list(at_a_glance(summary)),
         "warnings": list(summary.get("warnings", ())),
         "overview": overview(summary, scores),
+        "instances": instances_table(summary),
+        "instances_note": INSTANCES_NOTE,
         "measures": measures_table(summary),
         "measures_note": MEASURES_NOTE,
         "comparisons": list(comparison_tables(summary)),
         "comparison_notes": comparison_notes(summary),
         "organs": list(organ_tables(summary)),
         "facts": list(run_facts(run, scores)),
+        "strategies": list(strategy_words(scores)),
         "words": WORDS,
         "colours": {"truth": TRUTH_COLOUR, "answer": ANSWER_COLOUR},
     }

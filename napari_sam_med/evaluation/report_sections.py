@@ -10,6 +10,7 @@ from napari_sam_med.evaluation.report import interval_of
 from napari_sam_med.evaluation.slice_scores import SliceScore
 
 __all__ = [
+    "STRATEGY_WORDS",
     "WORDS",
     "Cell",
     "OrganTable",
@@ -20,6 +21,7 @@ __all__ = [
     "organ_tables",
     "overview",
     "run_facts",
+    "strategy_words",
 ]
 
 _BASELINES = {
@@ -64,6 +66,29 @@ WORDS = (
     ),
 )
 """Terms of the report, explained."""
+
+STRATEGY_WORDS = {
+    "bound_box": "the tangent box",
+    "jittered_box": "the tangent box, each side moved at random by up to this share of it",
+    "larger_box": "the tangent box, each side moved out by so many pixels",
+    "random_margin_box": "the tangent box, each side moved by a random number of pixels up to this margin, "
+    "outwards, or inwards where it is negative",
+    "random_box": "one click anywhere in the tangent box",
+    "random_mask": "one click anywhere on the organ",
+    "random_gaussian": "one click on the organ, at random, rather near the middle of the tangent box",
+    "random_3": "three clicks anywhere on the organ",
+    "center_box": "one click in the middle of the tangent box",
+    "center_mask": "one click in the organ's centre of mass",
+    "center_gaussian": "one click in the centre of mass, pixels near the middle of the box counting more",
+    "center_bilateral": "one click in the centre of mass, pixels near the middle of the box and of the "
+    "organ's usual grey value counting more",
+    "center_distance": "one click as far from the organ's border as can be",
+    "background_corner": "one click on background, in a corner of the tangent box, marked as not the organ",
+    "scribble": "so many clicks along the middle line of the organ",
+    "corrective_clicks": "so many clicks, each in the largest error of the answer before",
+    "boxes": "a box that a detector found",
+}
+"""What is asked by a strategy, by its name without parameters."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +250,18 @@ def run_facts(run: Mapping[str, Any], scores: Sequence[SliceScore]) -> Iterator[
         text = _listed(value)
         if text:
             yield _RUN_TERMS.get(key, key.replace("_", " ")), text
+
+
+def strategy_words(scores: Sequence[SliceScore]) -> Iterator[tuple[str, str]]:
+    """The strategies of scores in words, each part of a combination on its own."""
+    parts = (part for row in scores for part in row.strategy.split("+"))
+    for name in dict.fromkeys(part.split(":")[0] for part in parts):
+        if name in STRATEGY_WORDS:
+            yield name, STRATEGY_WORDS[name]
+    if any(":snap" in row.strategy for row in scores):
+        yield ":snap", "a click that falls beside the organ is moved onto it"
+    if any("+" in row.strategy for row in scores):
+        yield "+", "given at once, or clicks that go on from what stands before"
 
 
 def extent(scores: Sequence[SliceScore]) -> str:

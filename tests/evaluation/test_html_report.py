@@ -17,9 +17,11 @@ from PIL import Image
 from napari_sam_med.errors import ExportError, ImageError
 from napari_sam_med.evaluation import html_report
 from napari_sam_med.evaluation.html_report import drawn_figures, write_html_report
+from napari_sam_med.evaluation.prompt_strategies import STRATEGIES
 from napari_sam_med.evaluation.protocols import named_protocol, protocol_tables
 from napari_sam_med.evaluation.report_figures import small_png
 from napari_sam_med.evaluation.report_gallery import GalleryPicture, draw_answer
+from napari_sam_med.evaluation.report_sections import STRATEGY_WORDS, strategy_words
 from napari_sam_med.evaluation.results_file import read_results, write_header, write_scores
 from napari_sam_med.evaluation.slice_scores import SliceScore
 from napari_sam_med.evaluation.statistics import comparisons
@@ -224,6 +226,16 @@ def test_one_answer_is_enough_for_a_report(tmp_path: Path) -> None:
     assert page.text.count("Not for clinical use.") == 2
 
 
+def test_every_strategy_has_words() -> None:
+    assert STRATEGY_WORDS.keys() == {*STRATEGIES, "boxes"}
+    one = made_up_scores(strategies=["bound_box+center_mask:snap", "boxes:/a+b.csv", "corrective_clicks:3"])[
+        0
+    ]
+    named = [name for name, _ in strategy_words(one)]
+    assert named == ["bound_box", "center_mask", "boxes", "corrective_clicks", ":snap", "+"]
+    assert [name for name, _ in strategy_words(made_up_scores(strategies=["scribble:5"])[0])] == ["scribble"]
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_models_are_compared_with_what_the_box_says_alone(tmp_path: Path) -> None:
     scores, baselines = made_up_scores(["nano", "other"], ["center_mask", "bound_box"])
@@ -245,7 +257,9 @@ def test_how_it_was_measured_is_said_in_words(tmp_path: Path) -> None:
     run = {"planes": ["axial", "coronal"], "every": 2, "most_slices": 0, "seed": 1, "seeds": [1, 2]}
     run |= {"stored_embeddings": False, "organs": [], "protocol": None}
     page = _written(tmp_path, *made_up_scores(strategies=["bound_box"]), {"run": run})
-    said = page.text[page.text.index("How it was measured") : page.text.index("Words")].split("\n")
+    said = page.text[page.text.index("How it was measured") : page.text.index("Strategies\n", 500)].split(
+        "\n"
+    )
     assert [line for line in said[2:] if line] == [
         "measured8 answers (2 organs, 4 slices, 1 patient)",
         "volumesa",
