@@ -14,6 +14,7 @@ __all__ = [
     "comparison_tables",
     "instances_table",
     "interval_of",
+    "interval_table",
     "markdown_report",
     "measures_table",
     "result_tables",
@@ -87,6 +88,20 @@ def interval_of(means: Mapping[str, Any], measure: str) -> tuple[float, float] |
     """The 95 % interval of a mean of a summary, such as ``mdice_volumes``; None where it has none."""
     span = means.get("ci95", {}).get(measure)
     return None if span is None or None in span else (float(span[0]), float(span[1]))
+
+
+def interval_table(summary: Mapping[str, Any]) -> ResultTable | None:
+    """The 95 % intervals over patients of the means of volumes; None where there are none."""
+    rows: list[tuple[str, ...]] = []
+    for model, strategies in summary["models"].items():
+        for strategy, means in strategies.items():
+            spans = [interval_of(means, measure) for measure in ("mdice_volumes", "miou_volumes")]
+            shown = ["" if span is None else f"{span[0]:.3f} to {span[1]:.3f}" for span in spans]
+            if any(shown):
+                rows.append((model, strategy, str(means["patients"]), *shown))
+    headings = ("model", "strategy", "patients", "Dice", "IoU")
+    title = "95 % intervals of the mean of volumes, over patients"
+    return ResultTable(title, headings, rows, text_columns=2) if rows else None
 
 
 def measures_table(summary: Mapping[str, Any]) -> ResultTable | None:
@@ -181,8 +196,9 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
         "",
     ]
     overview, *others = result_tables(summary, organs=True)
-    measures = measures_table(summary)
-    noted = [] if measures is None else [(measures, [MEASURES_NOTE])]
+    intervals, measures = interval_table(summary), measures_table(summary)
+    noted: list[tuple[ResultTable, list[str]]] = [] if intervals is None else [(intervals, [])]
+    noted += [] if measures is None else [(measures, [MEASURES_NOTE])]
     instances = instances_table(summary)
     noted += [] if instances is None else [(instances, [INSTANCES_NOTE])]
     noted += [(table, comparison_notes(summary)) for table in comparison_tables(summary)]

@@ -59,11 +59,15 @@ def test_a_page_of_text_has_all_tables_with_their_notes() -> None:
     assert "slices of one patient are not independent" in page
     without = markdown_report(RUN | summarised(scores, baselines))
     assert "Paired" not in without
+    assert "95 % intervals" not in page, "one patient has none"
 
 
 def test_an_interval_is_that_of_the_summary_or_none() -> None:
     scores, baselines = made_up_scores(strategies=["bound_box"], volumes=["a", "b"])
     means = summarised(scores, baselines)["models"]["nano"]["bound_box"]
     assert interval_of(means, "mdice_volumes") == tuple(means["ci95"]["mdice_volumes"])
+    low, high = means["ci95"]["mdice_volumes"]
+    page = markdown_report(RUN | summarised(scores, baselines))
+    assert f"| nano | bound_box | 2 | {low:.3f} to {high:.3f} |" in page
     assert interval_of(means, "mdice_slices") is None
     assert interval_of({}, "mdice_volumes") is None
