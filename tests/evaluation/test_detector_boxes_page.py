@@ -58,6 +58,7 @@ def test_the_commands_run_and_every_key_is_explained(
         printed = capsys.readouterr().out
         assert "Detections as instances" in printed
         assert "instances.json" in printed
+    assert "Detections as instances" in (folder / "detector" / "report.html").read_text(encoding="utf-8")
     with (folder / "detector" / "results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["strategy"] == "boxes:found.csv"]
     livers = {row["slice"]: row for row in rows if row["organ"] == "liver"}
