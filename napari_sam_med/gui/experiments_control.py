@@ -41,6 +41,8 @@ from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.volume import Volume
 
 if TYPE_CHECKING:
+    from napari.layers import Labels
+
     from napari_sam_med.evaluation.measuring import SliceScore
     from napari_sam_med.gui.actions import Actions
 
@@ -94,6 +96,7 @@ class Experiments(QObject):
         self.data = ExperimentSource(self.lab, self.layers, self.workers, self.main_actions, self)
         self._loaded: dict[str, LoadedModel] = {}
         self._saved: Path | None = None
+        self._hidden: Labels | None = None
         self._steps = RunProgress()
         self._job: Job | None = None
         self._looking: Job | None = None
@@ -391,8 +394,11 @@ class Experiments(QObject):
 
     def show_labels(self, is_shown: bool) -> None:
         """Show or hide the labels that are compared with; their voxels stay as they are."""
-        if self.data.labels is not None:
-            self.data.labels.visible = is_shown
+        if self._hidden is not None:
+            self._hidden.visible = True
+        self._hidden = None if is_shown else self.data.labels
+        if self._hidden is not None:
+            self._hidden.visible = False
 
     def _on_sight(self, sight: Sight | None) -> None:
         if sight is not None:
@@ -472,6 +478,7 @@ class Experiments(QObject):
 
     def stop(self) -> None:
         """Cancel what runs and take our layers away; safe to call twice."""
+        self.show_labels(True)
         self.data.stop()
         self._resume_timer.stop()
         self._leave_neighbour()

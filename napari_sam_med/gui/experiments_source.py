@@ -80,6 +80,7 @@ class ExperimentSource(QObject):
         self._wanted: _Wanted | None = None
         self._watched: tuple[Labels, LabelVolume | None] | None = None
         self._surveying: Job | None = None
+        self._follows = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SURVEY_MS)
@@ -94,6 +95,8 @@ class ExperimentSource(QObject):
         viewer = self._layers.viewer
         if viewer is None:
             return
+        if self._follows and self._open_image() not in (None, self.image):
+            self.choose_likely()  # another scan was opened in the SAM Med widget
         there = list(viewer.layers)
         image = self.image if self.image in there else None
         labels = self.labels if self.labels in there else None
@@ -111,6 +114,12 @@ class ExperimentSource(QObject):
             self._watch(labels)
             self._resurvey()
             self.changed.emit()
+        self._follows = image is not None and image is self._open_image()
+
+    def _open_image(self) -> Image | None:
+        """The scan that is worked on in the SAM Med widget."""
+        actions = self._main_actions()
+        return None if actions is None else actions.bridge.image_layer
 
     def _likely_layers(self) -> tuple[Image | None, Labels | None]:
         """The open scan with its labels; else the topmost layers that go together."""

@@ -18,7 +18,7 @@ __all__ = ["AnswerTable", "Column", "MeanTable", "RowModel", "answer_columns", "
 _NONE = QModelIndex()
 _ROW_HEIGHT = 22
 _NARROW = 46
-_LEAST_TEXT = 96
+_LEAST_TEXT = 84
 
 
 @dataclass(frozen=True)

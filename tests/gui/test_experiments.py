@@ -12,11 +12,11 @@ import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
 
 from napari_sam_med.errors import ModelError
 from napari_sam_med.gui import workers
-from napari_sam_med.gui.experiments import DOCK_NAME
+from napari_sam_med.gui.experiments import DOCK_NAME, open_experiments
 from napari_sam_med.gui.experiments_layers import BOX_NAME, POINTS_NAME, PREDICTION_NAME, TRUTH_NAME
 from napari_sam_med.session import experiment_jobs
 from napari_sam_med.volume.labels import LabelVolume
@@ -383,3 +383,59 @@ def test_nothing_waits_for_the_run(desk: PanelDesk, answering: MeasuredPredictor
     assert desk.panel.choices.choice().organs == frozenset({-1})
     answering.batch_gate.set()
     desk.wait(lambda: not desk.control.is_running)
+
+
+def test_labels_can_be_hidden_while_an_answer_is_looked_at(desk: PanelDesk) -> None:
+    desk.panel.choices.tick(["bound_box"])
+    desk.run()
+    desk.wait_for_mask(desk.click_row(0))
+    layer, box = desk.viewer.layers["truth"], desk.panel.hide_labels
+    desk.click(box, QPoint(8, box.height() // 2))
+    assert not layer.visible
+    assert TRUTH_NAME in desk.own_layers()
+    desk.viewer.window.remove_dock_widget(desk.panel.parentWidget())
+    assert layer.visible
+
+
+def test_the_panel_follows_the_open_scan(desk_with_widget: Desk, make_volume: Callable) -> None:
+    desk = desk_with_widget
+    panel = open_experiments(desk.viewer)
+    try:
+        assert open_experiments(desk.viewer) is panel  # there is one of them
+        other = make_volume((9, 20, 28))
+        layer = desk.viewer.add_image(other.data, metadata={"sam_med": other}, **other.display_transform)
+        assert panel.control.data.image is not layer
+        desk.actions.open_scan(layer)
+        desk.wait(lambda: desk.bridge.image_layer is layer and panel.control.data.image is layer)
+        desk.wait(lambda: panel.control.data.labels is desk.bridge.labels_layer)
+    finally:
+        panel.stop()
+
+
+def test_parameters_are_edited_and_snapping_is_switched_by_clicks(desk: PanelDesk) -> None:
+    tree = desk.panel.choices.strategies
+    items = {item.text(0): item for item in tree.items()}
+
+    def click(name: str, column: int, x: int) -> None:
+        tree.scrollToItem(items[name])
+        desk.settle()
+        place = tree.visualItemRect(items[name])
+        left = place.left() if column == 0 else tree.columnViewportPosition(1)
+        desk.click(tree.viewport(), QPoint(left + x, place.center().y()))
+
+    desk.panel.choices.tick([])
+    click("center_box", 0, 8)
+    click("center_box", 1, 12)
+    assert tree.names() == ["center_box:snap"]
+    click("larger_box", 0, 8)
+    click("larger_box", 1, 12)
+    editor = tree.viewport().findChild(QLineEdit)
+    editor.setText("3, 8")
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    desk.settle()
+    assert tree.names() == ["larger_box:3", "larger_box:8", "center_box:snap"]
+    assert desk.lab.choice.strategies == ("larger_box:3", "larger_box:8", "center_box:snap")
+    protocol = desk.panel.choices.protocol
+    protocol.setCurrentIndex(protocol.findText("box-margins"))
+    protocol.activated.emit(protocol.currentIndex())
+    assert tree.names() == [f"random_margin_box:{margin}" for margin in range(-20, 41, 10)]
