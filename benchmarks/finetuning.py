@@ -1,8 +1,8 @@
 """Fine-tuning measured: ``python -m benchmarks.finetuning table MODEL_DIR ...`` and ``... epoch --cases C``.
 
 ``table`` prints the Dice before and after of one or several runs of ``napari-sam-med finetune`` (of several
-seeds, say) as a table for the docs. ``epoch`` compares an epoch on stored embeddings with one that runs the
-image encoder for every slice.
+seeds, say) as a table for the docs, ``recipes`` that of runs with several recipes side by side. ``epoch``
+compares an epoch on stored embeddings with one that runs the image encoder for every slice.
 """
 
 from __future__ import annotations
@@ -55,6 +55,26 @@ def table(folders: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
+def recipe_table(folders: Sequence[Path]) -> str:
+    """Markdown table of the mean Dice after runs with several recipes, by prompt."""
+    cards = [read_card(folder) for folder in folders]
+    if not all(cards):
+        raise SystemExit("Every folder must be one that `napari-sam-med finetune` has written.")
+    before = cards[0]["scores"]["before"]
+    lines = [
+        f"| recipe | {' | '.join(f'`{strategy}`' for strategy in before)} | minutes |",
+        f"|---|{'---|' * len(before)}---|",
+    ]
+    rows = [("as it was", before, "")]
+    for card in cards:
+        minutes = f"{card['seconds']['all'] / 60:.1f}"
+        rows.append((f"`{card['recipe']['name']}`", card["scores"]["after"], minutes))
+    for name, scores, minutes in rows:
+        shown = " | ".join(f"{scores[strategy]['mdice_organs']:.3f}" for strategy in before)
+        lines.append(f"| {name} | {shown} | {minutes} |")
+    return "\n".join(lines)
+
+
 def _value(means: dict[str, Any], organ: str) -> float:
     return float(means["mdice_organs"] if organ == "mean of organs" else means["organs"][organ])
 
@@ -104,14 +124,16 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     tables = commands.add_parser("table")
     tables.add_argument("folders", nargs="+", type=Path)
+    recipes = commands.add_parser("recipes")
+    recipes.add_argument("folders", nargs="+", type=Path)
     epoch = commands.add_parser("epoch")
     epoch.add_argument("--cases", type=Path, required=True)
     epoch.add_argument("--models", default="nano,sam_vit_b")
     epoch.add_argument("--recipe", default="btcv")
     epoch.add_argument("--slices", type=int, default=8)
     options = parser.parse_args()
-    if options.command == "table":
-        print(table(options.folders))
+    if options.command in ("table", "recipes"):
+        print((table if options.command == "table" else recipe_table)(options.folders))
         return
     steps = read_training_slices(read_cases(options.cases)[:1], SliceChoice(min_area=20))
     slices = [one for _, found, _ in steps for one in found][: options.slices]

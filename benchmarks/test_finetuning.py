@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.finetuning import table
+from benchmarks.finetuning import recipe_table, table
 
 
 def _card(folder: Path, before: float, after: float) -> Path:
@@ -19,6 +19,7 @@ def _card(folder: Path, before: float, after: float) -> Path:
         "scores": {"before": scores(before), "after": scores(after)},
         "seconds": {"all": 120.0, "epoch": 5.0},
         "best_epoch": 3,
+        "recipe": {"name": folder.name},
     }
     (folder / "card.json").write_text(json.dumps(document))
     return folder
@@ -30,3 +31,12 @@ def test_the_table_is_over_the_seeds(tmp_path: Path) -> None:
     assert "2 seeds; 2.0 min a run" in text
     with pytest.raises(SystemExit, match="finetune"):
         table([tmp_path])
+
+
+def test_recipes_stand_below_each_other(tmp_path: Path) -> None:
+    text = recipe_table([_card(tmp_path / "sam", 0.7, 0.8), _card(tmp_path / "gentle", 0.7, 0.75)])
+    assert text.splitlines()[2:] == [
+        "| as it was | 0.700 |  |",
+        "| `sam` | 0.800 | 2.0 |",
+        "| `gentle` | 0.750 | 2.0 |",
+    ]
