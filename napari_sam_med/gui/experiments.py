@@ -30,6 +30,7 @@ from napari_sam_med.gui.appearance import InputManners, button, note, row
 from napari_sam_med.gui.experiments_choices import ChoicesPage
 from napari_sam_med.gui.experiments_control import Experiments
 from napari_sam_med.gui.experiments_results import AnswersPage, MeansPage, PlotsPage
+from napari_sam_med.session.experiments import Sight
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.measuring import SliceScore
@@ -42,11 +43,6 @@ _BAR_STEPS = 1000
 _MIN_WIDTH = 340
 _GOOD_WIDTH = 470
 """Pixels in which tables show all columns."""
-_LEGEND = (
-    '<span style="color:#e69f00">▭ truth</span>  <span style="color:#56b4e9">■ prediction</span>  '
-    '<span style="color:#ffffff">▭ box</span>  <span style="color:#1ad940">●</span>'
-    '<span style="color:#f22626">●</span> clicks'
-)
 
 
 class ExperimentsWidget(QWidget):
@@ -74,7 +70,7 @@ class ExperimentsWidget(QWidget):
         self.control.progress.connect(self._show_progress)
         self.control.status.connect(self.say)
         self.control.finished.connect(self._on_finished)
-        self.control.lab.events.chosen.connect(self._show_chosen)
+        self.control.lab.events.sight.connect(self._show_chosen)
         self.means.opened.connect(lambda: self.tabs.setCurrentWidget(self.answers))
         self._watch_the_end()
         self.control.look_up()
@@ -195,14 +191,15 @@ class ExperimentsWidget(QWidget):
         if self.tabs.currentIndex() == 0:
             self.tabs.setCurrentWidget(self.means)
 
-    def _show_chosen(self, score: SliceScore | None) -> None:
-        self.chosen.setVisible(score is not None)
-        self.hide_labels.setVisible(score is not None)
-        if score is not None:
+    def _show_chosen(self, sight: Sight | None) -> None:
+        self.chosen.setVisible(sight is not None)
+        self.hide_labels.setVisible(sight is not None)
+        if sight is not None:
+            score = sight.score
             self.chosen.setText(
                 f"<b>{score.organ}</b>, {score.view.plane} {score.view.index}, {score.strategy}, "
                 f"{score.model}: Dice {score.dice:.3f}, IoU {score.iou:.3f}, predicted "
-                f"{score.iou_prediction:.3f}<br>{_LEGEND}"
+                f"{score.iou_prediction:.3f}<br>{_legend(sight)}"
             )
 
     # the user's clicks
@@ -253,6 +250,7 @@ class ExperimentsWidget(QWidget):
             self._was_docked = True
             host.installEventFilter(self)
         self.choices.list_models()
+        self._fit()
 
     def event(self, event: QEvent) -> bool:
         """A dock that is closed lets go of its widget, which may live on unseen: a run ends here."""
@@ -294,6 +292,21 @@ def open_experiments(viewer: ViewerModel) -> ExperimentsWidget:
     if dock.width() < _GOOD_WIDTH and window._qt_window.width() > 2.5 * _GOOD_WIDTH:
         window._qt_window.resizeDocks([dock], [_GOOD_WIDTH], Qt.Orientation.Horizontal)
     return widget
+
+
+def _legend(sight: Sight) -> str:
+    """What is drawn in which colour; the prediction comes a moment later."""
+    parts = ['<span style="color:#e69f00">▭ truth</span>']
+    if sight.prediction is not None:
+        parts.append('<span style="color:#56b4e9">■ prediction</span>')
+    if sight.prompts is not None and sight.prompts.box_xyxy is not None:
+        parts.append('<span style="color:#ffffff">▭ box</span>')
+    labels = [] if sight.prompts is None else sight.prompts.point_labels.tolist()
+    if 1 in labels:
+        parts.append('<span style="color:#1ad940">● click</span>')
+    if 0 in labels:
+        parts.append('<span style="color:#f22626">● click beside it</span>')
+    return " &nbsp; ".join(parts)
 
 
 def _status_label() -> QLabel:

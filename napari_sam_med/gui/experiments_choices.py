@@ -305,5 +305,5 @@ def _spin(least: int, most: int, value: int, tip: str) -> QSpinBox:
     made.setToolTip(tip)
     made.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
     made.setKeyboardTracking(False)
-    made.setMinimumWidth(44)
+    made.setStyleSheet("QSpinBox { min-width: 34px; }")  # the theme would have 90, and three stand in a row
     return made
