@@ -22,6 +22,7 @@ from napari_sam_med.evaluation.report_gallery import GallerySource
 from napari_sam_med.evaluation.running import Contestant, Step, evaluate
 from napari_sam_med.evaluation.statistics import comparisons
 from napari_sam_med.evaluation.summary import summarised
+from napari_sam_med.sam.digests import sha256_of
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.predictor import ImageEmbedding, Predictor, load_predictor
@@ -173,9 +174,13 @@ def run_experiment(
 
 def _absent(experiment: Experiment, scores: Sequence[SliceScore]) -> list[str]:
     """Words on organs that were asked for and are on no slice."""
-    there = {name for row in scores for name in (row.organ.casefold(), str(row.label))}
+    there = {str(row.label) for row in scores}
+    for row in scores:
+        name = row.organ.casefold()
+        # where two organs have one name, it is followed by their number
+        there |= {name, name.removesuffix(f" ({row.label})")}
     organs = experiment.simulation.choice.organs
-    return [f"no slice shows the organ {organ}" for organ in organs if organ.casefold() not in there]
+    return [f"no slice shows the organ {organ}" for organ in organs if organ.strip().casefold() not in there]
 
 
 def _protocol(
@@ -245,12 +250,19 @@ def _case_facts(experiment: Experiment) -> list[dict[str, Any]]:
             "image": case.image,
             "patient": case.patient,
             "names": case.names,
-            "bytes": [
-                path.stat().st_size if path.is_file() else 0 for path in (case.image_path, case.labels_path)
-            ],
+            "image_bytes": case.image_path.stat().st_size if case.image_path.is_file() else 0,
+            "labels_sha256": _digest(case.labels_path),
         }
         for case in experiment.cases
     ]
+
+
+def _digest(path: Path) -> str:
+    """Of a label file: those of one scan are often of one size."""
+    try:
+        return sha256_of(path)
+    except OSError:  # a folder; or a file that cannot be read, which is told when it is due
+        return ""
 
 
 def _nothing(experiment: Experiment) -> str:

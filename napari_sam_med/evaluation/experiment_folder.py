@@ -70,6 +70,8 @@ class ExperimentFolder:
                 self._take_up()
             for stale in (SUMMARY, REPORT, PAGE, INSTANCES):  # they would stand beside other rows
                 (self.folder / stale).unlink(missing_ok=True)
+            if not self._earlier:  # or, killed now, rows of another experiment would be carried on as of this
+                (self.folder / RESULTS).unlink(missing_ok=True)
             write_json(self.folder / EXPERIMENT, self._facts)
             self._begin()
         return self
@@ -154,7 +156,7 @@ class ExperimentFolder:
     def _take_up(self) -> None:
         """Read the rows of an earlier run of the same experiment."""
         results = self.folder / RESULTS
-        if not results.exists() or not whole_rows(results.read_text(encoding="utf-8", errors="replace")):
+        if not results.exists() or not whole_rows(results.read_bytes()):
             return  # it had not begun
         differs = _difference(self.folder / EXPERIMENT, self._facts)
         if differs:

@@ -68,24 +68,25 @@ def read_results(path: Path) -> list[SliceScore]:
         When the file is missing, or no table of this form.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        rows = csv.DictReader(io.StringIO(whole_rows(text), newline=""), restval="")
+        text = whole_rows(path.read_bytes()).decode("utf-8")
+        rows = csv.DictReader(io.StringIO(text, newline=""), restval="")
         return [_score(row) for row in rows]
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}; give a results.csv.") from None
-    except (UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+    except (csv.Error, KeyError, ValueError, TypeError) as error:
+        said = f"{type(error).__name__}: {error}"
         raise ImageError(
-            f"{path} is no table of results ({error!r}); give a results.csv that evaluate wrote."
+            f"{path} is no table of results ({said}); give a results.csv that evaluate wrote."
         ) from None
 
 
-def whole_rows(text: str) -> str:
-    """The text of a CSV file without a last row that was cut off."""
-    end = text.rfind("\n") + 1
+def whole_rows(content: bytes) -> bytes:
+    """What a CSV file in UTF-8 has without a last row that was cut off, maybe within a letter."""
+    end = content.rfind(b"\n") + 1
     # a line break within quotes ends no row
-    while text.count('"', 0, end) % 2:
-        end = text.rfind("\n", 0, end - 1) + 1
-    return text[:end]
+    while content.count(b'"', 0, end) % 2:
+        end = content.rfind(b"\n", 0, end - 1) + 1
+    return content[:end]
 
 
 def _row(score: SliceScore) -> tuple[object, ...]:

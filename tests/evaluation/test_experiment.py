@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import SimpleITK
 
 from napari_sam_med.errors import ExportError, ImageError, PromptError
 from napari_sam_med.evaluation.experiment import Experiment, model_titles, run_experiment
+from napari_sam_med.evaluation.experiment_folder import ExperimentFolder
 from napari_sam_med.evaluation.measuring import SliceChoice, SliceScore
 from napari_sam_med.evaluation.prompt_strategies import parse_strategies
 from napari_sam_med.evaluation.results_file import read_results
@@ -207,6 +210,47 @@ def test_another_experiment_is_refused_or_replaced(whole: Path, tmp_path: Path, 
         list(_run(first, tmp_path, nano))
     list(_run(others["organs"], tmp_path, nano, resume=False))
     assert {score.organ for score in _results(tmp_path)} == {"liver"}
+
+
+def test_other_labels_of_the_same_size_are_another_experiment(tmp_path: Path, nano: Predictor) -> None:
+    write_cases(tmp_path, 1)
+    labels = SimpleITK.ReadImage(str(tmp_path / "labels0.nii.gz"))
+    first = small_experiment(tmp_path, 1, "bound_box")
+    others = []
+    for name, drawn in (("a.nii", labels), ("b.nii", labels == 1)):
+        SimpleITK.WriteImage(SimpleITK.Cast(drawn, SimpleITK.sitkUInt8), str(tmp_path / name))
+        others.append(replace(first, cases=(replace(first.cases[0], labels_path=tmp_path / name),)))
+    assert (tmp_path / "a.nii").stat().st_size == (tmp_path / "b.nii").stat().st_size
+    list(_run(others[0], tmp_path, nano))
+    with pytest.raises(ExportError, match=r"\(other cases\)"):
+        list(_run(others[1], tmp_path, nano))
+
+
+def test_rows_of_an_experiment_that_is_replaced_are_never_those_of_the_new_one(
+    tmp_path: Path, nano: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cases(tmp_path, 1)
+    first = small_experiment(tmp_path, 1, "bound_box")
+    list(_run(first, tmp_path, nano))
+    monkeypatch.setattr(ExperimentFolder, "_begin", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        list(_run(replace(first, seeds=(0, 8)), tmp_path, nano, resume=False))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["baselines.csv", "experiment.json"]
+
+
+def test_an_organ_whose_name_two_labels_have_is_there(tmp_path: Path, nano: Predictor) -> None:
+    write_cases(tmp_path, 1)
+    first = small_experiment(tmp_path, 1, "bound_box")
+    odd = replace(first.cases[0], names='{"1": "kidney", "2": "Kidney"}')
+    same = replace(first.cases[0], names='{"1": "kidney", "2": "kidney"}')
+    for one, organ, labels in (
+        (odd, "kidney ", {1, 2}),
+        (same, "Kidney", {1, 2}),
+        (same, "kidney (2)", {2}),
+    ):
+        *_, last = _run(replace(first, cases=(one,), organs=(organ,)), tmp_path, nano, resume=False)
+        assert last.warnings == ()
+        assert {score.label for score in _results(tmp_path)} == labels
 
 
 def test_a_file_that_was_changed_is_refused(tmp_path: Path, nano: Predictor) -> None:

@@ -85,14 +85,16 @@ def test_prompts_lose_nothing(tmp_path_factory: pytest.TempPathFactory, x: float
 
 
 def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
-    path = _written(tmp_path / "results.csv", _score(), _score(seed=4))
-    text = path.read_text()
-    header, one = text.index("\n") + 1, len(_written(tmp_path / "one.csv", _score()).read_text())
-    for end in range(len(text)):
-        whole = whole_rows(text[:end])
-        assert whole == text[: one if end >= one else header if end >= header else 0]
-    path.write_text(text[:-3])
-    assert read_results(path) == [_score()]
+    path = _written(tmp_path / "results.csv", _score(), _score(seed=4, organ="Größe, 肝臓"))
+    content = path.read_bytes()
+    header, one = content.index(b"\n") + 1, len(_written(tmp_path / "one.csv", _score()).read_bytes())
+    for end in range(len(content)):
+        whole = whole_rows(content[:end])
+        assert whole == content[: one if end >= one else header if end >= header else 0]
+    within_a_letter = content.rindex("肝".encode()) + 1
+    for end in (len(content) - 3, within_a_letter):
+        path.write_bytes(content[:end])
+        assert read_results(path) == [_score()]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -102,6 +104,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         (tmp_path / "odd.csv").write_text(odd)
         with pytest.raises(ImageError, match=r"odd.csv is no table of results"):
             read_results(tmp_path / "odd.csv")
-    (tmp_path / "odd.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "odd.csv").write_bytes(b"\xff\xfe\n")
     with pytest.raises(ImageError, match="no table of results"):
         read_results(tmp_path / "odd.csv")
