@@ -103,6 +103,7 @@ def show_table(title: str, columns: Mapping[str, str], rows: Iterable[Iterable[s
     """
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -114,8 +115,13 @@ def show_table(title: str, columns: Mapping[str, str], rows: Iterable[Iterable[s
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(file=sys.stdout, highlight=False)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
     if not console.is_terminal:
-        console.width = 120
+        console.width = max(120, needed)
+    elif needed > console.width:  # a name in two parts is better than numbers without their last digits
+        for column in table.columns:
+            if column.justify == "left":
+                column.no_wrap, column.overflow = False, "fold"
     with console.capture() as drawn:  # printed by us: rich would end the program when the reader leaves
         console.print(table)
     say("\n".join(line.rstrip() for line in drawn.get().rstrip().splitlines()))

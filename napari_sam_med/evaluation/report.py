@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -186,7 +187,7 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
         "# Evaluation",
         "",
         f"Prompts were simulated from the labels on the {planes} slices (1 of {run['every']}) with at least "
-        f"{run['min_area']} pixels of the organ; seed {run['seed']}.",
+        f"{run['min_area']} pixels of the organ; {_seeds(run)}.",
         "Dice and IoU are means over the slices of an organ, then the organs of a volume, then the volumes; "
         '"by organ": over the slices of an organ in all volumes, then the organs.',
         "Ellipse and box are what the tangent box says without a model: the ellipse inscribed in it, and all "
@@ -219,7 +220,10 @@ def _overview(summary: Mapping[str, Any]) -> ResultTable:
     for name, means in summary["baselines"].items():
         rows.append((_SHORT[name], "bound_box", *_overall(means), "", ""))
     headings = ("model", "strategy", "Dice", "IoU", "by organ", "r", "rho")
-    return ResultTable(f"Mean of volumes ({slices} slices with an organ)", headings, rows, text_columns=2)
+    seeds = len(summary.get("run", {}).get("seeds", ())) or 1
+    each = f" x {seeds} seeds" if seeds > 1 else ""
+    title = f"Mean of volumes ({slices // seeds} slices with an organ{each})"
+    return ResultTable(title, headings, rows, text_columns=2)
 
 
 def _overall(means: Mapping[str, Any]) -> tuple[str, ...]:
@@ -269,5 +273,10 @@ def _chance(p: float | None) -> str:
     return "< 0.001" if p is not None and p < 0.001 else _shown(p)
 
 
+def _seeds(run: Mapping[str, Any]) -> str:
+    seeds = run.get("seeds", [run["seed"]])
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    return re.sub(r"\||<(?=\S)", r"\\\g<0>", cell)  # an organ may be called <b>; "< 0.001" is no tag

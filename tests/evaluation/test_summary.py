@@ -126,7 +126,7 @@ def test_what_cannot_be_said_is_null() -> None:
 
 
 def test_tables_show_the_means_and_survive_odd_names() -> None:
-    odd = [_score("a|b", "liver", 0.5), _score("c", "liver", 0.7)]
+    odd = [_score("a|b", "<b>", 0.5), _score("c", "liver", 0.7)]
     summary = {
         "run": {"planes": ["axial"], "every": 2, "min_area": 20, "seed": 3},
         **summarised(odd, [_score(s.volume, s.organ, 0.25, model="filled_box", strategy="") for s in odd]),
@@ -139,7 +139,12 @@ def test_tables_show_the_means_and_survive_odd_names() -> None:
     assert by_organ[1].rows == [("liver", "1", "0.700", "0.250")]
     page = markdown_report(summary)
     assert "| a\\|b | 1 | 1 | 0.500 |" in page
+    assert "| \\<b> | 1 | 0.500 |" in page
     assert "1 of 2" in page
+    assert "the organ; seed 3." in page
+    twice = summary | {"run": summary["run"] | {"seeds": [3, 4]}}
+    assert next(result_tables(twice)).title == "Mean of volumes (1 slices with an organ x 2 seeds)"
+    assert "the organ; seeds 3, 4." in markdown_report(twice)
     tables = [line for line in page.replace("\\|", "").splitlines() if line.startswith("|")]
     assert [line.count("|") for line in tables[:4]] == [8] * 4
 
