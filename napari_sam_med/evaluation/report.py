@@ -14,6 +14,7 @@ __all__ = [
     "comparison_notes",
     "comparison_tables",
     "instances_table",
+    "interval_notes",
     "interval_of",
     "interval_table",
     "markdown_report",
@@ -103,6 +104,13 @@ def interval_table(summary: Mapping[str, Any]) -> ResultTable | None:
     headings = ("model", "strategy", "patients", "Dice", "IoU")
     title = "95 % intervals of the mean of volumes, over patients"
     return ResultTable(title, headings, rows, text_columns=2) if rows else None
+
+
+def interval_notes(summary: Mapping[str, Any]) -> list[str]:
+    """What is to be known of the intervals of a summary."""
+    every = (means for strategies in summary["models"].values() for means in strategies.values())
+    said = dict.fromkeys(means.get("ci95_note") for means in every if means.get("ci95"))
+    return [f"Note: {text}." for text in said if text]
 
 
 def measures_table(summary: Mapping[str, Any]) -> ResultTable | None:
@@ -198,7 +206,8 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
     ]
     overview, *others = result_tables(summary, organs=True)
     intervals, measures = interval_table(summary), measures_table(summary)
-    noted: list[tuple[ResultTable, list[str]]] = [] if intervals is None else [(intervals, [])]
+    noted: list[tuple[ResultTable, list[str]]] = []
+    noted += [] if intervals is None else [(intervals, interval_notes(summary))]
     noted += [] if measures is None else [(measures, [MEASURES_NOTE])]
     instances = instances_table(summary)
     noted += [] if instances is None else [(instances, [INSTANCES_NOTE])]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from napari_sam_med.evaluation.report import interval_of
+from napari_sam_med.evaluation.report import interval_notes, interval_of
 from napari_sam_med.evaluation.slice_scores import SliceScore
 
 __all__ = [
@@ -193,6 +193,7 @@ def overview(summary: Mapping[str, Any], scores: Sequence[SliceScore]) -> Overvi
     has_spans = any(cell.span for row in rows for cell in row.cells)
     note = "Bold: the best strategy of a model. "
     note += "Small print: 95 % intervals over patients." if has_spans else "No intervals: one patient only."
+    note = " ".join([note, *interval_notes(summary)])
     caption = (
         f"Means of volumes over {extent(scores)}. Grey rows do without a model: what is not above them needs "
         "none."

@@ -11,7 +11,12 @@ import numpy as np
 from scipy import stats
 
 from napari_sam_med.evaluation.slice_scores import SliceScore
-from napari_sam_med.evaluation.statistics import bootstrap_interval, calibration, patient_means
+from napari_sam_med.evaluation.statistics import (
+    LEAST_PATIENTS,
+    bootstrap_interval,
+    calibration,
+    patient_means,
+)
 
 __all__ = ["summarised"]
 
@@ -40,7 +45,7 @@ def summarised(scores: Sequence[SliceScore], baselines: Sequence[SliceScore]) ->
         IoU, ``slices``, ``organs`` and ``volumes``; the same means of ``nsd`` and ``hd95_mm`` over the
         answers that have one, and ``hd95_missing``, those that have none. ``ci95`` has the 95 % intervals
         over patients of ``mdice_volumes`` and ``miou_volumes``; of one patient it is empty, and ``ci95_note``
-        says why.
+        says why, or that patients are too few.
     """
     models: dict[str, dict[str, Any]] = {}
     for (model, strategy), rows in _grouped(scores, lambda row: (row.model, row.strategy)).items():
@@ -90,6 +95,8 @@ def _intervals(rows: Sequence[SliceScore]) -> dict[str, Any]:
         if interval is not None:
             found[f"m{measure}_volumes"] = list(interval)
     note = "" if found else "one patient says nothing about others: no interval"
+    if found and patients < LEAST_PATIENTS:
+        note = f"of {patients} patients such an interval is too narrow; {LEAST_PATIENTS} patients are needed"
     return {"patients": patients, "ci95": found, "ci95_note": note}
 
 

@@ -69,5 +69,6 @@ def test_an_interval_is_that_of_the_summary_or_none() -> None:
     low, high = means["ci95"]["mdice_volumes"]
     page = markdown_report(RUN | summarised(scores, baselines))
     assert f"| nano | bound_box | 2 | {low:.3f} to {high:.3f} |" in page
+    assert "\n\nNote: of 2 patients such an interval is too narrow" in page
     assert interval_of(means, "mdice_slices") is None
     assert interval_of({}, "mdice_volumes") is None

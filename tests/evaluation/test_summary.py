@@ -110,7 +110,9 @@ def test_intervals_need_more_than_one_patient() -> None:
     means = summarised(SCORES, BASELINES)["models"]["nano"]["bound_box"]
     assert means["patients"] == 2
     assert means["ci95"]["mdice_volumes"] == pytest.approx([0.4, 0.5])
-    assert means["ci95_note"] == ""
+    assert means["ci95_note"].startswith("of 2 patients such an interval is too narrow")
+    many = summarised([_score(str(number), "liver", 0.5 + number / 100) for number in range(6)], [])
+    assert many["models"]["nano"]["bound_box"]["ci95_note"] == ""
     same = [_score(name, "liver", 0.5, patient="one") for name in "ab"]
     alone = summarised(same, [])["models"]["nano"]["bound_box"]
     assert (alone["patients"], alone["ci95"]) == (1, {})
