@@ -313,7 +313,7 @@ def test_the_manifest_names_what_there_is() -> None:
     manifest = PluginManifest.from_file(Path(napari_sam_med.__file__).parent / "napari.yaml")
     manifest.validate_imports()
     kinds = manifest.contributions
-    assert [widget.display_name for widget in kinds.widgets] == ["SAM Med"]
+    assert [widget.display_name for widget in kinds.widgets] == ["SAM Med", "Experiments"]
     assert kinds.readers
     assert kinds.writers
     assert {sample.key for sample in kinds.sample_data} == {"abdomen_phantom", "abdomen_phantom_with_labels"}
