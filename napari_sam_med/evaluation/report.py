@@ -212,7 +212,8 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
     instances = instances_table(summary)
     noted += [] if instances is None else [(instances, [INSTANCES_NOTE])]
     noted += [(table, comparison_notes(summary)) for table in comparison_tables(summary)]
-    for table, notes in [(overview, []), *noted, *((table, []) for table in others)]:
+    published = [ResultTable(**table) for table in (summary.get("protocol") or {"tables": []})["tables"]]
+    for table, notes in [(table, []) for table in (overview, *published)] + noted + [(t, []) for t in others]:
         lines += [f"## {table.title}", "", table.markdown(), *(f"{note}\n" for note in notes)]
     return "\n".join(lines)
 

@@ -62,6 +62,18 @@ def test_a_page_of_text_has_all_tables_with_their_notes() -> None:
     assert "95 % intervals" not in page, "one patient has none"
 
 
+def test_what_a_protocol_compares_is_in_the_page_of_text() -> None:
+    scores, baselines = made_up_scores(["nano"], ["bound_box"])
+    table = {
+        "title": "Published",
+        "headings": ["prompt", "nano"],
+        "rows": [["box", "0.7"]],
+        "text_columns": 1,
+    }
+    page = markdown_report(RUN | summarised(scores, baselines) | {"protocol": {"tables": [table]}})
+    assert "## Published\n\n| prompt | nano |" in page
+
+
 def test_an_interval_is_that_of_the_summary_or_none() -> None:
     scores, baselines = made_up_scores(strategies=["bound_box"], volumes=["a", "b"])
     means = summarised(scores, baselines)["models"]["nano"]["bound_box"]
