@@ -303,9 +303,9 @@ def _legend(sight: Sight) -> str:
         parts.append('<span style="color:#ffffff">▭ box</span>')
     labels = [] if sight.prompts is None else sight.prompts.point_labels.tolist()
     if 1 in labels:
-        parts.append('<span style="color:#1ad940">● click</span>')
+        parts.append('<span style="color:#1ad940">● + point</span>')
     if 0 in labels:
-        parts.append('<span style="color:#f22626">● click beside it</span>')
+        parts.append('<span style="color:#f22626">● – point</span>')
     return " &nbsp; ".join(parts)
 
 

@@ -20,6 +20,7 @@ __all__ = ["AnswersPage", "FilterBar", "MeansPage", "PlotsPage"]
 
 _DRAW_MS = 500
 """Between two drawings while answers come in."""
+_NO_MEANS = "Means stand here once something was measured or opened."
 
 Look = Callable[["SliceScore"], object]
 
@@ -82,7 +83,7 @@ class MeansPage(QWidget):
         self._lab = lab
         self.table = MeanTable()
         self.table.clicked.connect(self._on_clicked)
-        self.note = note("Run something, or open results: the means stand here.")
+        self.note = note(_NO_MEANS)
         column = _column(self)
         column.addWidget(self.table, 1)
         column.addWidget(self.note)
@@ -97,7 +98,7 @@ class MeansPage(QWidget):
         self.table.show_column("Model", len({row.model for row in rows if row.strategy}) > 1)
         self.table.rows.show_rows(rows)
         if not rows:
-            self.note.setText("Run something, or open results: the means stand here.")
+            self.note.setText(_NO_MEANS)
             return
         over = {row.over for row in rows if row.low is not None}
         told = "Click a row for its answers. "
@@ -192,7 +193,7 @@ class PlotsPage(QWidget):
                 (
                     "margins",
                     "Margins",
-                    "Dice by the margin of the box, where random_margin_box was measured.",
+                    "Dice by the margin of the box, of all strategies random_margin_box that were measured.",
                 ),
             ],
             self.show_kind,
@@ -233,9 +234,11 @@ class PlotsPage(QWidget):
         self._timer.stop()
         scores = self._lab.shown_scores()
         _, models, _ = self._lab.choices()
-        for plot in self.plots.values():
-            plot.show_scores(scores, models)
-        has_margins = any(margin_of(score.strategy) is not None for score in scores)
+        # a margin is a strategy: of one strategy there would be no sweep
+        sweep = [score for score in self._lab.shown_scores(of_all_strategies=True) if _is_of_sweep(score)]
+        for kind, plot in self.plots.items():
+            plot.show_scores(sweep if kind == "margins" else scores, models)
+        has_margins = bool(sweep)
         self.kinds["margins"].setEnabled(has_margins)
         if not has_margins and self.kinds["margins"].isChecked():
             self.show_kind("dice")
@@ -249,6 +252,10 @@ class PlotsPage(QWidget):
     def _on_chosen(self, score: SliceScore | None) -> None:
         for plot in self.plots.values():
             plot.show_chosen(score)
+
+
+def _is_of_sweep(score: SliceScore) -> bool:
+    return margin_of(score.strategy) is not None
 
 
 def _scrolled(plot: QWidget) -> QScrollArea:

@@ -19,6 +19,8 @@ _NONE = QModelIndex()
 _ROW_HEIGHT = 22
 _NARROW = 46
 _LEAST_TEXT = 84
+_WITHOUT_MODEL = {"inscribed_ellipse": "ellipse, no model", "filled_box": "whole box, no model"}
+"""Answers that the tangent box gives by itself."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,12 @@ class AnswerTable(_Table):
 def mean_columns() -> list[Column]:
     """Columns over `MeanRow`."""
     return [
-        Column("Strategy", "How the prompts are made", lambda r: r.strategy or r.model, _strategy),
+        Column(
+            "Strategy",
+            "How the prompts are made; no model: what the tangent box gives by itself",
+            _strategy,
+            _strategy,
+        ),
         Column("Model", "Who answers", lambda r: r.model, lambda r: r.model if r.strategy else "none"),
         _number("Dice", "Mean over the slices of an organ, then the organs", lambda r: r.dice),
         Column(
@@ -245,7 +252,7 @@ def _number(title: str, tip: str, value: Callable[[Any], float | None], digits: 
 
 
 def _strategy(row: MeanRow) -> str:
-    return row.strategy or f"{row.model.replace('_', ' ')} of the box"
+    return row.strategy or _WITHOUT_MODEL.get(row.model, row.model)
 
 
 def _slice_key(score: Any) -> tuple[str, int]:

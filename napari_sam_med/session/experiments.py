@@ -313,9 +313,20 @@ class Laboratory:
         if scores:
             self.added.emit(list(scores))
 
-    def shown_scores(self) -> list[SliceScore]:
-        """The answers that the list and the plots show."""
-        return [score for score in self.scores if self.shown.takes(score)]
+    def shown_scores(self, *, of_all_strategies: bool = False) -> list[SliceScore]:
+        """The answers that the list and the plots show.
+
+        Parameters
+        ----------
+        of_all_strategies : bool
+            Whichever strategy is chosen; the organ and the model still count.
+
+        Returns
+        -------
+        list of SliceScore
+        """
+        shown = replace(self.shown, strategy="") if of_all_strategies else self.shown
+        return [score for score in self.scores if shown.takes(score)]
 
     def choices(self) -> tuple[list[str], list[str], list[str]]:
         """Strategies, models and organs that occur, in the order in which they came."""

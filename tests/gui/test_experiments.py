@@ -218,6 +218,27 @@ def test_margins_are_offered_only_where_they_were_measured(desk: PanelDesk) -> N
     assert not desk.panel.plots.kinds["margins"].isEnabled()
 
 
+def test_the_margins_stay_while_another_strategy_is_looked_at(desk: PanelDesk) -> None:
+    desk.panel.choices.tick(["bound_box", "random_margin_box:0", "random_margin_box:5"])
+    desk.run()
+    means, plots = desk.panel.means.table, desk.panel.plots
+    names = [means.rows.index(n, 0).data() for n in range(means.rows.rowCount())]
+    assert set(names) == {
+        "bound_box",
+        "random_margin_box:0",
+        "random_margin_box:5",
+        "ellipse, no model",
+        "whole box, no model",
+    }
+    desk.click(means.viewport(), means.visualRect(means.rows.index(names.index("bound_box"), 0)).center())
+    desk.panel.tabs.setCurrentWidget(plots)
+    desk.settle()
+    desk.click(plots.kinds["margins"])
+    assert plots.plots["margins"].isVisible()
+    assert plots.plots["margins"].margins() == [0, 5]
+    assert {score.strategy for score in plots.plots["dice"].scores} == {"bound_box"}
+
+
 def test_the_report_is_saved_and_opened_again(
     desk: PanelDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
