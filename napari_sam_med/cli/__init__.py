@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         return _call(arguments)
-    except (KeyboardInterrupt, CancelledError):
-        print_error("interrupted; nothing was left half-written.")
+    except (KeyboardInterrupt, CancelledError) as error:
+        print_error(str(error) or "interrupted; nothing was left half-written.")
         return INTERRUPTED
     except SamMedError as error:
         print_error(str(error))

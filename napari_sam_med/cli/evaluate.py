@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table, warn
 from napari_sam_med.cli.outputs import check_input, check_output
-from napari_sam_med.errors import ExportError, ImageError
+from napari_sam_med.errors import CancelledError, ExportError, ImageError
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.cases import Case
@@ -160,9 +160,14 @@ def _measured(experiment: Experiment, request: EvaluateRequest) -> dict[str, Any
 
     load = partial(load_predictor, device=request.device, precision=request.precision)
     summary: dict[str, Any] = {}
-    with progress_bar("Measuring") as on_progress:
-        for step in run_experiment(experiment, request.output, load=load, resume=request.resume):
-            warn(step.warnings)
-            on_progress(step.progress)
-            summary = step.summary or summary
+    try:
+        with progress_bar("Measuring") as on_progress:
+            for step in run_experiment(experiment, request.output, load=load, resume=request.resume):
+                warn(step.warnings)
+                on_progress(step.progress)
+                summary = step.summary or summary
+    except KeyboardInterrupt:
+        raise CancelledError(
+            "interrupted; the same command with --resume carries on where this one stopped."
+        ) from None
     return summary

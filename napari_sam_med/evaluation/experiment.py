@@ -11,11 +11,11 @@ from typing import Any
 import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError, ModelError, PromptError
-from napari_sam_med.evaluation.cases import Case
+from napari_sam_med.evaluation.cases import Case, read_case
 from napari_sam_med.evaluation.detector_boxes import boxes_of, check_boxes
 from napari_sam_med.evaluation.experiment_folder import ExperimentFolder
 from napari_sam_med.evaluation.instance_scores import InstanceSlice, instance_summary, measure_instances
-from napari_sam_med.evaluation.measuring import Embeds, Simulation, SliceChoice, SliceScore
+from napari_sam_med.evaluation.measuring import Embeds, Simulation, SliceChoice, SliceScore, organ_names
 from napari_sam_med.evaluation.prompt_strategies import Strategy
 from napari_sam_med.evaluation.protocols import named_protocol, protocol_tables, split_summaries
 from napari_sam_med.evaluation.report_gallery import GallerySource
@@ -267,10 +267,15 @@ def _digest(path: Path) -> str:
 
 def _nothing(experiment: Experiment) -> str:
     choice = experiment.simulation.choice
-    organs = " or ".join(choice.organs) or "an organ"
+    fact = f"No {' or '.join(choice.planes)} slice has {choice.min_area} or more pixels of "
+    if not choice.organs:
+        return f"{fact}an organ; check the labels, or lower --min-area or --every."
+    case = experiment.cases[0]
+    there = organ_names(read_case(case)[1]).items()
+    known = ", ".join(name if str(number) in name else f"{name} ({number})" for number, name in there)
     return (
-        f"No {' or '.join(choice.planes)} slice has {choice.min_area} or more pixels of {organs}; check the "
-        "labels, or lower --min-area or --every."
+        f"{fact}{' or '.join(choice.organs)}; of {case.name} its labels have {known or 'nothing'}: choose "
+        "among these names and numbers, name them with --names, or lower --min-area or --every."
     )
 
 

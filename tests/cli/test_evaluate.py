@@ -130,7 +130,9 @@ def test_an_interrupted_run_leaves_whole_rows_and_nothing_of_an_earlier_run(
     monkeypatch.setattr(Predictor, "predict_batch", impatient)
     answer = _evaluate(run, scan, out)
     assert answer.status == 130
-    assert answer.err.splitlines() == ["error: interrupted; nothing was left half-written."]
+    assert answer.err.splitlines() == [
+        "error: interrupted; the same command with --resume carries on where this one stopped."
+    ]
     left_files = {path.name for path in out.iterdir() if path.is_file()}
     assert left_files == {"results.csv", "baselines.csv", "experiment.json"}
 
