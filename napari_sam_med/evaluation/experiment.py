@@ -154,7 +154,7 @@ def run_experiment(
         ):
             instances.append(found)
             yield replace(step, progress=found.progress, scores=[], baselines=[], warnings=(), is_new=False)
-    absent = _absent(experiment, scores)
+    absent = [*_absent(experiment, scores), *_without_boxes(experiment, scores)]
     summary: dict[str, Any] = {
         "version": 1,
         "run": run | {"device": str(next(iter(predictors.values())).device)},
@@ -181,6 +181,17 @@ def _absent(experiment: Experiment, scores: Sequence[SliceScore]) -> list[str]:
         there |= {name, name.removesuffix(f" ({row.label})")}
     organs = experiment.simulation.choice.organs
     return [f"no slice shows the organ {organ}" for organ in organs if organ.strip().casefold() not in there]
+
+
+def _without_boxes(experiment: Experiment, scores: Sequence[SliceScore]) -> list[str]:
+    """Words on files of boxes that have none where it was measured: zeros alone look like a bad one."""
+    asked = {row.strategy for row in scores if row.prompts is not None}
+    return [
+        f"{name} has no box of these organs on any slice that was measured, so all its answers are empty; "
+        "compare its slices, which count from 0, and its organs with those in results.csv"
+        for name in boxes_of(experiment.strategies)
+        if name not in asked and any(row.strategy == name for row in scores)
+    ]
 
 
 def _protocol(

@@ -70,6 +70,19 @@ def test_rows_and_instances_are_measured_and_carried_on(tmp_path: Path, nano: Pr
     assert len(read_results(tmp_path / "out" / "results.csv")) == len(rows)
 
 
+def test_boxes_beside_everything_that_is_measured_are_told(tmp_path: Path, nano: Predictor) -> None:
+    write_cases(tmp_path, 1)
+    strategy = _write_boxes(tmp_path / "found.csv", index=9)  # the liver ends on slice 8
+    (warning,) = _run(tmp_path, strategy, nano)["warnings"]
+    assert warning.startswith(f"{strategy} has no box of these organs on any slice that was measured")
+    hit = _write_boxes(tmp_path / "hit.csv")
+    (tmp_path / "out2").mkdir()
+    experiment = small_experiment(tmp_path, 1, hit)
+    *_, last = run_experiment(experiment, tmp_path / "out2", load=lambda _: nano, pages=False)
+    assert last.summary is not None
+    assert last.summary["warnings"] == []
+
+
 def test_rows_of_other_boxes_are_not_carried_on(tmp_path: Path, nano: Predictor) -> None:
     write_cases(tmp_path, 1)
     strategy = _write_boxes(tmp_path / "found.csv")
