@@ -158,6 +158,12 @@ class DiskPanel(QCollapsible):
 
     # acting
 
+    def stop(self) -> None:
+        """A window that is closed has no say any more in what the others keep."""
+        self._panels.discard(self)
+        for panel in self._panels:
+            panel._apply_to_store()
+
     def _on_nothing(self, is_nothing: bool) -> None:
         self._keeping.keep_nothing(is_nothing)
         self._apply_to_store()

@@ -251,5 +251,6 @@ class SamMedWidget(QWidget):
         if not self._is_stopped:
             self._is_stopped = True
             self._at_work.discard(self)
+            self.disk_panel.stop()
             self._open_timer.stop()
             self._end()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_sam_med.gui.disk_panel import DiskPanel
+from napari_sam_med.sam.embedding_store import default_store
+from napari_sam_med.session import jobs
 from napari_sam_med.training import own_models
 from napari_sam_med.training.own_models import Plan
+from napari_sam_med.volume.volume import Volume
 from tests.gui.desk import Desk
+from tests.gui.fake_model import FakePredictor
 from tests.gui.learn_desk import press
 from tests.training.ring_cases import write_case
 
@@ -97,3 +102,25 @@ def test_nothing_goes_while_a_model_is_trained(
     press(desk, panel.clear_learning)
     assert "stop it first" in desk.said[-1]
     assert len(asked) == 1
+
+
+def test_a_closed_window_that_kept_nothing_has_no_say(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store of embeddings is one for all windows: nothing is kept while one of them wants that."""
+
+    def load_model(model: str, device: str) -> Iterator:
+        yield jobs.Progress(0, 1, "")
+        return jobs.LoadedModel(predictor, default_store())
+
+    monkeypatch.setattr(jobs, "load_model", load_model)
+    first, second = make_desk(), make_desk()
+    for desk in (first, second):
+        desk.open(volume)
+        desk.wait(lambda desk=desk: desk.actions.model.model is not None)
+    first.widget.disk_panel.nothing.setChecked(True)
+    assert default_store().directory is None
+    second.widget.disk_panel._apply_to_store()
+    assert default_store().directory is None
+    first.widget.stop()
+    assert default_store().directory is not None
