@@ -199,7 +199,7 @@ def test_nothing_in_the_package_unpickles() -> None:
             if name == "torch.load":
                 assert keywords.get("weights_only") == "True", place
             # the state of a training run alone; weights are written as safetensors
-            runs = ("training/train_nano.py", "training/finetuning.py")
+            runs = ("training/train_nano.py", "training/tuner_checkpoint.py")
             assert name != "torch.save" or place in runs, place
 
 
