@@ -1,7 +1,7 @@
 """What the prompt laboratory takes: batches against loops, and 500 slices by 8 strategies from end to end.
 
-``python -m benchmarks.laboratory ways [--model nano] [--slices 6] [--repeats 3] [--threads 2]`` measures one
-experiment in three ways, in one run and slice by slice in turn: as `measure_slice` does it; with one prompt
+``python -m benchmarks.laboratory ways [--model nano] [--slices 6] [--repeats 3] [--threads 2]`` (and
+``--strategies``) measures one experiment in three ways, in one run and slice by slice in turn: as `measure_slice` does it; with one prompt
 per decode on the same embeddings; and with the slice embedded anew for each prompt, as a script with
 ``set_image`` in its loop does. Of each slice the fastest of the repeats counts; scores must agree to 1e-4.
 ``--model random_vit_b`` stands for SAM's ViT-B with random weights, which takes as long as the real ones;
@@ -93,7 +93,14 @@ def model_of(name: str) -> Predictor:
     return Predictor(build_sam_vit("vit_b"), MODELS["sam_vit_b"], model_hash="random")
 
 
-def compare_ways(model: str, n_slices: int, repeats: int, *, reckon: bool = False) -> float:
+def compare_ways(
+    model: str,
+    n_slices: int,
+    repeats: int,
+    *,
+    reckon: bool = False,
+    strategies: Sequence[str] = STRATEGIES,
+) -> float:
     """Measure the sample in three ways, print times and ratios, and return the largest difference."""
     import torch
 
@@ -101,7 +108,7 @@ def compare_ways(model: str, n_slices: int, repeats: int, *, reckon: bool = Fals
     volume = read_volume(sample_volume())
     labels = read_labels(sample_labels(), reference=volume)
     names = organ_names(labels)
-    simulation = Simulation(tuple(parse_strategies(STRATEGIES)))
+    simulation = Simulation(tuple(parse_strategies(strategies)))
     ways = (BATCHED, SINGLY) if reckon else (BATCHED, SINGLY, NAIVE)
     seconds = {way: np.zeros(2) for way in ways}
     embedding_seconds = np.zeros(2)
@@ -204,6 +211,7 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--slices", type=int)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--reckon", action="store_true")
     parser.add_argument("--kill", action="store_true")
@@ -213,7 +221,13 @@ def main() -> None:
 
         torch.set_num_threads(options.threads)
     if options.what == "ways":
-        compare_ways(options.model, options.slices or 6, options.repeats, reckon=options.reckon)
+        compare_ways(
+            options.model,
+            options.slices or 6,
+            options.repeats,
+            reckon=options.reckon,
+            strategies=options.strategies.split(","),
+        )
     else:
         measure_volume(options.slices or 500, options.kill)
 
