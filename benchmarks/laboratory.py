@@ -1,9 +1,10 @@
 """What the prompt laboratory takes: batches against loops, and 500 slices by 8 strategies from end to end.
 
 ``python -m benchmarks.laboratory ways [--model nano] [--slices 6] [--repeats 3] [--threads 2]`` (and
-``--strategies``) measures one experiment in three ways, in one run and slice by slice in turn: as `measure_slice` does it; with one prompt
-per decode on the same embeddings; and with the slice embedded anew for each prompt, as a script with
-``set_image`` in its loop does. Of each slice the fastest of the repeats counts; scores must agree to 1e-4.
+``--strategies``) measures one experiment in three ways, in one run and slice by slice in turn: as
+`measure_slice` does it; with one prompt per decode on the same embeddings; and with the slice embedded anew
+for each prompt, as a script with ``set_image`` in its loop does. Of each slice the fastest of the repeats
+counts; scores must agree to 1e-4.
 ``--model random_vit_b`` stands for SAM's ViT-B with random weights, which takes as long as the real ones;
 ``--reckon`` adds up the last way from the time of an embedding instead of running it for minutes. Beside wall
 time stands the time on the processor, which other programs disturb less; with one thread it can be compared.
