@@ -67,7 +67,8 @@ def _run(arguments: list[str]) -> int:
     try:
         return _call(arguments)
     except (KeyboardInterrupt, CancelledError) as error:
-        print_error(str(error) or "interrupted; nothing was left half-written.")
+        more = str(error) if isinstance(error, KeyboardInterrupt) else ""
+        print_error(f"interrupted; {more or 'nothing was left half-written.'}")
         return INTERRUPTED
     except SamMedError as error:
         print_error(str(error))

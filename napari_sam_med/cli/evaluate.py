@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table, warn
 from napari_sam_med.cli.outputs import check_input, check_output
-from napari_sam_med.errors import CancelledError, ExportError, ImageError
+from napari_sam_med.errors import ExportError, ImageError
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.cases import Case
@@ -167,7 +167,5 @@ def _measured(experiment: Experiment, request: EvaluateRequest) -> dict[str, Any
                 on_progress(step.progress)
                 summary = step.summary or summary
     except KeyboardInterrupt:
-        raise CancelledError(
-            "interrupted; the same command with --resume carries on where this one stopped."
-        ) from None
+        raise KeyboardInterrupt("the same command with --resume carries on where this one stopped.") from None
     return summary
