@@ -48,10 +48,10 @@ tests: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 $(UNMIXED) tests-of-the-window tests-of-the-rest
 
 tests-of-the-window: $(INSTALLED)
-	$(SCREEN) $(BIN)/python -m pytest tests/gui --ignore-glob='*/test_w*.py'
+	$(SCREEN) $(BIN)/python -m pytest tests/gui --ignore-glob='*/test_wo*.py'
 
 tests-of-the-rest: $(INSTALLED)
-	$(SCREEN) $(BIN)/python -m pytest tests benchmarks --ignore-glob='*/gui/test_[!w]*.py'
+	$(SCREEN) $(BIN)/python -m pytest tests benchmarks --ignore-glob='*/gui/test_[!w]*.py' --ignore-glob='*/gui/test_w[!o]*.py'
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
