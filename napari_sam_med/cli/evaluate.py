@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_sam_med.cli.case_options import chosen_planes, listed
 from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table, warn
 from napari_sam_med.cli.outputs import check_input, check_output
 from napari_sam_med.errors import ExportError, ImageError
@@ -94,18 +95,16 @@ def _experiment(request: EvaluateRequest) -> Experiment:
     from napari_sam_med.evaluation.measuring import SliceChoice
     from napari_sam_med.evaluation.prompt_strategies import parse_strategies
     from napari_sam_med.evaluation.protocols import named_protocol
-    from napari_sam_med.volume.slice_view import SliceView
 
-    planes = tuple(dict.fromkeys(SliceView(plane, 0).plane for plane in _listed(request.planes)))  # type: ignore[arg-type]  # SliceView refuses what is no plane
     names = [*named_protocol(request.protocol).strategies] if request.protocol else []
-    names += _listed(request.strategies or ("" if names else "bound_box"))
-    choice = SliceChoice(planes or ("axial",), request.every, request.min_area, request.most_slices)
+    names += listed(request.strategies or ("" if names else "bound_box"))
+    choice = SliceChoice(chosen_planes(request.planes), request.every, request.min_area, request.most_slices)
     return Experiment(
         strategies=tuple(parse_strategies(names)),
         cases=tuple(_cases(request)),
-        models=tuple(_listed(request.models)),
+        models=tuple(listed(request.models)),
         choice=choice,
-        organs=tuple(_listed(request.only)),
+        organs=tuple(listed(request.only)),
         seeds=tuple(range(request.seed, request.seed + request.seeds)),
         protocol=request.protocol,
     )
@@ -147,10 +146,6 @@ def _output_files(request: EvaluateRequest, experiment: Experiment) -> list[Path
     for path in files:
         check_output(path, inputs)
     return files
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _measured(experiment: Experiment, request: EvaluateRequest) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_sam_med.cli.case_options import chosen_planes, listed
 from napari_sam_med.cli.console import (
     log_as_warnings,
     print_json,
@@ -98,9 +99,7 @@ def _tuning(request: FinetuneRequest) -> TuningRequest:
     from napari_sam_med.evaluation.measuring import SliceChoice
     from napari_sam_med.sam.embedding_store import default_store
     from napari_sam_med.training.tuning_run import TuningRequest
-    from napari_sam_med.volume.slice_view import SliceView
 
-    planes = tuple(dict.fromkeys(SliceView(plane, 0).plane for plane in _listed(request.planes)))  # type: ignore[arg-type]  # SliceView refuses what is no plane
     return TuningRequest(
         cases=read_cases(request.cases, request.names),
         output=request.output,
@@ -108,7 +107,7 @@ def _tuning(request: FinetuneRequest) -> TuningRequest:
         model=request.model,
         device=request.device,
         precision=request.precision,
-        choice=SliceChoice(planes or ("axial",), request.every, request.min_area),
+        choice=SliceChoice(chosen_planes(request.planes), request.every, request.min_area),
         hold_out_share=request.hold_out,
         seed=request.seed,
         earlier=default_store(),
@@ -139,9 +138,5 @@ def _recipe(request: FinetuneRequest) -> Recipe:
         epochs=request.epochs,
         views=request.views,
         learning_rate=request.learning_rate,
-        trains=tuple(_listed(request.trains)) or None,
+        trains=tuple(listed(request.trains)) or None,
     )
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
