@@ -1,0 +1,1 @@
+"""Masks without a hand: everything on a slice, linked to objects of a volume; edges; proposals; words."""

@@ -1,0 +1,1 @@
+"""One labelled example, and the same organ elsewhere."""
