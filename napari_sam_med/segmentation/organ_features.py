@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import Predictor
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["GEOMETRY", "Body", "ScanFrame", "SliceObjects", "body_of", "geometry_of", "pooled_embedding"]
+__all__ = [
+    "GEOMETRY",
+    "Body",
+    "ScanFrame",
+    "SliceObjects",
+    "body_of",
+    "geometry_of",
+    "not_air",
+    "pooled_embedding",
+]
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -112,18 +121,23 @@ def body_of(pixels: npt.NDArray[Any], frame: ScanFrame) -> Body:
 
     Inner air belongs to it; what is thinner than a couch top does not.
     """
+    pieces, count = ndimage.label(not_air(pixels, frame))
+    if not count:
+        return Body(np.ones(pixels.shape, dtype=bool), (0, 0, pixels.shape[1] - 1, pixels.shape[0] - 1))
+    largest = int(np.argmax(np.bincount(pieces.ravel())[1:])) + 1
+    mask = ndimage.binary_fill_holes(pieces == largest)
+    x0, y0, x1, y1 = (int(v) for v in box_of_mask(mask))
+    return Body(np.asarray(mask, dtype=bool), (x0, y0, x1, y1))
+
+
+def not_air(pixels: npt.NDArray[Any], frame: ScanFrame) -> Mask:
+    """Where a slice (H, W) is brighter than air, without what is thinner than a couch top."""
     bright = np.nan_to_num(np.asarray(pixels, dtype=np.float32), nan=-np.inf) > frame.air_below
     row_mm, column_mm = frame.spacing[1:]
     radius = max(1, round(_COUCH_MM / 2 / max(row_mm, column_mm)))
     # a body that the field of view cuts goes on beyond it
     opened = ndimage.binary_opening(np.pad(bright, radius, mode="edge"), iterations=radius)
-    pieces, count = ndimage.label(opened[radius:-radius, radius:-radius])
-    if not count:
-        return Body(np.ones(bright.shape, dtype=bool), (0, 0, bright.shape[1] - 1, bright.shape[0] - 1))
-    largest = int(np.argmax(np.bincount(pieces.ravel())[1:])) + 1
-    mask = ndimage.binary_fill_holes(pieces == largest)
-    x0, y0, x1, y1 = (int(v) for v in box_of_mask(mask))
-    return Body(np.asarray(mask, dtype=bool), (x0, y0, x1, y1))
+    return np.asarray(opened[radius:-radius, radius:-radius], dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)

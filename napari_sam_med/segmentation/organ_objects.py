@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ from napari_sam_med.segmentation.organ_vote import assign_once, put_on_own_side,
 from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
+    from napari_sam_med.sam.embedding_store import EmbeddingStore
     from napari_sam_med.sam.predictor import Predictor
     from napari_sam_med.volume.labels import LabelVolume
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["OrganGuess", "SliceVotes", "classify_labels", "decide", "slice_votes"]
+__all__ = ["OrganGuess", "SliceVotes", "classify_labels", "decide", "mask_votes", "slice_votes"]
 
 SLICES_PER_OBJECT = 16
 _CENTRE_X = GEOMETRY.index("centre_x")
@@ -115,18 +116,61 @@ def slice_votes(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> dict[int, SliceVotes]:
     """What up to 16 axial slices of each label say; parameters and errors as in `classify_labels`."""
-    check_model(classifier.facts, predictor.record.name, predictor.model_hash)
-    chosen = _chosen_slices(labels)
-    if not chosen:
+    present: dict[int, list[int]] = defaultdict(list)
+    for z in range(labels.shape[0]):
+        for number in np.unique(labels.data[z]).tolist():
+            if number:
+                present[number].append(z)
+
+    def masks_on(view: SliceView, numbers: Sequence[int]) -> npt.NDArray[np.bool_]:
+        here = view.extract(labels.data)
+        return np.stack([here == number for number in numbers])
+
+    if not present:
         raise LabelError("The label volume is empty; give one with at least one label.")
+    return mask_votes(volume, present, masks_on, predictor, classifier, on_progress=on_progress)
+
+
+def mask_votes(
+    volume: Volume,
+    present: Mapping[int, Sequence[int]],
+    masks_on: Callable[[SliceView, Sequence[int]], npt.NDArray[np.bool_]],
+    predictor: Predictor,
+    classifier: OrganClassifier,
+    *,
+    store: EmbeddingStore | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[int, SliceVotes]:
+    """What up to 16 axial slices of each object say; objects may overlap.
+
+    Parameters
+    ----------
+    volume, predictor, classifier, on_progress
+        As in `classify_labels`.
+    present : mapping
+        Number of an object to the axial slices that show it, ascending.
+    masks_on : callable
+        Given an axial slice and numbers of objects on it, their masks (N, H, W), none empty.
+    store : EmbeddingStore, optional
+        Where embeddings of slices may lie already.
+
+    Raises
+    ------
+    ModelError
+        When the classifier was trained on another model.
+    """
+    check_model(classifier.facts, predictor.record.name, predictor.model_hash)
+    chosen, frame = _chosen_slices(present), ScanFrame.of(volume)
     rows: dict[int, list[tuple[npt.NDArray[np.float64], float, float, float]]] = defaultdict(list)
-    for done, objects, numbers in _objects(volume, labels, predictor, chosen):
+    for done, (z, numbers) in enumerate(chosen.items(), start=1):
+        view = SliceView("axial", z)
+        objects = SliceObjects(volume, frame, view, masks_on(view, numbers), predictor, store)
         said = classifier.log_probabilities(objects)
         for row, number in enumerate(numbers):
             facts = (objects.areas_mm2[row], objects.qualities[row], objects.geometry[row, _CENTRE_X])
             rows[number].append((said[row], *(float(fact) for fact in facts)))
         if on_progress is not None:
-            on_progress(Progress(done, len(chosen), f"slice {objects.view.index}"))
+            on_progress(Progress(done, len(chosen), f"slice {z}"))
     return {
         number: SliceVotes(*(np.array(column) for column in zip(*rows[number], strict=True)))
         for number in sorted(rows)
@@ -156,13 +200,8 @@ def decide(
     return found
 
 
-def _chosen_slices(labels: LabelVolume) -> dict[int, list[int]]:
-    """Labels to ask on each axial slice: of each evenly spaced ones, shared if possible."""
-    present: dict[int, list[int]] = defaultdict(list)
-    for z in range(labels.shape[0]):
-        for number in np.unique(labels.data[z]).tolist():
-            if number:
-                present[number].append(z)
+def _chosen_slices(present: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
+    """Objects to ask on each axial slice: of each evenly spaced ones, shared if possible."""
     chosen: dict[int, list[int]] = defaultdict(list)
     for number, slices in sorted(present.items()):
         step = max(1, -(-len(slices) // SLICES_PER_OBJECT))
@@ -170,14 +209,3 @@ def _chosen_slices(labels: LabelVolume) -> dict[int, list[int]]:
         for z in shared or [slices[len(slices) // 2]]:
             chosen[z].append(number)
     return dict(sorted(chosen.items()))
-
-
-def _objects(
-    volume: Volume, labels: LabelVolume, predictor: Predictor, chosen: Mapping[int, Sequence[int]]
-) -> Iterator[tuple[int, SliceObjects, Sequence[int]]]:
-    frame = ScanFrame.of(volume)
-    for done, (z, numbers) in enumerate(chosen.items(), start=1):
-        view = SliceView("axial", z)
-        here = view.extract(labels.data)
-        masks = np.stack([here == number for number in numbers])
-        yield done, SliceObjects(volume, frame, view, masks, predictor), numbers
