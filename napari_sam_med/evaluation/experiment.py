@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_sam_med.errors import ImageError, ModelError, PromptError
 from napari_sam_med.evaluation.cases import Case, read_case
 from napari_sam_med.evaluation.detector_boxes import boxes_of, check_boxes
-from napari_sam_med.evaluation.experiment_folder import ExperimentFolder
+from napari_sam_med.evaluation.experiment_folder import ExperimentFolder, locked_folder
 from napari_sam_med.evaluation.instance_scores import InstanceSlice, instance_summary, measure_instances
 from napari_sam_med.evaluation.measuring import Embeds, Simulation, SliceChoice, SliceScore, organ_names
 from napari_sam_med.evaluation.prompt_strategies import Strategy
@@ -122,7 +122,7 @@ def run_experiment(
     Raises
     ------
     ExportError
-        When the folder holds another experiment, or cannot be written.
+        When the folder holds another experiment, is measured into just now, or cannot be written.
     ImageError, LabelError
         When a case cannot be read, or shows no organ that was asked for.
     ModelError, PromptError
@@ -130,6 +130,20 @@ def run_experiment(
     """
     check_boxes(experiment.strategies, [case.name for case in experiment.cases])
     predictors = {name: load(model) for name, model in model_titles(experiment.models).items()}
+    with locked_folder(folder):
+        yield from _run_in(experiment, folder, predictors, store, resume=resume, pages=pages)
+
+
+def _run_in(
+    experiment: Experiment,
+    folder: Path,
+    predictors: dict[str, Predictor],
+    store: EmbeddingStore | None,
+    *,
+    resume: bool,
+    pages: bool,
+) -> Iterator[Step]:
+    """`run_experiment` with the models, in a folder that nobody else writes."""
     contestants, remarks = _contestants(experiment, predictors, store)
     run = _facts(experiment, predictors, store)
     warnings = [*remarks]

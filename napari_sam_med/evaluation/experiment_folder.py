@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
+
+import filelock
 
 from napari_sam_med.errors import ExportError
 from napari_sam_med.evaluation.cases import Case
@@ -27,14 +29,50 @@ from napari_sam_med.segmentation.report import write_json
 from napari_sam_med.volume.replacement import Replacement
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["FILES", "INSTANCES", "ExperimentFolder"]
+__all__ = ["FILES", "INSTANCES", "ExperimentFolder", "locked_folder"]
 
 EXPERIMENT, RESULTS, BASELINES = "experiment.json", "results.csv", "baselines.csv"
 SUMMARY, REPORT, INSTANCES = "summary.json", "report.md", "instances.json"
 FILES = (EXPERIMENT, RESULTS, BASELINES, SUMMARY, REPORT, PAGE)
 """What an experiment writes into its folder."""
+_LOCK = ".lock"
 
 _Slice = tuple[str, str, SliceView]  # case, model, view
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Context in which nobody else measures into a folder; the system lets go of it when the process dies.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when needed.
+
+    Raises
+    ------
+    ExportError
+        When somebody measures into it, or it cannot be written.
+    """
+    lock = filelock.FileLock(folder / _LOCK, thread_local=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except (filelock.Timeout, RuntimeError):  # RuntimeError: held by this thread, as filelock sees it
+        raise ExportError(
+            f"Another run writes its results into {folder} just now; wait for it, stop it, or choose another "
+            "folder."
+        ) from None
+    except OSError as error:
+        raise ExportError(
+            f"The folder {folder} cannot be written: {error.strerror}; choose another one."
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file, and filelock does it there
+            (folder / _LOCK).unlink()
+        lock.release()
 
 
 class ExperimentFolder:

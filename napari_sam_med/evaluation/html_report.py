@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from napari_sam_med.errors import ExportError, SamMedError
 from napari_sam_med.evaluation import report_figures
 from napari_sam_med.evaluation.report import (
+    FINDINGS_NOTE,
     INSTANCES_NOTE,
-    MEASURES_NOTE,
     ResultTable,
     comparison_notes,
     comparison_tables,
     instances_table,
+    measures_note,
     measures_table,
 )
 from napari_sam_med.evaluation.report_figures import DARK, LIGHT, in_theme, small_png
@@ -137,6 +138,7 @@ def write_html_report(
                 files.append(_written(path, picture.png))
         context = _context(summary, scores) | {
             "tables": list(tables),
+            "tables_note": FINDINGS_NOTE if summary.get("protocol") else "",
             "figures": embedded,
             "gallery": [_shown_row(row) for row in rows],
             "gallery_notes": list(_gallery_notes(scores, len(rows), trouble)),
@@ -210,7 +212,7 @@ def _is_ours(stem: str) -> bool:
 
 
 def _context(summary: Mapping[str, Any], scores: Sequence[SliceScore]) -> dict[str, Any]:
-    run = summary.get("run", {})
+    run, measures = summary.get("run", {}), measures_table(summary)
     return {
         "title": _TITLE,
         "subject": "Prompts were simulated from labels that are taken for the truth, models answered them, "
@@ -220,8 +222,8 @@ def _context(summary: Mapping[str, Any], scores: Sequence[SliceScore]) -> dict[s
         "overview": overview(summary, scores),
         "instances": instances_table(summary),
         "instances_note": INSTANCES_NOTE,
-        "measures": measures_table(summary),
-        "measures_note": MEASURES_NOTE,
+        "measures": measures,
+        "measures_note": "" if measures is None else measures_note(measures),
         "comparisons": list(comparison_tables(summary)),
         "comparison_notes": comparison_notes(summary),
         "organs": list(organ_tables(summary)),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "FINDINGS_NOTE",
     "INSTANCES_NOTE",
-    "MEASURES_NOTE",
     "ResultTable",
     "comparison_notes",
     "comparison_tables",
@@ -18,21 +18,25 @@ __all__ = [
     "interval_of",
     "interval_table",
     "markdown_report",
+    "measures_note",
     "measures_table",
     "result_tables",
 ]
 
 _SHORT = {"inscribed_ellipse": "ellipse", "filled_box": "box"}
 
-MEASURES_NOTE = (
-    "Best of three and single: where a model answers with three masks, mean Dice over all answers of the "
-    "best one, which only somebody who knows the truth could choose, and of the one mask that it makes when "
-    "asked for one. NSD: normalised surface distance, the share of both outlines within 2 mm of the "
-    "other. HD95: the distance in mm within which 95 % of both outlines lie of each other, over answers that "
-    "are not empty. ECE: expected calibration error of the predicted IoU, 0 where it is right. r: Pearson "
-    "correlation of predicted and true IoU. Seconds: of an answer, without looking at the slice, which is "
-    "done once."
-)
+_MEASURE_WORDS = {
+    "best of three": "Best of three: where a model answers with three masks, mean Dice over all answers of "
+    "the best one, which only somebody who knows the truth could choose.",
+    "single": "Single: the same of the one mask that it makes when asked for one.",
+    "NSD": "NSD: normalised surface distance, the share of both outlines within 2 mm of the other.",
+    "HD95 mm": "HD95: the distance in mm within which 95 % of both outlines lie of each other, over answers "
+    "that are not empty.",
+    "ECE": "ECE: expected calibration error of the predicted IoU, 0 where it is right.",
+    "r": "r: Pearson correlation of predicted and true IoU.",
+    "seconds": "Seconds: of an answer, without looking at the slice, which is done once.",
+}
+"""By the heading of their column."""
 _PRECISIONS = {
     "AP": "ap",
     "AP50": "ap50",
@@ -47,6 +51,13 @@ INSTANCES_NOTE = (
     "thresholds 0.50 to 0.95, at 0.50 and at 0.75, of organs of up to 32 x 32 pixels, up to 96 x 96 and "
     "more; average recall; and AP where any organ is right. Empty where there is nothing of the kind."
 )
+FINDINGS_NOTE = (
+    "Published values are of other scans and mostly of other models, so it is the order of the prompts that "
+    "can be compared. A finding says that some prompts do better than others: it holds where every such pair "
+    "that was measured does so here, in 3 of 9 where three of nine pairs do; differences may be small, and "
+    "chance is not accounted for. Empty: not measured."
+)
+"""Of the tables of a protocol."""
 _COMPARISONS_NOTE = (
     "Compared on the same slices. p: how often a mean difference of Dice as large as this one would come by "
     "chance if both were alike (signs flipped at random), adjusted for the number of comparisons (Benjamini "
@@ -137,6 +148,11 @@ def measures_table(summary: Mapping[str, Any]) -> ResultTable | None:
     return ResultTable("Other measures", headings, rows, text_columns=2)
 
 
+def measures_note(table: ResultTable) -> str:
+    """What the columns of `measures_table` mean, those that are there."""
+    return " ".join(words for heading, words in _MEASURE_WORDS.items() if heading in table.headings)
+
+
 def instances_table(summary: Mapping[str, Any]) -> ResultTable | None:
     """How well masks from the boxes of detectors find the organs; None where none were asked."""
     rows = [
@@ -208,12 +224,14 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
     intervals, measures = interval_table(summary), measures_table(summary)
     noted: list[tuple[ResultTable, list[str]]] = []
     noted += [] if intervals is None else [(intervals, interval_notes(summary))]
-    noted += [] if measures is None else [(measures, [MEASURES_NOTE])]
+    noted += [] if measures is None else [(measures, [measures_note(measures)])]
     instances = instances_table(summary)
     noted += [] if instances is None else [(instances, [INSTANCES_NOTE])]
     noted += [(table, comparison_notes(summary)) for table in comparison_tables(summary)]
     published = [ResultTable(**table) for table in (summary.get("protocol") or {"tables": []})["tables"]]
-    for table, notes in [(table, []) for table in (overview, *published)] + noted + [(t, []) for t in others]:
+    first: list[tuple[ResultTable, list[str]]] = [(table, []) for table in (overview, *published[:-1])]
+    first += [(table, [FINDINGS_NOTE]) for table in published[-1:]]
+    for table, notes in [*first, *noted, *((table, []) for table in others)]:
         lines += [f"## {table.title}", "", table.markdown(), *(f"{note}\n" for note in notes)]
     return "\n".join(lines)
 

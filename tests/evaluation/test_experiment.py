@@ -150,6 +150,20 @@ def test_a_closed_run_is_carried_on(
     assert done[-1].summary is not None
 
 
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, nano: Predictor) -> None:
+    write_cases(tmp_path, 1)
+    experiment = small_experiment(tmp_path, 1, "bound_box")
+    steps = _run(experiment, tmp_path, nano)
+    next(steps)
+    with pytest.raises(ExportError, match=r"Another run writes its results into .* wait for it"):
+        next(_run(experiment, tmp_path, nano, resume=False))
+    rest = list(steps)
+    assert rest[-1].summary is not None
+    assert len(_results(tmp_path)) == 2 * (8 + 4), "the other run took nothing away"
+    assert not (tmp_path / "out" / ".lock").exists()
+    next(_run(experiment, tmp_path, nano))
+
+
 @pytest.mark.slow
 def test_a_killed_run_is_carried_on_without_a_double_or_a_missing_row(
     whole: Path, tmp_path: Path, nano: Predictor

@@ -284,7 +284,9 @@ def test_comparisons_and_published_values_are_shown(tmp_path: Path) -> None:
     scores, baselines = made_up_scores(["nano", "other"], ["bound_box", "center_distance"])
     compared = comparisons(scores)
     tables = protocol_tables(named_protocol("btcv-prompts"), {"": summarised(scores, baselines)})
-    page = _written(tmp_path, scores, baselines, {"comparisons": compared}, tables=tables)
+    more = {"comparisons": compared, "protocol": {"name": "btcv-prompts"}}
+    page = _written(tmp_path, scores, baselines, more, tables=tables)
+    assert "in 3 of 9 where three of nine pairs do" in page.text
     models, strategies = page.tables["comparisons"]
     first = next(one for one in compared if one["between"] == "models")
     assert models[1][:6] == [

@@ -9,6 +9,7 @@ from napari_sam_med.evaluation.report import (
     comparison_tables,
     interval_of,
     markdown_report,
+    measures_note,
     measures_table,
 )
 from napari_sam_med.evaluation.statistics import comparisons
@@ -27,6 +28,9 @@ def test_columns_that_no_answer_has_are_left_out() -> None:
     table = measures_table(summarised(some, baselines))
     assert table is not None
     assert [row[table.headings.index("HD95 mm")] for row in table.rows] == ["2.500", ""]
+    assert "Best of three" not in measures_note(bare)
+    assert "HD95" not in measures_note(bare)
+    assert "HD95: the distance" in measures_note(table)
     assert measures_table(summarised([], [])) is None
 
 
@@ -72,6 +76,7 @@ def test_what_a_protocol_compares_is_in_the_page_of_text() -> None:
     }
     page = markdown_report(RUN | summarised(scores, baselines) | {"protocol": {"tables": [table]}})
     assert "## Published\n\n| prompt | nano |" in page
+    assert "in 3 of 9 where three of nine pairs do" in page
 
 
 def test_an_interval_is_that_of_the_summary_or_none() -> None:
