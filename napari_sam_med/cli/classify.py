@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.labels import LabelVolume
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["ClassifyRequest", "classified", "run_classify"]
+__all__ = ["ClassifyRequest", "classified", "doubts_of_modality", "run_classify"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,8 @@ def classified(volume: Volume, labels: LabelVolume, request: ClassifyRequest) ->
     from napari_sam_med.segmentation.organ_objects import classify_labels
 
     classifier = load_classifier(request.classifier)
-    if request.classifier is None and not volume.is_hounsfield:
-        warn(
-            [
-                f"{volume.name} does not look like CT in Hounsfield units, which the bundled classifier is "
-                "made for: its names may be wrong, however probable."
-            ]
-        )
+    if request.classifier is None:
+        warn(doubts_of_modality(volume))
     predictor = load_predictor(
         request.model or classifier.facts.model, device=request.device, precision="fp32"
     )
@@ -83,6 +78,16 @@ def classified(volume: Volume, labels: LabelVolume, request: ClassifyRequest) ->
         return classify_labels(
             volume, labels, predictor, classifier, each_once=request.each_once, on_progress=on_progress
         )
+
+
+def doubts_of_modality(volume: Volume) -> list[str]:
+    """What is to be said before the bundled classifier names organs of a scan that is no CT."""
+    if volume.is_hounsfield:
+        return []
+    return [
+        f"{volume.name} does not look like CT in Hounsfield units, which the bundled classifier is made for: "
+        "its names may be wrong, however probable."
+    ]
 
 
 def _show(labels: LabelVolume, found: dict[int, OrganGuess], title: str) -> None:

@@ -1,0 +1,318 @@
+"""``find``: the object of a volume that a word means, or the candidates where that would be a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_sam_med.cli.classify import doubts_of_modality
+from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table, warn
+from napari_sam_med.cli.outputs import check_input, check_label_output
+from napari_sam_med.errors import PromptError
+
+if TYPE_CHECKING:
+    from napari_sam_med.sam.predictor import Predictor
+    from napari_sam_med.segmentation.automatic.found_objects import FoundObject
+    from napari_sam_med.segmentation.automatic.words import RankedObject
+    from napari_sam_med.volume.volume import Volume
+
+__all__ = ["FindRequest", "run_find"]
+
+Rank = Callable[["Sequence[FoundObject]"], "list[RankedObject]"]
+
+
+@dataclass(frozen=True)
+class FindRequest:
+    """What the user typed."""
+
+    volume: Path
+    word: str
+    output: Path | None = None
+    objects: Path | None = None
+    point: tuple[int, int, int] | None = None
+    top: int = 5
+    take: tuple[int, ...] = ()
+    text_model: Path | None = None
+    text_architecture: str | None = None
+    classifier: Path | None = None
+    window: str = "auto"
+    every: int = 1
+    points_per_side: int = 32
+    model: str = "nano"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class _Asker:
+    """How the objects are ranked: ``rank``, the probability from which one is ``sure``, the organs ``meant``
+    (none of free words), and ``by`` what.
+    """
+
+    rank: Rank
+    sure: float
+    meant: tuple[str, ...]
+    by: str
+
+
+def run_find(request: FindRequest, *, as_json: bool) -> int:
+    """Run the command; returns the exit status."""
+    _check(request)
+    from napari_sam_med.sam.embedding_store import default_store
+    from napari_sam_med.sam.predictor import load_predictor
+    from napari_sam_med.segmentation.automatic.point_refinement import checked_point, ranked_at_point
+    from napari_sam_med.segmentation.automatic.words import clear_winner
+    from napari_sam_med.volume.intensity import resolve_window
+    from napari_sam_med.volume.reading import read_volume
+
+    volume = read_volume(request.volume)
+    warn(volume.warnings)
+    point = None if request.point is None else checked_point(request.point, volume)
+    window, store = resolve_window(volume, request.window), default_store()
+    predictor = load_predictor(request.model, device=request.device)
+    asker = _asker(request, volume, predictor)
+    objects = _objects(request, volume, predictor)
+    if point is None:
+        ranked = asker.rank(objects)
+    else:
+        with progress_bar(f"Asking {predictor.record.name} at the point") as show:
+            ranked = ranked_at_point(
+                objects,
+                point,
+                asker.rank,
+                volume,
+                predictor,
+                sure=asker.sure,
+                window=window,
+                store=store,
+                on_progress=show,
+            )
+    winner = clear_winner(ranked, asker.sure)
+    taken = _taken(request, ranked, winner)
+    if request.output is not None and taken:
+        _write(request.output, volume, taken, asker, request.word, predictor)
+    if as_json:
+        print_json(_document(request, volume, asker, ranked, winner, taken))
+    else:
+        _show(request, volume, asker, ranked, winner, taken)
+    if request.output is not None and not taken:
+        raise PromptError(
+            f'"{request.word}" is not clear here, so {request.output} was not written; take one of the '
+            "candidates by its rank (--take 1), or give a point inside it (--point I,J,K)."
+        )
+    return 0
+
+
+def _check(request: FindRequest) -> None:
+    check_input(request.volume, "volume")
+    if request.objects is not None:
+        check_input(request.objects, "label file")
+    if request.output is not None:
+        check_label_output(request.output, (request.volume, request.objects))
+    if request.take and request.output is None:
+        raise PromptError("Nothing is written without a file to write; give one with -o beside --take.")
+    if request.text_architecture is not None and request.text_model is None:
+        raise PromptError("An architecture needs its weights; give them with --text-model.")
+
+
+def _asker(request: FindRequest, volume: Volume, predictor: Predictor) -> _Asker:
+    """Ready before the search, so that a word or a model that cannot be used costs no time."""
+    if request.text_model is not None:
+        return _asker_of_text(request, volume, request.text_model)
+    from napari_sam_med.sam.embedding_store import default_store
+    from napari_sam_med.sam.predictor import load_predictor
+    from napari_sam_med.segmentation.automatic.words import organs_called, rank_by_organ
+    from napari_sam_med.segmentation.organ_classifier import load_classifier
+
+    classifier = load_classifier(request.classifier)
+    meaning = organs_called(request.word, classifier.facts.organs)
+    if not meaning.exact:
+        warn([f'"{request.word}" is taken for {", ".join(meaning.organs)}'])
+    if request.classifier is None:
+        warn(doubts_of_modality(volume))
+    reader = predictor
+    if predictor.model_hash != classifier.facts.model_sha256:
+        reader = load_predictor(classifier.facts.model, device=request.device, precision="fp32")
+
+    def rank(objects: Sequence[FoundObject]) -> list[RankedObject]:
+        with progress_bar("Naming the objects") as show:
+            return rank_by_organ(
+                objects, request.word, volume, reader, classifier, store=default_store(), on_progress=show
+            )
+
+    return _Asker(rank, classifier.facts.threshold, meaning.organs, "organ classifier")
+
+
+def _asker_of_text(request: FindRequest, volume: Volume, text_model: Path) -> _Asker:
+    from napari_sam_med.segmentation.automatic.clip_model import load_clip
+    from napari_sam_med.segmentation.automatic.clip_words import CLEAR_SHARE, rank_by_text
+
+    clip = load_clip(text_model, request.text_architecture, device=request.device)
+
+    def rank(objects: Sequence[FoundObject]) -> list[RankedObject]:
+        with progress_bar(f"Looking at crops with {clip.name}") as show:
+            return rank_by_text(objects, request.word, volume, clip, window=request.window, on_progress=show)
+
+    return _Asker(rank, CLEAR_SHARE, (), clip.name)
+
+
+def _objects(request: FindRequest, volume: Volume, predictor: Predictor) -> list[FoundObject]:
+    """From the labels, or searched for."""
+    if request.objects is not None:
+        from napari_sam_med.segmentation.automatic.labelled_objects import objects_of
+        from napari_sam_med.volume.reading import read_labels
+
+        labels = read_labels(request.objects, reference=volume)
+        warn(labels.warnings)
+        return objects_of(labels)
+    from napari_sam_med.sam.embedding_store import default_store
+    from napari_sam_med.segmentation.automatic.everything import EverythingOptions
+    from napari_sam_med.segmentation.automatic.volume_search import VolumeSearch, search_volume
+
+    search = VolumeSearch(
+        every=request.every, options=EverythingOptions(points_per_side=request.points_per_side)
+    )
+    searched = search_volume(volume, predictor, search, window=request.window, store=default_store())
+    with progress_bar(f"Searching with {predictor.record.name}") as show:
+        while True:
+            try:
+                show(next(searched).progress)
+            except StopIteration as done:
+                found: list[FoundObject] = done.value
+                return found
+
+
+def _taken(
+    request: FindRequest, ranked: Sequence[RankedObject], winner: RankedObject | None
+) -> list[RankedObject]:
+    """What is to be written."""
+    if not request.take:
+        return [] if winner is None or request.output is None else [winner]
+    beyond = [rank for rank in request.take if not 1 <= rank <= len(ranked)]
+    if beyond:
+        raise PromptError(
+            f"There is no candidate {beyond[0]}: {len(ranked)} were found; give a rank from 1 to "
+            f"{len(ranked)}."
+            if ranked
+            else "Nothing was found to take; search more slices or points, or give --objects."
+        )
+    return [ranked[rank - 1] for rank in dict.fromkeys(request.take)]
+
+
+def _write(
+    path: Path, volume: Volume, taken: Sequence[RankedObject], asker: _Asker, word: str, predictor: Predictor
+) -> None:
+    from napari_sam_med.volume.labels import LabelVolume
+    from napari_sam_med.volume.organs import Organ, OrganTable, default_color
+    from napari_sam_med.volume.writing import remarks, write_labels
+
+    table = OrganTable.btcv() if asker.meant else OrganTable([Organ(1, word, default_color(1))])
+    labels = LabelVolume.like(volume, table)
+    for one in taken:
+        name = _organ_of(one, asker.meant) or word
+        numbers = [number for number, organ in labels.organs.items() if organ.name == name]
+        number = numbers[0] if numbers else labels.organs.next_free_id()
+        if not numbers:
+            labels.organs = labels.organs.with_organ(Organ(number, name, default_color(number)))
+        for view, mask in one.object:
+            labels.assign(view, mask.mask, number)
+    write_labels(path, labels, source=volume, model=_described(predictor))
+    warn(remarks(path, len(labels.class_ids())))
+
+
+def _described(predictor: Predictor) -> dict[str, str]:
+    """The model, for the sidecar."""
+    return {
+        "name": predictor.record.name,
+        "sha256": predictor.model_hash,
+        "device": str(predictor.device),
+        "precision": predictor.precision,
+    }
+
+
+def _organ_of(one: RankedObject, meant: Sequence[str]) -> str | None:
+    """Which of the organs meant an object is; None of free words."""
+    guess = one.object.organ
+    if guess is not None and guess.name in meant:
+        return guess.name
+    return meant[0] if meant else None
+
+
+def _document(
+    request: FindRequest,
+    volume: Volume,
+    asker: _Asker,
+    ranked: Sequence[RankedObject],
+    winner: RankedObject | None,
+    taken: Sequence[RankedObject],
+) -> dict[str, Any]:
+    return {
+        "word": request.word,
+        "organs": list(asker.meant),
+        "by": asker.by,
+        "point": None if request.point is None else list(request.point),
+        "objects": len(ranked),
+        "winner": None if winner is None else 1,
+        "taken": [rank for rank, one in enumerate(ranked, start=1) if one in taken],
+        "labels": str(request.output) if taken else None,
+        "candidates": [
+            {"rank": rank, **_place(volume, one), "score": round(one.score, 4)}
+            for rank, one in enumerate(ranked[: request.top], start=1)
+        ],
+    }
+
+
+def _place(volume: Volume, one: RankedObject) -> dict[str, Any]:
+    """Where an object lies, in slices of the file, how large it is, and what it is taken for."""
+    found, grid = one.object, volume.grid
+    indices = sorted(grid.file_index(view) for view in found.masks)
+    return {
+        "plane": found.best_view.plane,
+        "first_slice": indices[0],
+        "last_slice": indices[-1],
+        "best_slice": grid.file_index(found.best_view),
+        "volume_ml": round(found.voxels * grid.voxel_volume_mm3 / 1000, 2),
+        **({} if found.organ is None else found.organ.to_json()),
+    }
+
+
+def _show(
+    request: FindRequest,
+    volume: Volume,
+    asker: _Asker,
+    ranked: Sequence[RankedObject],
+    winner: RankedObject | None,
+    taken: Sequence[RankedObject],
+) -> None:
+    columns = {"rank": "right", "slices": "right", "best": "right", "ml": "right"}
+    columns |= {"taken for": "left"} if asker.meant else {}
+    columns |= {"probability": "right", "": "left"}
+    rows = []
+    for rank, one in enumerate(ranked[: request.top], start=1):
+        place = _place(volume, one)
+        row = [str(rank), f"{place['first_slice']}-{place['last_slice']}", str(place["best_slice"])]
+        row.append(f"{place['volume_ml']:.1f}")
+        if asker.meant:
+            organ = place["organ"]
+            row.append(f"{organ['name']} {organ['probability']:.2f}")
+        rows.append([*row, f"{one.score:.3f}", "taken" if one in taken else ""])
+    meant = f" ({', '.join(asker.meant)})" if asker.meant and asker.meant != (request.word,) else ""
+    show_table(f"{request.word}{meant}, by {asker.by}", columns, rows)
+    say_faintly(f"  {_in_words(asker, ranked, winner, request.top)}", indent=2)
+    if taken:
+        say(f"Written: {request.output}")
+
+
+def _in_words(asker: _Asker, ranked: Sequence[RankedObject], winner: RankedObject | None, top: int) -> str:
+    if not ranked:
+        return "No object was found; search more slices or points."
+    more = f" {len(ranked) - top} more objects are less likely." if len(ranked) > top else ""
+    if winner is not None:
+        return f"The first is likely, and no other one comes near it.{more}"
+    remedy = "take one by its rank (--take), or give a point inside it (--point)"
+    if ranked[0].score < asker.sure:
+        return f"Not clear: none has a probability of {asker.sure:.2f}; {remedy}.{more}"
+    if len(asker.meant) > 1:
+        remedy = f"say which of {', '.join(asker.meant)}, or {remedy}"
+    return f"Not clear: another one comes near the first; {remedy}.{more}"
