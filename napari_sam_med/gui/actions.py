@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_sam_med.errors import CancelledError, SamMedError
 from napari_sam_med.gui.carrying import Carrying
+from napari_sam_med.gui.find_control import Finding
 from napari_sam_med.gui.keeping import Keeping
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.learning import Learning
@@ -89,6 +90,9 @@ class Actions(QObject):
         self.suggesting.failed.connect(self.show_error)
         self.work_list = WorkListControl(self)
         self.learning = Learning(self)
+        self.finding = Finding(
+            self.session, self.bridge, self.workers, self.model, self._is_free, self.carrying.end_now, self
+        )
         #: asks before work that was not exported is left; the widget's part
         self.may_leave: Callable[[str, Callable[[], object]], bool] = lambda verb, again: True
         self._download: Job | None = None
@@ -96,10 +100,19 @@ class Actions(QObject):
         self.bridge.view_changed.connect(self.model.look_at)
         self.bridge.view_changed.connect(self.bridge.display.look_at)
         self.bridge.scan_removed.connect(self._on_scan_removed)
-        for part in (self.model, self.scans, self.carrying, self.reviewing, self.keeping, self.work_list):
+        for part in (
+            self.model,
+            self.scans,
+            self.carrying,
+            self.reviewing,
+            self.keeping,
+            self.work_list,
+            self.finding,
+        ):
             part.status.connect(self.status)
             part.failed.connect(self.show_error)
         self.carrying.progress.connect(self.progress)
+        self.finding.progress.connect(self.progress)
         self.scans.opened.connect(self._on_opened)
         self.keeping.brought_back.connect(self._show_active_object)
 
@@ -190,11 +203,12 @@ class Actions(QObject):
     @property
     def is_busy(self) -> bool:
         """Whether a long job runs that can be cancelled."""
-        return self._download is not None or self.carrying.is_busy
+        return self._download is not None or self.carrying.is_busy or self.finding.is_busy
 
     def cancel(self) -> None:
         """End the long job; what is done stays."""
         self.carrying.end()
+        self.finding.end()
         if self._download is not None:
             self._download.cancel()
 
@@ -321,6 +335,7 @@ class Actions(QObject):
         """End of the widget: no thread and no listener is left behind."""
         self.model.stop()
         self.workers.stop()
+        self.finding.stop()
         self.work_list.stop()
         self.suggesting.stop()
         self.session.close_changes()

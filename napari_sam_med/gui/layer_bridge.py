@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.gui import planes
 from napari_sam_med.gui.labels_display import LabelsDisplay, thin_array
-from napari_sam_med.gui.own_writing import OwnWriting
+from napari_sam_med.gui.own_writing import ANSWER_MARKS, OwnWriting
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.prompt_editing import PromptEditing
 from napari_sam_med.session.jobs import PreparedScan
@@ -173,8 +173,8 @@ class LayerBridge(OwnWriting, QObject):
 
     def layers_of_type(self, kind: type[Layer]) -> list[Layer]:
         """Layers of a type, topmost first; never the preview."""
-        mark = "sam_med_experiment"  # the Experiments panel's own
-        found = [one for one in self.viewer.layers if isinstance(one, kind) and mark not in one.metadata]
+        layers = [layer for layer in self.viewer.layers if isinstance(layer, kind)]
+        found = [layer for layer in layers if ANSWER_MARKS.isdisjoint(layer.metadata)]
         return [layer for layer in reversed(found) if layer is not self.display.preview_layer]
 
     def _on_inserted(self, event: Any) -> None:

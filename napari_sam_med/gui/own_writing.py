@@ -1,11 +1,15 @@
-"""Telling what the plugin writes into layers from what the user does there."""
+"""Telling what the plugin writes into layers, and its own layers, from the user's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["OwnWriting"]
+__all__ = ["ANSWER_MARKS", "FOUND_MARK", "OwnWriting"]
+
+FOUND_MARK = "sam_med_found"
+ANSWER_MARKS = frozenset({"sam_med_experiment", FOUND_MARK})
+"""In the metadata of layers that show answers of a model: they are no scans, labels or prompts to work on."""
 
 
 class OwnWriting:

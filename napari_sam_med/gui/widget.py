@@ -19,6 +19,7 @@ from napari_sam_med.gui.appearance import InputManners, button
 from napari_sam_med.gui.disk_panel import DiskPanel
 from napari_sam_med.gui.experiments import open_experiments
 from napari_sam_med.gui.export_panel import ExportPanel
+from napari_sam_med.gui.find_panel import FindPanel
 from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
 from napari_sam_med.gui.learn_panel import LearnPanel
 from napari_sam_med.gui.leaving import Leaving
@@ -60,6 +61,7 @@ class SamMedWidget(QWidget):
         self.model_panel = ModelPanel(self.actions_)
         self.organ_panel = OrganPanel(self.actions_)
         self.prompt_panel = PromptPanel(self.actions_)
+        self.find_panel = FindPanel(self.actions_)
         self.propagation_panel = PropagationPanel(self.actions_)
         self.export_panel = ExportPanel(self.actions_)
         self.learn_panel = LearnPanel(self.actions_)
@@ -103,6 +105,7 @@ class SamMedWidget(QWidget):
             self.model_panel,
             self.organ_panel,
             self.prompt_panel,
+            self.find_panel,
             self.propagation_panel,
             self.export_panel,
         ):
@@ -252,5 +255,6 @@ class SamMedWidget(QWidget):
             self._is_stopped = True
             self._at_work.discard(self)
             self.disk_panel.stop()
+            self.find_panel.detach()
             self._open_timer.stop()
             self._end()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_sam_med.session.objects import AnnotatedObject
     from napari_sam_med.session.session import Preview, Session
 
-__all__ = ["Suggestion", "accept_as", "organ_called", "suggest_organ"]
+__all__ = ["Suggestion", "accept_as", "classifier_and_model", "organ_called", "suggest_organ"]
 
 _OTHER = "other"
 
@@ -50,6 +50,12 @@ def _its_model() -> Predictor:
     return load_predictor(_bundled().facts.model, device="cpu", precision="fp32")
 
 
+def classifier_and_model(predictor: Predictor) -> tuple[OrganClassifier, Predictor]:
+    """The bundled classifier, and the model that it reads: the given one where it is that."""
+    classifier = _bundled()
+    return classifier, predictor if predictor.model_hash == classifier.facts.model_sha256 else _its_model()
+
+
 def suggest_organ(sight: ModelView, preview: Preview) -> Generator[Progress, None, Suggestion | None]:
     """Ask the bundled classifier about a proposed mask.
 
@@ -58,13 +64,10 @@ def suggest_organ(sight: ModelView, preview: Preview) -> Generator[Progress, Non
     """
     yield Progress(0, 2, "looking which organ this is")
     preload_torch_libraries()
-    classifier = _bundled()
     is_known = preview.view.plane == "axial" and sight.volume.is_hounsfield and bool(preview.mask.any())
     if not is_known:
         return None
-    predictor = sight.predictor
-    if predictor.model_hash != classifier.facts.model_sha256:
-        predictor = _its_model()
+    classifier, predictor = classifier_and_model(sight.predictor)
     from napari_sam_med.segmentation.organ_features import GEOMETRY, ScanFrame, SliceObjects
     from napari_sam_med.segmentation.organ_objects import SliceVotes, decide
 

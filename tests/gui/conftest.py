@@ -20,6 +20,7 @@ from napari_sam_med.session import jobs, organ_suggestion
 from tests.gui.case_list import at
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
+from tests.gui.find_desk import search  # noqa: F401  a fixture
 
 torch.set_num_threads(2)
 

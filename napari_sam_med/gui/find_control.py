@@ -1,0 +1,263 @@
+"""Finding without a hand: one run at a time, its candidates streamed to the chooser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_sam_med.errors import PromptError
+from napari_sam_med.gui.chooser import Chooser
+from napari_sam_med.gui.layer_bridge import LayerBridge
+from napari_sam_med.gui.live_model import LiveModel
+from napari_sam_med.gui.workers import Job, Workers
+from napari_sam_med.progress import Progress
+from napari_sam_med.session import finding_jobs
+from napari_sam_med.session.finding_jobs import FindingPlan, FindingStep
+from napari_sam_med.session.found import Found
+from napari_sam_med.session.jobs import ModelView
+from napari_sam_med.session.session import Session
+
+if TYPE_CHECKING:
+    from napari_sam_med.segmentation.automatic.found_objects import FoundObject
+    from napari_sam_med.segmentation.automatic.words import RankedObject
+
+__all__ = ["Finding"]
+
+
+class Finding(QObject):
+    """Starts the jobs of `session.finding_jobs`, and keeps what they found.
+
+    Parameters
+    ----------
+    is_free : callable
+        Whether nothing else runs that the user waits for; says so when not.
+    make_way : callable
+        Ends a job that fills slices, before a candidate is taken.
+
+    Attributes
+    ----------
+    found : Found
+    chooser : Chooser
+
+    Signals
+    -------
+    status : str
+    failed : Exception
+    progress : Progress or None
+        None when there is no job.
+    ended
+        A run is over.
+    """
+
+    status = Signal(str)
+    failed = Signal(object)
+    progress = Signal(object)
+    ended = Signal()
+
+    def __init__(
+        self,
+        session: Session,
+        bridge: LayerBridge,
+        workers: Workers,
+        model: LiveModel,
+        is_free: Callable[[], bool],
+        make_way: Callable[[], None],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._session, self._bridge, self._workers, self._model = session, bridge, workers, model
+        self._is_free = is_free
+        self.found = Found(session)
+        self.chooser = Chooser(session, self.found, bridge, make_way, self)
+        self.chooser.status.connect(self.status)
+        self.chooser.failed.connect(self.failed)
+        self._job: Job | None = None
+        self._so_far: Callable[[], list[FoundObject]] | None = None
+        self._n_slices = 0
+        self._has_failed = False
+        session.events.volume.connect(self._on_volume)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being looked for."""
+        return self._job is not None
+
+    def end(self) -> None:
+        """End at the next slice; what was found stays."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def stop(self) -> None:
+        """For the end of the widget."""
+        self._session.events.volume.disconnect(self._on_volume, missing_ok=True)
+        self.chooser.stop()
+
+    def _on_volume(self, *_: Any) -> None:
+        if self._job is not None:
+            self._so_far = None
+            self._job.discard()
+        self.chooser.clear()
+
+    # what can be looked for
+
+    def plan(self, whole: bool, every: int, grid_mm: float, names: bool) -> FindingPlan:
+        """The slice at hand with some choices.
+
+        Raises
+        ------
+        PromptError
+            When no slice is looked at.
+        """
+        view = self._bridge.current_view()
+        if view is None:
+            raise PromptError("No slice is looked at; open a scan and show a slice of it in two dimensions.")
+        return FindingPlan(view, whole, every, grid_mm, names)
+
+    def find_everything(self, plan: FindingPlan) -> None:
+        """All that the model sees, as candidates."""
+        self._begin("Finding", lambda sight: finding_jobs.everything(sight, plan))
+
+    def find_word(self, plan: FindingPlan, meant: str) -> None:
+        """Candidates by how likely they are what a word means; those that are there, else all are found.
+
+        Raises
+        ------
+        PromptError
+            When there is no word.
+        """
+        if not meant.strip():
+            raise PromptError("There is no word to look for; type the name of an organ.")
+        known = list(self.found.objects.values()) or None
+        self._begin(
+            f"Looking for {meant}",
+            lambda sight: finding_jobs.word(sight, plan, meant, known),
+            self._on_ranked,
+            keeps=known is not None,
+        )
+
+    def find_edges(self, plan: FindingPlan) -> None:
+        """Edges, as an image on the scan's grid."""
+        self._begin("Looking for edges", lambda sight: finding_jobs.edges(sight, plan))
+
+    def find_boxes(self, plan: FindingPlan) -> None:
+        """Boxes of whatever may be an object, as prompts to take."""
+        self._begin("Proposing", lambda sight: finding_jobs.proposals(sight, plan))
+
+    # running it
+
+    def _begin(
+        self,
+        doing: str,
+        made: Callable[[ModelView], Generator[FindingStep, None, Any]],
+        returned: Callable[[Any], None] | None = None,
+        *,
+        keeps: bool = False,
+    ) -> None:
+        """Start a job once the model is there; it takes the place of what was found before, unless it keeps
+        that.
+        """
+        if not self._is_free():
+            return
+        volume = self._session.volume
+
+        def start(sight: ModelView) -> None:
+            if self.is_busy or self._session.volume is not volume:
+                return
+            if not keeps:
+                self.chooser.clear()
+                self.chooser.model = self._session.model
+            self._start(doing, made(sight), returned or self._on_objects)
+
+        self._model.with_model(start)
+
+    def _start(
+        self, doing: str, steps: Generator[FindingStep, None, Any], returned: Callable[[Any], None]
+    ) -> None:
+        self._so_far, self._n_slices, self._has_failed = None, 0, False
+        self._model.hold(True)
+        job = self._workers.start(
+            steps,
+            doing.lower(),
+            yielded=lambda step: self._on_step(doing, step),
+            returned=returned,
+            failed=self._on_failed,
+            finished=lambda: self._on_ended(job),
+        )
+        self._job = job
+        self.progress.emit(Progress(0, 0, doing.lower()))
+
+    def _on_step(self, doing: str, step: FindingStep) -> None:
+        self.progress.emit(step.progress)
+        if step.view is None:
+            return
+        self._so_far = step.so_far
+        self._n_slices += 1
+        if step.edges is not None:
+            self.chooser.layers.show_edges(step.view, step.edges)
+        elif step.boxes:
+            self.found.add_boxes(step.view, step.boxes)
+        else:
+            self.found.add(step.view, step.masks)
+        if step.edges is None and self._n_slices == 1:
+            self.chooser.begin()
+        self.status.emit(f"{doing}: {step.view.plane} slice {step.view.index}")
+
+    def _on_objects(self, objects: list[FoundObject]) -> None:
+        self._so_far = None
+        if objects:
+            self.found.replace(objects)
+            self.chooser.begin()
+
+    def _on_ranked(self, ranked: list[RankedObject]) -> None:
+        self._so_far = None
+        self.found.rank(ranked)
+        if ranked:
+            self.chooser.begin()
+
+    def _on_failed(self, error: Exception) -> None:
+        self._has_failed = True
+        self.failed.emit(error)
+
+    def _on_ended(self, job: Job) -> None:
+        if job is not self._job:
+            return
+        self._job = None
+        if self._so_far is not None:  # ended early: what was found is linked all the same
+            self._link(self._so_far, job)
+            return
+        self._tell_end(job.was_cancelled)
+
+    def _link(self, so_far: Callable[[], list[FoundObject]], ended: Job) -> None:
+        self._so_far = None
+        self._job = self._workers.start(
+            finding_jobs.linked(so_far),
+            "link",
+            yielded=lambda step: self.progress.emit(step.progress),
+            returned=self._on_objects,
+            failed=self._on_failed,
+            finished=lambda: self._on_linked(ended),
+        )
+
+    def _on_linked(self, ended: Job) -> None:
+        self._job = None
+        self._tell_end(ended.was_cancelled)
+
+    def _tell_end(self, was_cancelled: bool) -> None:
+        self._model.hold(False)
+        self.progress.emit(None)
+        self.ended.emit()
+        if not self._has_failed:  # else what was said of that matters more
+            early = "Cancelled; what was found is kept. " if was_cancelled else ""
+            self.status.emit(f"{early}{self._told()}")
+
+    def _told(self) -> str:
+        """What was found, and what can be done with it."""
+        if self.found.boxes:
+            return f"{len(self.found.boxes)} boxes proposed. A click takes one as a prompt."
+        if self.found.objects:
+            return f"{len(self.found.objects)} objects found. Point at one; a click takes it."
+        if self.chooser.layers.edges is not None and self._n_slices:
+            return f"Edges of {self._n_slices} slice{'s' * (self._n_slices != 1)} are shown."
+        return "Nothing was found."

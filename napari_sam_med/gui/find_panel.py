@@ -1,0 +1,228 @@
+"""Find: masks without a hand. What, where, a run, and the list of what was found."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QCompleter,
+    QDoubleSpinBox,
+    QLineEdit,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_sam_med.gui.actions import Actions
+from napari_sam_med.gui.appearance import button, combo, labelled, note, row
+from napari_sam_med.gui.find_list import FindList
+from napari_sam_med.session.finding_jobs import FindingPlan
+from napari_sam_med.volume.organs import OrganTable
+
+__all__ = ["FindPanel"]
+
+_WHAT = {
+    "everything": "Everything",
+    "example": "One example",
+    "word": "A word",
+    "edges": "Edges",
+    "proposals": "Proposals",
+}
+_INTO = {
+    "active": "the chosen organ",
+    "suggested": "the organ it looks like",
+    "new": "a new organ",
+}
+_WHAT_TIP = (
+    "Everything: all that the model sees, as objects to choose from.\n"
+    "One example: what looks like an organ that is labelled already.\n"
+    "A word: the objects that may be that organ, the likeliest first.\n"
+    "Edges: where objects end, as an image. Proposals: boxes to take as prompts."
+)
+
+
+class FindPanel(QCollapsible):
+    """Shows and sets; `Finding` and `Chooser` decide."""
+
+    def __init__(self, actions: Actions) -> None:
+        super().__init__("Find")
+        self.setDuration(0)
+        self._actions = actions
+        self._finding = actions.finding
+        self._found = actions.finding.found
+        self._chooser = actions.finding.chooser
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setContentsMargins(0, 2, 0, 6)
+        column.setSpacing(6)
+        self._made_of_choices(column)
+        self._made_of_results(column)
+        self.content().layout().addWidget(body)  # `addWidget` would keep it as low as it is when empty
+        self._found.objects_changed.connect(self._on_objects)
+        self._found.taken_changed.connect(self.refresh)
+        self._found.pointed_changed.connect(self.refresh)
+        self._chooser.changed.connect(self.refresh)
+        self._finding.ended.connect(self.refresh)
+        actions.progress.connect(lambda _: self.refresh())
+        actions.session.events.volume.connect(self.refresh)
+        self._on_what()
+        self.refresh()
+
+    def _made_of_choices(self, column: QVBoxLayout) -> None:
+        self.what = combo(_WHAT_TIP)
+        for key, text in _WHAT.items():
+            self.what.addItem(text, key)
+        self.what.activated.connect(self._on_what)
+        column.addLayout(labelled("What", self.what))
+        self.where = combo("The slice at hand, or all slices of its plane.")
+        self.where.addItem("this slice", False)
+        self.where.addItem("whole volume", True)
+        self.where.activated.connect(self._on_what)
+        self.every = QSpinBox()
+        self.every.setRange(1, 50)
+        self.every.setPrefix("each ")
+        self.every.setSuffix(". slice")
+        self.every.setToolTip("Search each n-th slice; those between are filled.")
+        column.addLayout(labelled("Where", self.where, self.every))
+        self._everything = QWidget()
+        inside = _column(self._everything)
+        self.grid = QDoubleSpinBox()
+        self.grid.setRange(0.0, 100.0)
+        self.grid.setDecimals(0)
+        self.grid.setSuffix(" mm")
+        self.grid.setSpecialValueText("32 × 32 points")
+        self.grid.setToolTip(
+            "Distance of the points that the model is asked about; 0: 32 × 32 points on a slice.\n"
+            "Closer points find smaller things, and take longer."
+        )
+        inside.addLayout(labelled("Grid", self.grid))
+        self.names = QCheckBox("Name the organs")
+        self.names.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.names.setChecked(True)
+        self.names.setToolTip("Let the organ classifier say what each object looks like; it reads CT.")
+        inside.addWidget(self.names)
+        column.addWidget(self._everything)
+        self._word = QWidget()
+        inside = _column(self._word)
+        self.word = QLineEdit()
+        self.word.setPlaceholderText("spleen, left kidney, …")
+        self.word.setToolTip("An organ that the classifier knows. Objects that are found already are ranked.")
+        self.word.returnPressed.connect(self._start)
+        self._complete()
+        inside.addLayout(labelled("Word", self.word))
+        column.addWidget(self._word)
+        self.start = button("Find", "Start; the status line below shows and cancels it.", self._start)
+        column.addWidget(self.start)
+
+    def _complete(self) -> None:
+        names = [organ.name for organ in OrganTable.btcv().values()]
+        completer = QCompleter(names, self.word)
+        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+        self.word.setCompleter(completer)
+
+    def _made_of_results(self, column: QVBoxLayout) -> None:
+        self._results = QWidget()
+        inside = _column(self._results)
+        self.list = FindList(self._found, self._chooser)
+        inside.addWidget(self.list)
+        self.into = combo("The organ that a click on an object takes it into.")
+        for key, text in _INTO.items():
+            self.into.addItem(text, key)
+        self.into.activated.connect(self._on_into)
+        self.joins = QCheckBox("join")
+        self.joins.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.joins.setToolTip("Put it to the newest object of that organ, instead of making another object.")
+        self.joins.toggled.connect(self._on_into)
+        self._into = QWidget()
+        _column(self._into).addLayout(labelled("Take into", self.into, self.joins))
+        inside.addWidget(self._into)
+        self.choose = button(
+            "Choose",
+            "Hover the image: what lies under the mouse lights up. Click: take it. J: what lies around it.\n"
+            "Esc: leave.",
+            self._toggle,
+        )
+        self.choose.setCheckable(True)
+        self.take = button("Take", "Take the one that is lit up (Enter).", self._chooser.take_pointed)
+        self.forget = button("Clear", "Forget what was found; what was taken stays.", self._chooser.clear)
+        inside.addLayout(row(self.choose, self.take, self.forget))
+        self.told = note()
+        inside.addWidget(self.told)
+        column.addWidget(self._results)
+
+    # showing
+
+    def _on_what(self, *_: object) -> None:
+        what = self.what.currentData()
+        self.every.setVisible(bool(self.where.currentData()))
+        self._everything.setVisible(what == "everything")
+        self._word.setVisible(what == "word")
+
+    def _on_objects(self, view: object) -> None:
+        self.refresh()
+
+    def refresh(self, *_: object) -> None:
+        """Show what there is to choose from, and what can be done."""
+        found, is_busy = self._found, self._actions.is_busy
+        self.start.setEnabled(self._actions.session.volume is not None and not is_busy)
+        self._results.setVisible(not found.is_empty)
+        self._into.setVisible(not found.boxes)
+        self.choose.setChecked(self._chooser.is_on)
+        self.take.setEnabled(found.pointed is not None)
+        self.forget.setEnabled(not self._finding.is_busy)
+        count = len(found.boxes) or len(found.objects)
+        what = "boxes" if found.boxes else "objects"
+        taken = f", {len(found.taken)} taken" if found.taken else ""
+        so_far = " so far" if self._finding.is_busy else ""
+        self.told.setText(f"{count} {what}{so_far}{taken}. Not for clinical use.")
+        self.told.setVisible(True)
+
+    # the user's clicks
+
+    def _plan(self) -> FindingPlan:
+        return self._finding.plan(
+            self.where.currentData(), self.every.value(), self.grid.value(), self.names.isChecked()
+        )
+
+    def _start(self) -> None:
+        what = self.what.currentData()
+
+        def start() -> None:
+            if what == "word":
+                self._finding.find_word(self._plan(), self.word.text())
+            elif what == "edges":
+                self._finding.find_edges(self._plan())
+            elif what == "proposals":
+                self._finding.find_boxes(self._plan())
+            else:
+                self._finding.find_everything(self._plan())
+
+        self._actions.attempt(start)
+        self._actions.bridge.give_keyboard_to_canvas()
+
+    def _on_into(self, *_: object) -> None:
+        self._chooser.into = self.into.currentData()
+        self._chooser.joins = self.joins.isChecked()
+
+    def _toggle(self) -> None:
+        if self._chooser.is_on:
+            self._chooser.leave()
+        else:
+            self._chooser.begin()
+        self.refresh()
+
+    def detach(self) -> None:
+        """Stop listening, for the end of the widget."""
+        self.list.detach()
+        self._found.objects_changed.disconnect(self._on_objects, missing_ok=True)
+        self._found.taken_changed.disconnect(self.refresh, missing_ok=True)
+        self._found.pointed_changed.disconnect(self.refresh, missing_ok=True)
+
+
+def _column(widget: QWidget) -> QVBoxLayout:
+    made = QVBoxLayout(widget)
+    made.setContentsMargins(0, 0, 0, 0)
+    made.setSpacing(6)
+    return made

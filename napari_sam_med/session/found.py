@@ -1,0 +1,382 @@
+"""What was found without a hand: the candidates, which one is pointed at, and taking one into an organ."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from psygnal import Signal
+
+from napari_sam_med.errors import PromptError
+from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
+from napari_sam_med.session.organ_suggestion import organ_called
+from napari_sam_med.volume.organs import Organ, default_color
+
+if TYPE_CHECKING:
+    from napari_sam_med.segmentation.automatic.words import RankedObject
+    from napari_sam_med.session.changes import Change
+    from napari_sam_med.session.objects import AnnotatedObject, Origin
+    from napari_sam_med.session.open_change import OpenChange
+    from napari_sam_med.session.session import Session
+    from napari_sam_med.volume.slice_view import SliceView
+
+__all__ = ["Found", "FoundBox", "Into", "taking", "use_box"]
+
+Into = Literal["active", "suggested", "new"]
+"""The organ that a candidate is taken into: the chosen one, the one that it looks like, or another one."""
+
+_OTHER = "other"
+
+
+@dataclass(frozen=True)
+class FoundBox:
+    """A box that was proposed.
+
+    Attributes
+    ----------
+    number : int
+        From 1.
+    view : SliceView
+    box_xyxy : (x_min, y_min, x_max, y_max)
+        In pixels of the slice, both corners inside the box.
+    score : float
+        How sure it is, 0..1.
+    """
+
+    number: int
+    view: SliceView
+    box_xyxy: tuple[float, float, float, float]
+    score: float
+
+
+class Found:
+    """Candidates of one run; every change announces itself.
+
+    Signals
+    -------
+    objects_changed : SliceView or None
+        More was found on that slice; None: all of it is another.
+    pointed_changed
+        `pointed` is another one.
+    taken_changed
+        A candidate was taken, or came back by undo.
+
+    Attributes
+    ----------
+    objects : mapping
+        ``{number: FoundObject}``.
+    boxes : mapping
+        ``{number: FoundBox}``; a run finds objects or boxes, never both.
+    pointed : int or None
+        Number of the candidate that the user points at.
+    """
+
+    objects_changed: ClassVar[Signal] = Signal(object)
+    pointed_changed: ClassVar[Signal] = Signal()
+    taken_changed: ClassVar[Signal] = Signal()
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.objects: dict[int, FoundObject] = {}
+        self.boxes: dict[int, FoundBox] = {}
+        self._boxes_on: dict[SliceView, list[FoundBox]] = {}
+        self.pointed: int | None = None
+        self._scores: dict[int, float] = {}
+        self._takings: dict[int, Change] = {}
+        self._taken: frozenset[int] = frozenset()
+        self._on_slices: dict[SliceView, list[tuple[int, int, FoundMask]]] = {}
+        session.reverted.connect(self._on_reverted)
+        session.reapplied.connect(self._on_reapplied)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no candidate, taken ones included."""
+        return not self.objects and not self.boxes
+
+    @property
+    def taken(self) -> frozenset[int]:
+        """Numbers of candidates that stand in the labels."""
+        return self._taken
+
+    # what there is
+
+    def clear(self) -> None:
+        """Forget all candidates; what was taken stays in the labels."""
+        self.replace(())
+
+    def replace(self, objects: Iterable[FoundObject]) -> None:
+        """Other candidates instead of those that are there, boxes included."""
+        self.objects = {one.number: one for one in objects}
+        self.boxes, self._boxes_on = {}, {}
+        self._scores, self._takings, self._taken, self._on_slices = {}, {}, frozenset(), {}
+        for one in self.objects.values():
+            self._index(one)
+        for here in self._on_slices.values():
+            here.sort(key=lambda entry: entry[:2])
+        self.point_at(None)
+        self.objects_changed.emit(None)
+
+    def add(self, view: SliceView, masks: Iterable[FoundMask]) -> None:
+        """More candidates, as they are found: until they are linked, each mask is one by itself."""
+        for mask in masks:
+            number = len(self.objects) + 1
+            self.objects[number] = FoundObject(number, {view: mask}, _between_0_and_1(mask.predicted_iou))
+            self._index(self.objects[number])
+        self._on_slices.setdefault(view, []).sort(key=lambda entry: entry[:2])
+        self.objects_changed.emit(view)
+
+    def add_boxes(self, view: SliceView, boxes: Iterable[FoundBox]) -> None:
+        """More boxes of a slice; they are numbered anew."""
+        for number, box in enumerate(boxes, start=len(self.boxes) + 1):
+            self.boxes[number] = replace(box, number=number)
+            self._boxes_on.setdefault(view, []).append(self.boxes[number])
+        self._boxes_on.setdefault(view, []).sort(key=lambda box: (-box.score, box.number))
+        self.objects_changed.emit(view)
+
+    def boxes_on(self, view: SliceView) -> Sequence[FoundBox]:
+        """Boxes of a slice, the best first."""
+        return self._boxes_on.get(view, ())
+
+    def _index(self, one: FoundObject) -> None:
+        for view, mask in one:
+            self._on_slices.setdefault(view, []).append((mask.area_px, one.number, mask))
+
+    def on_slice(self, view: SliceView) -> list[tuple[int, FoundMask]]:
+        """Numbers and masks of the candidates of a slice that were not taken, the smallest first."""
+        here = self._on_slices.get(view, ())
+        return [(number, mask) for _, number, mask in here if number not in self._taken]
+
+    def under(self, view: SliceView, xy: Sequence[float]) -> list[int]:
+        """Numbers of the candidates at a pixel (x, y) of a slice, the smallest first."""
+        column, row = (round(float(value)) for value in xy)
+        found = []
+        for number, mask in self.on_slice(view):
+            top, left = mask.corner
+            height, width = mask.pixels.shape
+            is_near = 0 <= row - top < height and 0 <= column - left < width
+            if is_near and mask.pixels[row - top, column - left]:
+                found.append(number)
+        return found
+
+    def mask_on(self, number: int | None, view: SliceView) -> FoundMask | None:
+        """A candidate's mask on a slice; None where it has none."""
+        one = None if number is None else self.objects.get(number)
+        return None if one is None else one.masks.get(view)
+
+    def point_at(self, number: int | None) -> None:
+        """The user points at a candidate (None: at none)."""
+        if number != self.pointed:
+            self.pointed = number
+            self.pointed_changed.emit()
+
+    # what it is
+
+    def guess(self, number: int) -> str:
+        """Name of the organ that a candidate looks like; empty where nothing is sure enough."""
+        organ = self.objects[number].organ
+        return "" if organ is None or organ.abstained or organ.name == _OTHER else organ.name
+
+    def volume_ml(self, number: int) -> float:
+        """Volume of a candidate in millilitres."""
+        labels = self._session.labels
+        voxel = 0.0 if labels is None else labels.grid.voxel_volume_mm3
+        return self.objects[number].voxels * voxel / 1000.0
+
+    def rank(self, ranked: Iterable[RankedObject]) -> None:
+        """Show the candidates in the order of a word; those taken before stay so."""
+        ranked = list(ranked)
+        numbers = {id(one.object.masks): one.object.number for one in ranked}
+        takings = {
+            numbers[id(one.masks)]: self._takings[number]
+            for number, one in self.objects.items()
+            if number in self._taken and id(one.masks) in numbers
+        }
+        self.replace(one.object for one in ranked)
+        self._scores = {one.object.number: one.score for one in ranked}
+        self._takings, self._taken = takings, frozenset(takings)
+        self.objects_changed.emit(None)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the order is that of a word."""
+        return bool(self._scores)
+
+    def score(self, number: int) -> float:
+        """What a candidate is ranked by."""
+        return self._scores.get(number, 0.0) if self._scores else self.objects[number].score
+
+    @property
+    def ranked(self) -> list[int]:
+        """Numbers of all candidates or boxes, the best first."""
+        if self.boxes:
+            return sorted(self.boxes, key=lambda number: (-self.boxes[number].score, number))
+        return sorted(self.objects, key=lambda number: (-self.score(number), number))
+
+    def organ_for(self, number: int, into: Into) -> Organ:
+        """The organ that a candidate goes to.
+
+        Raises
+        ------
+        PromptError
+            If the organ that it looks like is asked for, and it looks like none.
+        """
+        organs, active = self._session.organs, self._session.active_class_id
+        if into == "suggested":
+            if not self.guess(number):
+                raise PromptError(
+                    "Nothing says which organ this is; choose an organ in the list and take it into that."
+                )
+            return organ_called(self.guess(number), organs)
+        if into == "active" and active in organs:
+            return organs[active]
+        class_id = organs.next_free_id()
+        return Organ(class_id, f"object {class_id}", default_color(class_id))
+
+    # taking and coming back
+
+    def note_taken(self, number: int, change: Change) -> None:
+        """A candidate stands in the labels by an undo step: it is no candidate while that holds."""
+        self._takings[number] = change
+        self._set_taken(self._taken | {number})
+        if self.pointed == number:
+            self.point_at(None)
+
+    def _on_reverted(self, change: Change) -> None:
+        self._set_taken(self._taken - self._numbers_of(change))
+
+    def _on_reapplied(self, change: Change) -> None:
+        self._set_taken(self._taken | self._numbers_of(change))
+
+    def _numbers_of(self, change: Change) -> set[int]:
+        return {number for number, made in self._takings.items() if made is change}
+
+    def _set_taken(self, taken: frozenset[int]) -> None:
+        if taken != self._taken:
+            self._taken = taken
+            self.taken_changed.emit()
+
+
+def taking(
+    session: Session, found: FoundObject, organ: Organ, *, model: str | None = None, joins: bool = False
+) -> Generator[None, None, Change | None]:
+    """Write a candidate into an organ, a slice between two yields; one undo step.
+
+    It becomes an object: its slice with most of it is a key slice, where later clicks put it right and from
+    where it can be carried on; the others count as carried. Voxels of other organs stay theirs. Closing the
+    generator before its end takes everything back.
+
+    Parameters
+    ----------
+    session : Session
+    found : FoundObject
+    organ : Organ
+        Added to the table where it is missing.
+    model : str, optional
+        Name of the model that found it.
+    joins : bool
+        Put it to the newest object of that organ, where there is one, instead of making another object.
+
+    Returns
+    -------
+    Change or None
+        None when everything of it stood there already, or undo ended it.
+
+    Raises
+    ------
+    LockedError
+        If the organ is locked.
+    PromptError
+        If all of it lies in other organs.
+    """
+    labels = session.labels
+    if labels is None:
+        return None
+    session.check_unlocked(organ.class_id)
+    parts = _free_parts(found, labels.data, organ.class_id)
+    if not parts:
+        raise PromptError(
+            f"All of this lies in other organs already, so nothing was taken into {organ.name}; "
+            "erase there first."
+        )
+    key = max(parts, key=lambda view: (np.count_nonzero(parts[view]), -view.index))
+    with session.begin(f"Take {organ.name} from what was found", model) as change:
+        session.organs = session.organs.with_organ(organ)
+        labels.organs = session.organs
+        session.preview = None
+        session.active_class_id = organ.class_id
+        target = _target(session, organ, joins)
+        session.objects = {**session.objects, target.object_id: target}
+        session.active_object_id = target.object_id
+        for view in (key, *(view for view in parts if view != key)):
+            _put(session, change, target.object_id, view, found.masks[view], parts[view], view == key)
+            yield
+            if not change.is_open:  # undone meanwhile
+                return None
+    return change.committed
+
+
+def _free_parts(
+    found: FoundObject, labels_zyx: npt.NDArray[np.unsignedinteger], class_id: int
+) -> dict[SliceView, npt.NDArray[np.bool_]]:
+    """What of each mask lies in no other organ, within its tangent box; slices without any are left out."""
+    parts = {}
+    for view, mask in found:
+        here = view.window_on(labels_zyx)[mask.place]
+        free = mask.pixels & ((here == 0) | (here == class_id))
+        if free.any():
+            parts[view] = free
+    return parts
+
+
+def _put(
+    session: Session,
+    change: OpenChange,
+    object_id: int,
+    view: SliceView,
+    mask: FoundMask,
+    part: npt.NDArray[np.bool_],
+    is_key: bool,
+) -> None:
+    had = session.objects[object_id].masks.get(view)
+    whole = np.zeros(mask.shape, dtype=bool) if had is None else had.unpack()
+    whole[mask.place] |= part
+    source: Origin = "prompt" if is_key else "propagated"
+    quality: float | None = _between_0_and_1(mask.predicted_iou)
+    if had is not None and had.is_key:
+        source, quality = had.source, had.quality
+    change.put_mask(object_id, view, whole, source, quality)
+
+
+def _target(session: Session, organ: Organ, joins: bool) -> AnnotatedObject:
+    own = [one for one in session.objects.values() if one.class_id == organ.class_id]
+    if joins and own:
+        return max(own, key=lambda one: one.object_id)
+    return session.created_object()
+
+
+def use_box(session: Session, found: FoundBox) -> None:
+    """Prompt the active object with a proposed box, in place of the box that it has there; one undo step.
+
+    Raises
+    ------
+    LockedError
+        If the organ is locked.
+    """
+    session.check_unlocked(session.active_class_id)
+    active = session.active_object
+    known = None if active is None else active.key_slices.get(found.view)
+    if known is None:
+        prompts = Prompts.from_box(found.box_xyxy)
+    else:
+        prompts = Prompts(
+            known.points_xy, known.point_labels, found.box_xyxy, known.mask_input, known.outline_xy
+        )
+    session.prompt(found.view, prompts)
+
+
+def _between_0_and_1(value: float) -> float:
+    return min(1.0, max(0.0, float(value)))

@@ -1,0 +1,220 @@
+"""The chooser, with real hovers and clicks: what lights up, what is taken, and how it is left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_sam_med.gui.chooser_layers import CANDIDATES_NAME
+from napari_sam_med.session.found import Found
+from napari_sam_med.volume.organs import Organ
+from tests.gui.desk import LEFT, NO_KEY, Desk
+from tests.gui.find_desk import KIDNEY, LARGE, SMALL, STOMACH, Search, axial, choose, find
+
+LIVER = 6
+POINTED = 1
+
+
+@pytest.fixture
+def ready(desk: Desk, search: Search) -> Desk:
+    """Slice 3 of what was found, with the liver chosen."""
+    desk.session.select_organ(LIVER)
+    find(desk)
+    return desk
+
+
+def found(desk: Desk) -> Found:
+    return desk.actions.finding.found
+
+
+def hover(desk: Desk, index_zyx: tuple[float, float, float]) -> None:
+    place = desk.canvas_xy(index_zyx)
+    QTest.mouseMove(desk.native, place + QPoint(2, 2))
+    QTest.mouseMove(desk.native, place)
+    desk.settle()
+
+
+def lit(desk: Desk) -> np.ndarray:
+    """Pixels that stand out on the canvas's layer."""
+    layer = desk.viewer.layers[CANDIDATES_NAME]
+    return layer.data[0] == POINTED
+
+
+def test_hovering_lights_up_the_smallest_and_j_what_lies_around_it(ready: Desk) -> None:
+    hover(ready, (3, 9, 11))
+    assert np.array_equal(lit(ready), SMALL.mask)
+    assert ready.said[-1] == "left kidney 91 %, score 0.90, 0.288 ml. Click takes it into liver."
+    ready.key(Qt.Key.Key_J)
+    assert np.array_equal(lit(ready), LARGE.mask)
+    assert "Object 2, score 0.80" in ready.said[-1]
+    hover(ready, (3, 9, 12))  # still over both: what was stepped to stays
+    assert found(ready).pointed == 2
+    ready.key(Qt.Key.Key_J)
+    assert np.array_equal(lit(ready), SMALL.mask)
+    hover(ready, (3, 5, 18))
+    assert np.array_equal(lit(ready), LARGE.mask)
+    hover(ready, (3, 22, 4))
+    assert not lit(ready).any()
+
+
+def test_a_click_takes_it_into_the_chosen_organ_and_one_undo_brings_it_back(ready: Desk) -> None:
+    ready.click((3, 9, 11))
+    expected = np.zeros_like(ready.labels)
+    KIDNEY.written_into(expected, LIVER)
+    assert np.array_equal(ready.labels, expected)
+    assert [item.name for item in ready.session.objects.values()] == ["liver"]
+    assert "Liver taken. Ctrl-Z brings it back" in ready.said[-1]
+    assert found(ready).taken == {1}
+    hover(ready, (3, 9, 11.5))
+    assert np.array_equal(lit(ready), LARGE.mask), "what was taken is no candidate any more"
+    ready.undo()
+    assert not ready.labels.any()
+    hover(ready, (3, 9, 11))
+    assert np.array_equal(lit(ready), SMALL.mask)
+
+
+def test_the_organ_that_it_looks_like_or_a_new_one(ready: Desk) -> None:
+    panel = ready.widget.find_panel
+    choose(panel.into, "suggested")
+    ready.click((3, 9, 11))
+    [item] = ready.session.objects.values()
+    assert ready.session.organs.name_of(item.class_id) == "left kidney"
+    ready.click((3, 5, 18))
+    assert "Nothing says which organ this is" in ready.said[-1]
+    choose(panel.into, "new")
+    ready.click((3, 5, 18))
+    assert len(ready.session.objects) == 2
+    assert max(ready.session.organs) == 14
+    assert (ready.labels[3] == 14).sum() == LARGE.area_px - SMALL.area_px
+
+
+def test_a_locked_organ_is_refused_with_a_word(ready: Desk) -> None:
+    ready.session.set_organ(Organ(LIVER, "liver", (1, 0, 0), locked=True))
+    ready.click((3, 9, 11))
+    assert "liver is locked" in ready.said[-1]
+    assert not ready.labels.any()
+    assert found(ready).taken == set()
+
+
+def test_a_drag_moves_the_camera_and_takes_nothing(ready: Desk) -> None:
+    before = tuple(ready.viewer.scene.camera.center)
+    ready.drag((3, 9, 11), (3, 13, 15))
+    assert tuple(ready.viewer.scene.camera.center) != before
+    assert not ready.labels.any()
+    place = ready.canvas_xy((3, 9, 11))
+    QTest.mouseClick(ready.native, Qt.MouseButton.RightButton, NO_KEY, place)
+    ready.settle()
+    assert not ready.labels.any()
+
+
+def test_escape_leaves_it_and_gives_the_tool_back(desk: Desk, search: Search) -> None:
+    desk.session.select_organ(LIVER)
+    desk.bridge.set_tool("box")
+    find(desk)
+    assert desk.bridge.tool == "pan"
+    desk.key(Qt.Key.Key_Escape)
+    assert desk.bridge.tool == "box"
+    assert not desk.viewer.layers[CANDIDATES_NAME].visible
+    assert not desk.widget.find_panel.choose.isChecked()
+    desk.drag((3, 4, 6), (3, 13, 17))
+    assert desk.wait_for_proposal().any()
+    desk.key(Qt.Key.Key_Escape)  # now for the prompts
+    assert desk.session.preview is None
+    desk.widget.find_panel.choose.click()
+    assert desk.viewer.layers[CANDIDATES_NAME].visible
+    hover(desk, (3, 9, 11))
+    assert found(desk).pointed == 1
+
+
+def test_another_tool_leaves_it(ready: Desk) -> None:
+    ready.key(Qt.Key.Key_W)
+    assert not ready.actions.finding.chooser.is_on
+    ready.click((3, 9, 11))
+    assert found(ready).taken == set()
+    assert ready.session.active_object is not None, "the click was a prompt"
+
+
+def test_enter_takes_what_is_lit_up(ready: Desk) -> None:
+    hover(ready, (3, 9, 11))
+    ready.key(Qt.Key.Key_J)
+    ready.key(Qt.Key.Key_Return)
+    assert found(ready).taken == {2}
+
+
+def test_the_list_goes_to_the_best_slice_and_a_double_click_takes(ready: Desk) -> None:
+    rows = ready.widget.find_panel.list
+    shown = [[rows.topLevelItem(i).text(c) for c in range(5)] for i in range(rows.topLevelItemCount())]
+    assert shown == [
+        ["1", "left kidney", "91 %", "0.288", "2–4"],
+        ["2", "–", "0.80", "6.05", "1–6"],
+        ["3", "stomach", "60 %", "0.21", "5"],
+    ]
+    rows.scrollToItem(rows.topLevelItem(2))
+    place = rows.visualItemRect(rows.topLevelItem(2)).center()
+    QTest.mouseMove(rows.viewport(), place)
+    QTest.mouseClick(rows.viewport(), LEFT, NO_KEY, place)
+    ready.settle()
+    assert ready.bridge.current_view() == axial(5)
+    assert np.array_equal(lit(ready), STOMACH.masks[axial(5)].mask)
+    QTest.mouseDClick(rows.viewport(), LEFT, NO_KEY, place)
+    ready.settle()
+    assert found(ready).taken == {3}
+    assert rows.topLevelItem(2).text(0) == "✓"
+    ready.undo()
+    assert rows.topLevelItem(2).text(0) == "3"
+
+
+def test_it_follows_to_other_slices_and_planes(ready: Desk) -> None:
+    ready.look_at(axial(5))
+    ready.wait(lambda: ready.viewer.layers[CANDIDATES_NAME].data[0][20, 25])
+    hover(ready, (5, 19, 25))
+    assert found(ready).pointed == 3
+    ready.bridge.show_plane("coronal")
+    ready.settle()
+    assert not ready.viewer.layers[CANDIDATES_NAME].data.any()
+    assert found(ready).pointed is None
+    ready.bridge.show_plane("axial")
+    ready.look_at(axial(5))
+    hover(ready, (5, 19, 25))
+    assert found(ready).pointed == 3
+
+
+def test_the_labels_of_the_user_are_not_written(ready: Desk) -> None:
+    hover(ready, (3, 9, 11))
+    assert not ready.labels.any()
+    assert ready.viewer.layers[CANDIDATES_NAME].data.shape == (1, 24, 32)
+    assert ready.viewer.layers[CANDIDATES_NAME] not in ready.bridge.layers_of_type(
+        type(ready.viewer.layers[CANDIDATES_NAME])
+    )
+
+
+def test_joining_the_object_that_is_there(ready: Desk) -> None:
+    ready.widget.find_panel.joins.setChecked(True)
+    ready.click((3, 9, 11))
+    ready.look_at(axial(5))
+    ready.click((5, 19, 25))
+    [item] = ready.session.objects.values()
+    assert sorted(view.index for view in item.masks) == [2, 3, 4, 5]
+    ready.undo()
+    [item] = ready.session.objects.values()
+    assert len(item.masks) == 3
+
+
+def test_a_layer_that_the_user_removes_is_made_again(ready: Desk) -> None:
+    ready.viewer.layers.remove(ready.viewer.layers[CANDIDATES_NAME])
+    ready.settle()
+    assert not ready.actions.finding.chooser.is_on
+    ready.widget.find_panel.choose.click()
+    hover(ready, (3, 9, 11))
+    assert np.array_equal(lit(ready), SMALL.mask)
+
+
+def test_clear_forgets_them_and_keeps_what_was_taken(ready: Desk) -> None:
+    ready.click((3, 9, 11))
+    ready.widget.find_panel.forget.click()
+    assert CANDIDATES_NAME not in ready.viewer.layers
+    assert found(ready).is_empty
+    assert (ready.labels == LIVER).any()
+    assert ready.widget.find_panel.list.topLevelItemCount() == 0
