@@ -204,6 +204,11 @@ class Nano(nn.Module):
         fill_in: Any = self.register_load_state_dict_pre_hook  # torch leaves it untyped
         fill_in(_with_plain_clicks)
 
+    @property
+    def click_rounds(self) -> int:
+        """`click_passes` within reason: it comes from a file."""
+        return min(int(self.click_passes), _MOST_CLICK_PASSES)
+
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, torch.Tensor]) -> Nano:
         """Network in evaluation mode with these weights (stored in any float precision)."""
@@ -262,7 +267,7 @@ class Nano(nn.Module):
         region = repeated.region(point_sides=factors if tries == 3 else None)
         if tries == 3 and not points_only:
             region = _varied(region, n)
-        for _ in range(min(int(self.click_passes), _MOST_CLICK_PASSES) - 1 if points_only else 0):
+        for _ in range(self.click_rounds - 1 if points_only else 0):
             with torch.no_grad():
                 found = self.decode_regions(features, repeated, region)
                 repeated = repeated._replace(
