@@ -94,7 +94,11 @@ def _run(arguments: list[str]) -> int:
 def _call(arguments: list[str]) -> int:
     import typer
 
-    from napari_sam_med.cli import evaluate_command  # noqa: F401  it adds its command to those of `app`
+    from napari_sam_med.cli import (  # noqa: F401  they add their commands to those of `app`
+        evaluate_command,
+        find_command,
+        finding_commands,
+    )
     from napari_sam_med.cli.training_commands import app
 
     command: Any = typer.main.get_command(app)

@@ -109,9 +109,11 @@ def write(
     array_ijk: npt.NDArray[Any],
     grid: Grid,
     source: object | None,
-    organs: OrganTable,
+    organs: OrganTable | None,
 ) -> None:
-    """Write a label array (i, j, k) of uint8 or uint16 as an uncompressed NIfTI file into a stream.
+    """Write an array (i, j, k) as an uncompressed NIfTI file into a stream: labels of `organs`, or an image.
+
+    Labels are uint8 or uint16; an image, without `organs`, is float32.
 
     The geometry fields are those of `source` bit for bit where it is a sound `NiftiSource`; else sform and
     qform are both written from the grid, with code 1 (scanner).
@@ -125,10 +127,11 @@ def write(
         header.set_data_shape(array_ijk.shape)
     header.set_data_dtype(array_ijk.dtype)
     header.set_slope_inter(1, 0)
-    header.set_intent("label", (), name="")
-    header["cal_min"] = header["cal_max"] = 0  # a display range of the scan would hide the labels
+    header.set_intent("none" if organs is None else "label", (), name="")
+    header["cal_min"] = header["cal_max"] = 0  # a display range of the scan would hide what is written
     header.extensions.clear()
-    header.extensions.append(Nifti1Extension(0, to_xml(organs)))
+    if organs is not None:
+        header.extensions.append(Nifti1Extension(0, to_xml(organs)))
     image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image_class(array_ijk, None, header).to_stream(stream)
 

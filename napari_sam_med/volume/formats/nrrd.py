@@ -111,8 +111,8 @@ def read(path: Path, time: int | None = None) -> Scan:
     return Scan(array_ijk, affine, None, count, tuple(warnings), organs_of_metadata(metadata), doubt)
 
 
-def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTable) -> None:
-    """Write a label array (i, j, k) of uint8 or uint16, packed; a .seg.nrrd carries segments, too.
+def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTable | None = None) -> None:
+    """Write an array (i, j, k), packed; labels (uint8, uint16) in a .seg.nrrd carry segments, too.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTabl
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    if path.name.endswith(".seg.nrrd"):
+    if organs is not None and path.name.endswith(".seg.nrrd"):
         if array_ijk.size == 1:
             raise ExportError(
                 "A .seg.nrrd of a single voxel means an empty segmentation to 3D Slicer; write .nrrd or "
@@ -137,7 +137,7 @@ def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTabl
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
-        raise ExportError(f"SimpleITK could not write the labels ({_reason(error)}).") from error
+        raise ExportError(f"SimpleITK could not write the file ({_reason(error)}).") from error
 
 
 def organs_of_metadata(metadata: Mapping[str, str]) -> OrganTable | None:

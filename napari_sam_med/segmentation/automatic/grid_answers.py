@@ -1,0 +1,83 @@
+"""A regular grid of foreground points, and what a model answers to each: where edges and proposals start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from napari_sam_med.errors import PromptError
+from napari_sam_med.sam.prompts import Prompts
+
+if TYPE_CHECKING:
+    from napari_sam_med.sam.mask_prediction import MaskPrediction
+    from napari_sam_med.sam.predictor import ImageEmbedding, Predictor
+
+__all__ = ["answers_on_grid", "check_grid", "refuse_without_points"]
+
+_AT_ONCE = 64
+"""Points whose masks are held at a time, as in SAM's own generator."""
+_MOST_POINTS_PER_SIDE = 256
+
+
+def answers_on_grid(
+    embedding: ImageEmbedding, predictor: Predictor, points_per_side: int, *, multimask: bool = True
+) -> Iterator[tuple[tuple[float, float], MaskPrediction]]:
+    """The point (x, y) and its masks for every point of a grid, row by row.
+
+    The points are those of SAM's generator: the middles of ``points_per_side`` x ``points_per_side`` equal
+    parts of the image.
+
+    Parameters
+    ----------
+    embedding : ImageEmbedding
+    predictor : Predictor
+    points_per_side : int
+    multimask : bool
+        Three masks a point, or one.
+
+    Raises
+    ------
+    PromptError
+        When the model takes no points.
+    """
+    refuse_without_points(predictor)
+    height, width = embedding.original_size
+    steps = [(i + 0.5) / points_per_side for i in range(points_per_side)]
+    points = [(x * width, y * height) for y in steps for x in steps]
+    for start in range(0, len(points), _AT_ONCE):
+        chunk = points[start : start + _AT_ONCE]
+        prompts = [Prompts.from_points([point], [1]) for point in chunk]
+        answers = predictor.predict_batch(embedding, prompts, multimask, direct_upsampling=True)
+        yield from zip(chunk, answers, strict=True)
+
+
+def check_grid(points_per_side: int, box_nms_thresh: float) -> None:
+    """Refuse a grid without points, or an overlap that is no share.
+
+    Raises
+    ------
+    PromptError
+    """
+    if not 1 <= points_per_side <= _MOST_POINTS_PER_SIDE:
+        raise PromptError(
+            f"A grid of {points_per_side} points a side cannot be asked; give 1 to {_MOST_POINTS_PER_SIDE}, "
+            "such as 16."
+        )
+    if not 0 < box_nms_thresh <= 1:
+        raise PromptError(
+            f"Boxes cannot overlap by {box_nms_thresh:g}; give an IoU above 0 and up to 1, such as 0.7."
+        )
+
+
+def refuse_without_points(predictor: Predictor) -> None:
+    """Refuse a model that cannot be asked at points.
+
+    Raises
+    ------
+    PromptError
+    """
+    if "point" not in predictor.accepts:
+        raise PromptError(
+            f"{predictor.record.title.split()[0]} takes no points, and a grid of points is what is asked "
+            "here; choose another model, such as nano or sam_vit_b."
+        )
