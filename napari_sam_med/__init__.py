@@ -18,6 +18,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import ImageEmbedding, MaskPrediction, Predictor, load_predictor
     from napari_sam_med.sam.prompts import Prompts
+    from napari_sam_med.segmentation.automatic.everything import segment_everything
     from napari_sam_med.segmentation.propagation import PropagatedSlice, propagate
     from napari_sam_med.volume.intensity import to_rgb
     from napari_sam_med.volume.labels import LabelVolume
@@ -39,6 +40,7 @@ _HOMES = {
     "propagate": "segmentation.propagation",
     "read_labels": "volume.reading",
     "read_volume": "volume.reading",
+    "segment_everything": "segmentation.automatic.everything",
     "to_rgb": "volume.intensity",
     "write_labels": "volume.writing",
 }
@@ -56,6 +58,7 @@ __all__ = [
     "propagate",
     "read_labels",
     "read_volume",
+    "segment_everything",
     "to_rgb",
     "write_labels",
 ]

@@ -135,6 +135,11 @@ class Predictor:
         stretched = " stretched" if self.record.stretch else ""
         return f"{self.record.preprocessing}{stretched} {PREPROCESSING_VERSION}"
 
+    @property
+    def prompts_at_once(self) -> int:
+        """Prompts that are decoded together."""
+        return self.network.prompts_at_once if self.device.type == "cpu" else _PROMPTS_AT_ONCE_ON_GPU
+
     def embed(
         self,
         image: npt.ArrayLike,
@@ -195,7 +200,7 @@ class Predictor:
                 fit = self._fit((pixels.shape[0], pixels.shape[1]), spacing)
                 squares.append(normalised_square(pixels, fit, self.record.preprocessing, self.device))
                 places.append((size, fit.resized_size, crop))
-            with self._autocast():
+            with self.autocast():
                 features = self.network.encode(torch.stack(squares))
         return [
             ImageEmbedding(
@@ -251,21 +256,12 @@ class Predictor:
         Prompts of one structure are decoded together, which is faster than one by one. Parameters and errors
         are those of `predict`; with `single_beside` answers of three masks have a `single_mask`, too.
         """
-        if embedding.model_hash != self.model_hash:
-            raise ModelError(
-                f"The embedding was made by another model than {self.record.name}; embed the image with it."
-            )
-        if embedding.preprocessing != self.preprocessing:
-            raise ModelError(
-                f"The embedding was made with other preprocessing ({embedding.preprocessing or 'unknown'}) "
-                f"than this predictor's ({self.preprocessing}); embed the image with it."
-            )
+        self.check_embedding(embedding)
         prompts = [outline_as_box_and_mask(prompt, embedding, self) for prompt in prompts]
         for prompt in prompts:
             check_prompt(prompt, self.record, embedding.original_size, self.network.mask_input_size)
         predictions: dict[int, MaskPrediction] = {}
-        on_cpu = self.device.type == "cpu"
-        at_once = self.network.prompts_at_once if on_cpu else _PROMPTS_AT_ONCE_ON_GPU
+        at_once = self.prompts_at_once
         for structure, indices in group_by_structure(prompts, multimask, self.record).items():
             left = list(indices)
             while left:
@@ -298,10 +294,9 @@ class Predictor:
     ) -> list[MaskPrediction]:
         fit = self.fit_of(embedding)
         with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
-            # moved first, widened there: stored features are in half precision, the network's weights are not
-            features = type(embedding.features)(*(t.to(self.device).float() for t in embedding.features))
+            features = self.features_of(embedding)
             batch = batch_of(prompts, embedding, fit, self.device)
-            with self._autocast():
+            with self.autocast():
                 if single_beside:
                     decoded, single = self.network.decode_both(features, batch)
                 else:
@@ -323,6 +318,29 @@ class Predictor:
         whole = np.full((len(logits), *embedding.original_size), -_OUTSIDE_CROP, dtype=np.float32)
         whole[:, y_min:y_max, x_min:x_max] = logits
         return whole
+
+    def check_embedding(self, embedding: ImageEmbedding) -> None:
+        """Refuse an embedding of another model.
+
+        Raises
+        ------
+        ModelError
+            When it is another model's, or was made with other preprocessing.
+        """
+        if embedding.model_hash != self.model_hash:
+            raise ModelError(
+                f"The embedding was made by another model than {self.record.name}; embed the image with it."
+            )
+        if embedding.preprocessing != self.preprocessing:
+            raise ModelError(
+                f"The embedding was made with other preprocessing ({embedding.preprocessing or 'unknown'}) "
+                f"than this predictor's ({self.preprocessing}); embed the image with it."
+            )
+
+    def features_of(self, embedding: ImageEmbedding) -> Any:
+        """Features of an embedding as the network takes them, on its device."""
+        # moved first, widened there: stored features are in half precision, the network's weights are not
+        return type(embedding.features)(*(t.to(self.device).float() for t in embedding.features))
 
     def fit_of(self, embedding: ImageEmbedding) -> SquareFit:
         """How the image of an embedding, or its crop, lies in the network's square."""
@@ -355,7 +373,8 @@ class Predictor:
     def _fit(self, image_size: tuple[int, int], spacing: tuple[float, float]) -> SquareFit:
         return SquareFit.of(image_size, spacing, self.network.input_size, stretch=self.record.stretch)
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
+        """A context in which the network computes in this predictor's precision."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)

@@ -8,7 +8,14 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-__all__ = ["Architecture", "DecodedMasks", "PromptBatch"]
+__all__ = [
+    "Architecture",
+    "BelievedMasks",
+    "ClickDecoder",
+    "DecodedMasks",
+    "PlainClickDecoder",
+    "PromptBatch",
+]
 
 
 class DecodedMasks(NamedTuple):
@@ -77,3 +84,49 @@ class Architecture(Protocol):
     def decode_both(self, features: Any, prompts: PromptBatch) -> tuple[DecodedMasks, DecodedMasks]:
         """What `decode` answers with `multimask` and without, in one pass."""
         ...
+
+
+class BelievedMasks(NamedTuple):
+    """Of the three masks of each of P clicks those, M in all, whose predicted IoU is high enough.
+
+    Attributes
+    ----------
+    prompts : tensor (M,) int64
+        Which click, 0..P-1, in ascending order; masks of one click from small to large.
+    iou_predictions : tensor (M,)
+    low_res_logits : tensor (M, h, w)
+    """
+
+    prompts: torch.Tensor
+    iou_predictions: torch.Tensor
+    low_res_logits: torch.Tensor
+
+
+class ClickDecoder(Protocol):
+    """Answers many lone clicks on one image; a network may offer one of its own, as `click_decoder`."""
+
+    def decode(self, clicks: PromptBatch, iou_above: float) -> BelievedMasks:
+        """The masks of P prompts of one point each whose predicted IoU exceeds `iou_above`."""
+        ...
+
+
+class PlainClickDecoder:
+    """A `ClickDecoder` that decodes everything and then chooses.
+
+    Parameters
+    ----------
+    network : Architecture
+    features : named tuple of tensors (1, C, h, w)
+    """
+
+    def __init__(self, network: Architecture, features: Any) -> None:
+        self._network = network
+        self._features = features
+
+    def decode(self, clicks: PromptBatch, iou_above: float) -> BelievedMasks:
+        """See `ClickDecoder`."""
+        decoded = self._network.decode(self._features, clicks, True)
+        prompts, masks = (decoded.iou_predictions > iou_above).nonzero(as_tuple=True)
+        return BelievedMasks(
+            prompts, decoded.iou_predictions[prompts, masks], decoded.low_res_logits[prompts, masks]
+        )
