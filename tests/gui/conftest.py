@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 # Beside Mesa's software OpenGL the first import of torchvision crashes; before it, it does not.
-import torch
 import torchvision  # noqa: F401
 from pytestqt.qtbot import QtBot
 
@@ -21,8 +20,6 @@ from tests.gui.case_list import at
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
 from tests.gui.find_desk import search  # noqa: F401  a fixture
-
-torch.set_num_threads(2)
 
 
 @pytest.fixture(autouse=True)

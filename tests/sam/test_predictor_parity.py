@@ -121,7 +121,6 @@ def test_tokens_are_those_that_made_the_masks(micro_pair: tuple[Predictor, SamPr
 
 @pytest.mark.slow
 def test_vit_b_equals_sam_predictor() -> None:
-    torch.set_num_threads(2)
     torch.manual_seed(0)
     sam = sam_model_registry["vit_b"](checkpoint=None)
     enliven(sam)
