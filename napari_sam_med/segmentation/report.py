@@ -195,7 +195,7 @@ def _counts_backwards(view: SliceView, labels: LabelVolume) -> bool:
     return n_slices > 1 and grid.file_index(SliceView(view.plane, 0)) == n_slices - 1
 
 
-def write_json(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Path:
+def write_json(path: str | os.PathLike[str], document: Mapping[str, Any] | Sequence[Any]) -> Path:
     """Write JSON so that the file is either the old one or the whole new one.
 
     Raises
