@@ -1,1 +1,1 @@
-"""One labelled example, and the same organ elsewhere."""
+"""One labelled example, and the same organ elsewhere: `match_slice`, `match_volume`."""
