@@ -95,10 +95,11 @@ def _call(arguments: list[str]) -> int:
     import typer
 
     from napari_sam_med.cli import (  # noqa: F401  they add their commands to those of `app`
-        evaluate_command,
         auto_command,
+        evaluate_command,
         find_command,
         finding_commands,
+        match_command,
     )
     from napari_sam_med.cli.training_commands import app
 
