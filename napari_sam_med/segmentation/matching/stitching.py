@@ -165,7 +165,8 @@ def _grid(mask: Mask, count: int) -> Points:
     ys = rows[0] + shares * (rows[-1] - rows[0] + 1) - 0.5
     xs = columns[0] + shares * (columns[-1] - columns[0] + 1) - 0.5
     points = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).round().astype(int)
-    return points[mask[points[:, 1], points[:, 0]]].astype(np.float32)
+    lit: Points = points[mask[points[:, 1], points[:, 0]]].astype(np.float32)
+    return lit
 
 
 def _background(canvas: Canvas) -> Mask:
