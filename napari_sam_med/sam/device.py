@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
 
 from napari_sam_med.errors import DeviceError, DeviceMemoryError
 
-__all__ = ["Precision", "memory_errors_explained", "on_one_core", "resolve_device", "resolve_precision"]
+__all__ = [
+    "Precision",
+    "memory_errors_explained",
+    "on_one_core",
+    "resolve_device",
+    "resolve_precision",
+    "side_by_side",
+]
 
+T = TypeVar("T")
+R = TypeVar("R")
 Precision = Literal["fp32", "bf16"]
 # as torch says it on mps, and of cpu memory on Linux and on Windows
 _FULL = ("out of memory", "can't allocate memory", "not enough memory")
@@ -128,6 +138,7 @@ def on_one_core() -> AbstractContextManager[Any]:
 
     For work so small that waking the other cores for every layer costs more than they save.
     """
+    torch.get_num_threads()  # a thread's first call sets its cores to all: not after they are limited here
     limits: AbstractContextManager[Any] = _openmp().limit(limits=1)
     return limits
 
@@ -135,3 +146,25 @@ def on_one_core() -> AbstractContextManager[Any]:
 @functools.cache
 def _openmp() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="openmp")
+
+
+def side_by_side(call: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`call` of each item, in their order, on as many threads as torch computes with, a core for each.
+
+    For work on the processor that is cut into equal parts: they wait for one another once, where a network
+    spread over the cores does so in every layer. An error of one is raised when the others have ended.
+    """
+    n_cores = torch.get_num_threads()
+    if n_cores < 2 or len(items) < 2:
+        return [call(item) for item in items]
+    pending = [_pool(n_cores).submit(call, item) for item in items]
+    failed = [error for one in pending if (error := one.exception()) is not None]
+    if failed:
+        raise failed[0]
+    return [one.result() for one in pending]
+
+
+@functools.cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    # the limit is never left: it holds as long as the thread
+    return ThreadPoolExecutor(n_threads, "sam-med decode", initializer=on_one_core)

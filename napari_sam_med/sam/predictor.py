@@ -22,6 +22,7 @@ from napari_sam_med.sam.device import (
     memory_errors_explained,
     resolve_device,
     resolve_precision,
+    side_by_side,
 )
 from napari_sam_med.sam.image_embedding import ImageEmbedding, checked_crop
 from napari_sam_med.sam.mask_prediction import MaskPrediction, masks_in_image
@@ -43,6 +44,8 @@ __all__ = ["ImageEmbedding", "MaskPrediction", "Predictor", "load_predictor"]
 
 _OUTSIDE_CROP = 32.0
 """Logits where a crop says nothing are minus this."""
+_FEWEST_PROMPTS_AT_ONCE = 4
+"""Fewer are not worth a thread of their own."""
 # a GPU wants many
 _PROMPTS_AT_ONCE_ON_GPU = 64
 _IMAGES_AT_ONCE_ON_GPU = 4
@@ -260,28 +263,47 @@ class Predictor:
         prompts = [outline_as_box_and_mask(prompt, embedding, self) for prompt in prompts]
         for prompt in prompts:
             check_prompt(prompt, self.record, embedding.original_size, self.network.mask_input_size)
-        predictions: dict[int, MaskPrediction] = {}
-        at_once = self.prompts_at_once
-        for structure, indices in group_by_structure(prompts, multimask, self.record).items():
-            left = list(indices)
-            while left:
-                chunk = left[:at_once]
+        groups = group_by_structure(prompts, multimask, self.record)
+        parts = [(how, part) for how, indices in groups.items() for part in self._parts(indices)]
+
+        at_most = len(prompts)
+
+        def answer(part: tuple[PromptStructure, Sequence[int]]) -> list[MaskPrediction]:
+            nonlocal at_most
+            structure, indices = part
+            if len(indices) <= at_most:
                 try:
-                    answers = self._decode(
+                    return self._decode(
                         embedding,
-                        [prompts[i] for i in chunk],
+                        [prompts[i] for i in indices],
                         structure,
                         direct=direct_upsampling,
                         single_beside=single_beside and structure.multimask,
                     )
                 except DeviceMemoryError:
-                    if len(chunk) == 1:
+                    if len(indices) == 1:
                         raise
-                    at_once = len(chunk) // 2  # the same answers, fewer at once
-                    continue
-                predictions.update(zip(chunk, answers, strict=True))
-                left = left[len(chunk) :]
+                at_most = len(indices) // 2  # the same answers, fewer at once
+            half = len(indices) // 2
+            return answer((structure, indices[:half])) + answer((structure, indices[half:]))
+
+        on_cpu = self.device.type == "cpu"
+        answers = side_by_side(answer, parts) if on_cpu else [answer(part) for part in parts]
+        predictions: dict[int, MaskPrediction] = {}
+        for (_, indices), given in zip(parts, answers, strict=True):
+            predictions.update(zip(indices, given, strict=True))
         return [predictions[i] for i in range(len(prompts))]
+
+    def _parts(self, indices: Sequence[int]) -> list[Sequence[int]]:
+        """Prompts of one structure in parts that are decoded together; on a processor equal ones for all
+        cores.
+        """
+        count, size = len(indices), _PROMPTS_AT_ONCE_ON_GPU
+        if self.device.type == "cpu":
+            cores, most = torch.get_num_threads(), self.network.prompts_at_once
+            rounds = -(-count // (most * cores))
+            size = max(-(-count // (rounds * cores)), min(most, _FEWEST_PROMPTS_AT_ONCE))
+        return [indices[start : start + size] for start in range(0, count, size)]
 
     def _decode(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +15,10 @@ from napari_sam_med.sam.device import (
     on_one_core,
     resolve_device,
     resolve_precision,
+    side_by_side,
 )
+from napari_sam_med.sam.predictor import load_predictor
+from napari_sam_med.sam.prompts import Prompts
 
 CPU = torch.device("cpu")
 
@@ -119,3 +124,38 @@ def test_one_core_is_of_this_thread_and_for_a_while() -> None:
         with ThreadPoolExecutor(1) as other:
             assert other.submit(torch.get_num_threads).result() == cores
     assert torch.get_num_threads() == cores
+
+
+def test_parts_are_done_side_by_side_and_come_back_in_order() -> None:
+    cores = torch.get_num_threads()
+    meeting = threading.Barrier(2, timeout=60)
+    torch.set_num_threads(2)
+    try:
+
+        def meet(number: int) -> tuple[int, int]:
+            meeting.wait()  # nobody comes past it alone
+            return 10 * number, torch.get_num_threads()
+
+        assert side_by_side(meet, [1, 2, 3, 4]) == [(10, 1), (20, 1), (30, 1), (40, 1)]
+        with pytest.raises(ZeroDivisionError):
+            side_by_side(lambda number: 1 // number, [1, 0])
+        torch.set_num_threads(1)
+        assert side_by_side(lambda _: threading.current_thread(), [1, 2]) == [threading.current_thread()] * 2
+    finally:
+        torch.set_num_threads(cores)
+
+
+def test_nano_answers_the_same_on_one_core_and_on_two() -> None:
+    nano = load_predictor("nano")
+    embedding = nano.embed(np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8))
+    prompts = [Prompts.from_box((5 + i, 8, 30 + 2 * i, 50)) for i in range(9)] + [Prompts([[40, 30]], [1])]
+    cores = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = nano.predict_batch(embedding, prompts)
+        torch.set_num_threads(2)
+        shared = nano.predict_batch(embedding, prompts)
+    finally:
+        torch.set_num_threads(cores)
+    for one, other in zip(alone, shared, strict=True):
+        np.testing.assert_allclose(one.low_res_logits, other.low_res_logits, atol=1e-4)

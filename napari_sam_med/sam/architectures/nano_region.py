@@ -173,25 +173,14 @@ def _cell_positions(region: Region, cells: int) -> torch.Tensor:
     return region.centres[:, :, None] + region.sides[:, None, None] * unit
 
 
-def _sampling_matrices(region: Region, cells: int, size: int) -> torch.Tensor:
-    """Triangle-filter weights (P, 2, cells, size), x then y, from a map of ``size`` pixels a side to the
-    cells.
-
-    The filter is as wide as a cell where cells are coarser than pixels, so that large regions do not alias.
-    """
-    stride = INPUT_SIZE / size
-    position = (_cell_positions(region, cells) + 0.5) / stride - 0.5
-    return _triangle_weights(position, region.sides / (cells * stride), size)
-
-
-def _triangle_weights(position: torch.Tensor, width: torch.Tensor, size: int) -> torch.Tensor:
-    """Weights (P, 2, n, size) of ``size`` samples 0, 1, ... around positions (P, 2, n); ``width`` (P,)
-    samples.
+def _triangle_weights(position: torch.Tensor, width: torch.Tensor, span: tuple[int, int]) -> torch.Tensor:
+    """Weights (..., n, m) of the m samples of a span (the first, and past the last) around positions
+    (..., n); ``width`` (..., 1, 1) samples.
 
     The weights of a position sum to 1 over all integers: samples beyond the ends count as zeros.
     """
-    width = width.clamp(1.0, _WIDEST)[:, None, None, None]
-    sample = torch.arange(-_WIDEST, size + _WIDEST, device=position.device)
+    width = width.clamp(1.0, _WIDEST)
+    sample = torch.arange(span[0] - _WIDEST, span[1] + _WIDEST, device=position.device)
     weight = (1 - (position[..., None] - sample).abs() / width).clamp(min=0)
     # outside the extended line all weights are 0, and so they stay
     total = weight.sum(-1, keepdim=True).clamp(min=0.5)
@@ -201,11 +190,21 @@ def _triangle_weights(position: torch.Tensor, width: torch.Tensor, size: int) ->
 def resample(maps: torch.Tensor, region: Region, cells: int) -> torch.Tensor:
     """Maps (B, C, s, s) over the input square -> (P, C, cells, cells); prompts lie image by image, P = B * n.
 
-    All prompts of one image share one matrix product, so nothing is gathered or copied per prompt.
+    The filter is as wide as a cell where cells are coarser than pixels, so that large regions do not alias.
     """
+    stride = INPUT_SIZE / maps.shape[-1]
+    position = (_cell_positions(region, cells) + 0.5) / stride - 0.5
+    width = region.sides / (cells * stride)
+    if maps.device.type == "cpu" and not torch.is_grad_enabled():
+        return _resample_parts(maps, position, width)
+    return _resample_whole(maps, position, width)
+
+
+def _resample_whole(maps: torch.Tensor, position: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
+    """All prompts of one image share one matrix product, so nothing is gathered or copied per prompt."""
     batch, channels, size, _ = maps.shape
-    n = len(region.sides) // batch
-    x, y = _sampling_matrices(region, cells, size).to(maps.dtype).unbind(1)
+    n, cells = len(position) // batch, position.shape[-1]
+    x, y = _triangle_weights(position, width[:, None, None, None], (0, size)).to(maps.dtype).unbind(1)
     x = x.reshape(batch, n * cells, size).transpose(1, 2)
     narrowed = torch.bmm(maps.reshape(batch, channels * size, size), x)
     narrowed = narrowed.reshape(batch, channels, size, n, cells).permute(0, 3, 2, 4, 1)
@@ -213,13 +212,33 @@ def resample(maps: torch.Tensor, region: Region, cells: int) -> torch.Tensor:
     return sampled.reshape(batch * n, cells, cells, channels).permute(0, 3, 1, 2)
 
 
+def _resample_parts(maps: torch.Tensor, position: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
+    """The same prompt by prompt from the part of the map that its filters reach: a fraction of the
+    products.
+    """
+    (batch, channels, size, _), (prompts, _, cells) = maps.shape, position.shape
+    reach = width.clamp(1.0, _WIDEST)[:, None]
+    # a prompt may be NaN, and so is then its answer
+    lows = (position[..., 0] - reach).floor().nan_to_num().clamp(0, size - 1).int()
+    highs = (position[..., -1] + reach).ceil().nan_to_num().clamp(0, size - 1).int() + 1
+    first, last = int(lows.min()), int(highs.max())
+    weights = _triangle_weights(position, width[:, None, None, None], (first, last)).to(maps.dtype)
+    sampled = []
+    for i, ((left, top), (right, bottom)) in enumerate(zip(lows.tolist(), highs.tolist(), strict=True)):
+        part = maps[i * batch // prompts, :, top:bottom, left:right]
+        x, y = weights[i, 0, :, left - first : right - first], weights[i, 1, :, top - first : bottom - first]
+        narrowed = torch.mm(part.reshape(-1, right - left), x.T).view(channels, bottom - top, cells)
+        sampled.append(torch.mm(y, narrowed.permute(1, 2, 0).reshape(bottom - top, -1)))
+    return torch.stack(sampled).view(prompts, cells, cells, channels).permute(0, 3, 1, 2)
+
+
 def paste(cell_logits: torch.Tensor, region: Region) -> torch.Tensor:
     """Logits (P, G, G) of regions -> (P, S, S) over the input square, -`LOGIT_LIMIT` outside the region."""
     cells = cell_logits.shape[-1]
     pixel = torch.arange(INPUT_SIZE, device=cell_logits.device)
     unit = (pixel - region.centres[:, :, None]) / region.sides[:, None, None]
-    weight = _triangle_weights((unit + 0.5) * cells - 0.5, cells / region.sides, cells).to(cell_logits.dtype)
-    x, y = weight.unbind(1)
+    width = (cells / region.sides)[:, None, None, None]
+    x, y = _triangle_weights((unit + 0.5) * cells - 0.5, width, (0, cells)).to(cell_logits.dtype).unbind(1)
     raised = cell_logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) + LOGIT_LIMIT
     return torch.bmm(torch.bmm(y, raised), x.transpose(1, 2)) - LOGIT_LIMIT
 
