@@ -138,7 +138,7 @@ def count_edges(
     found: list[int] = []
     last = -1
     for threshold in thresholds:
-        cut = edges >= threshold
+        cut = edges >= np.float32(threshold)  # a map of thresholds reaches each of them
         size = int(np.count_nonzero(cut))
         if size == last:  # cuts nest: as many pixels are the same pixels
             matched.append(matched[-1])
@@ -185,13 +185,14 @@ def canny_edges(grey: npt.NDArray[Any]) -> FloatImage:
     Gaussian smoothing of one pixel, Sobel filter, non-maximum suppression, and hysteresis whose low threshold
     is 0.4 of the high one.
     """
-    from skimage.filters import apply_hysteresis_threshold
-
     smooth = ndimage.gaussian_filter(np.asarray(grey, dtype=np.float32), _CANNY_SIGMA, mode="nearest")
     ridges = _thinned(sobel_gradient(smooth))
     edges = np.zeros_like(ridges)
     for threshold in THRESHOLDS:
-        edges[apply_hysteresis_threshold(ridges, _CANNY_LOW * threshold, threshold)] = threshold
+        parts, count = ndimage.label(ridges >= _CANNY_LOW * threshold, np.ones((3, 3)))
+        is_kept = np.zeros(count + 1, dtype=bool)
+        is_kept[parts[ridges >= threshold]] = True
+        edges[is_kept[parts]] = threshold
     return edges
 
 
