@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from napari_sam_med.errors import DeviceError, SamMedError
 from napari_sam_med.sam.device import resolve_device, resolve_precision
@@ -114,7 +114,7 @@ def train_together(
     Raises
     ------
     DeviceError
-        When there are not so many devices.
+        When there are not so many devices, or one of the processes was killed.
     SamMedError, OSError
         That ``work`` ended with in one of the processes; the others are ended.
     """
@@ -125,6 +125,7 @@ def train_together(
     _check_devices(where, count)
     is_mixed = resolve_precision(precision, where) == "bf16"
     errors = multiprocessing.get_context("spawn").SimpleQueue()
+    others = set(multiprocessing.active_children())
     try:
         _fabric(where, count, is_mixed).launch(
             partial(_work_in_process, is_mixed=is_mixed, errors=errors, work=work, arguments=arguments)
@@ -133,8 +134,13 @@ def train_together(
         if errors.empty():
             raise
         raise errors.get() from None
+    except ProcessExitedException as error:
+        raise DeviceError(
+            f"One of the {count} processes was ended from outside ({error}), most often for want of memory; "
+            "free some, or give fewer --devices: the same command goes on from the last epoch."
+        ) from None
     finally:
-        for process in multiprocessing.active_children():  # after Ctrl-C, say
+        for process in set(multiprocessing.active_children()) - others:  # after Ctrl-C, say
             process.terminate()
 
 
@@ -170,4 +176,6 @@ def _check_devices(where: torch.device, count: int) -> None:
         )
     there = torch.cuda.device_count()
     if where.type == "cuda" and count > there:
-        raise DeviceError(f"{count} GPUs were asked for, but there are {there}; give --devices {there}.")
+        raise DeviceError(
+            f"{count} GPUs were asked for, and the computer has {there}; give --devices {there}."
+        )

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -75,10 +80,29 @@ def test_an_error_of_any_process_is_that_of_the_call() -> None:
         train_together(_fail_in_the_second, 2, "cpu", "auto")
 
 
+def _be_killed(team: Team) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGKILL")
+def test_a_process_that_is_killed_is_said_and_those_of_others_live_on() -> None:
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(300,))
+    other.start()
+    try:
+        with pytest.raises(DeviceError, match=r"SIGKILL.*want of memory.*fewer --devices"):
+            train_together(_be_killed, 2, "cpu", "auto")
+        assert other.is_alive()
+    finally:
+        other.terminate()
+        other.join()
+
+
 def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(DeviceError, match=r"3 GPUs.*there are 2.*--devices 2"):
+    with pytest.raises(DeviceError, match=r"3 GPUs.*has 2; give --devices 2"):
         train_together(_train, 3, "cuda", "auto")
     with pytest.raises(DeviceError, match=r'"cuda:1" is one, and 2'):
         train_together(_train, 2, "cuda:1", "auto")
