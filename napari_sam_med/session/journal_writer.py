@@ -299,11 +299,13 @@ class JournalWriter:
 
     def _compare_slice(self) -> None:
         index = self._uncompared.popleft()
-        if self._differs(index):
-            self._found.append(index)
-        if not self._uncompared:
-            self.foreign, self._found = tuple(self._found), []
-            self._is_comparing = False
+        try:
+            if self._differs(index):
+                self._found.append(index)
+        finally:  # or, out of memory at the last slice, there would be no other comparison
+            if not self._uncompared:
+                self.foreign, self._found = tuple(self._found), []
+                self._is_comparing = False
 
     def _differs(self, index: int) -> bool:
         now = self._labels.data
