@@ -87,7 +87,7 @@ class Matching:
     min_score: float = 0.3
     least_of_best: float = 0.9
     most_instances: int = 8
-    runs: int = 36
+    runs: int = 25
     seed: int = 0
 
     def __post_init__(self) -> None:
