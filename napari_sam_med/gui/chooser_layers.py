@@ -26,7 +26,7 @@ _REDRAW_MS = 25
 _POINTED = 1
 _COLORS = 48
 """Candidates share so many colours; the golden ratio keeps those of neighbours apart."""
-_ALPHA, _POINTED_COLOR = 0.42, (1.0, 1.0, 1.0, 0.85)
+_ALPHA, _POINTED_COLOR = 0.42, (1.0, 1.0, 1.0, 0.7)
 _MOST_BOXES = 40
 """A slice may have hundreds, of which the worst would hide the best, and take napari long to draw."""
 _BOX, _BOX_POINTED = "#4dd2ff", "#ffffff"

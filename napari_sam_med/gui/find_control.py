@@ -14,7 +14,7 @@ from napari_sam_med.gui.live_model import LiveModel
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import finding_jobs
-from napari_sam_med.session.finding_jobs import FindingPlan, FindingStep
+from napari_sam_med.session.finding_jobs import FindingPlan, FindingStep, GivenExample
 from napari_sam_med.session.found import Found
 from napari_sam_med.session.jobs import ModelView
 from napari_sam_med.session.session import Session
@@ -137,6 +137,10 @@ class Finding(QObject):
             keeps=known is not None,
         )
 
+    def find_like(self, plan: FindingPlan, given: GivenExample) -> None:
+        """Objects that look like an example."""
+        self._begin(f"Looking for {given.name}", lambda sight: finding_jobs.example(sight, plan, given))
+
     def find_edges(self, plan: FindingPlan) -> None:
         """Edges, as an image on the scan's grid."""
         self._begin("Looking for edges", lambda sight: finding_jobs.edges(sight, plan))
@@ -187,6 +191,7 @@ class Finding(QObject):
         )
         self._job = job
         self.progress.emit(Progress(0, 0, doing.lower()))
+        self.status.emit(f"{doing}…")
 
     def _on_step(self, doing: str, step: FindingStep) -> None:
         self.progress.emit(step.progress)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QCompleter,
-    QDoubleSpinBox,
-    QLineEdit,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QCheckBox, QSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import button, combo, labelled, note, row
 from napari_sam_med.gui.find_list import FindList
+from napari_sam_med.gui.find_options import EverythingForm, ExampleForm, WordForm
+from napari_sam_med.gui.find_options import column as column_of
 from napari_sam_med.session.finding_jobs import FindingPlan
-from napari_sam_med.volume.organs import OrganTable
 
 __all__ = ["FindPanel"]
 
@@ -63,7 +56,7 @@ class FindPanel(QCollapsible):
         self._found.taken_changed.connect(self.refresh)
         self._found.pointed_changed.connect(self.refresh)
         self._chooser.changed.connect(self.refresh)
-        self._finding.ended.connect(self.refresh)
+        self._finding.ended.connect(self._on_ended)
         actions.progress.connect(lambda _: self.refresh())
         actions.session.events.volume.connect(self.refresh)
         self._on_what()
@@ -85,46 +78,17 @@ class FindPanel(QCollapsible):
         self.every.setSuffix(". slice")
         self.every.setToolTip("Search each n-th slice; those between are filled.")
         column.addLayout(labelled("Where", self.where, self.every))
-        self._everything = QWidget()
-        inside = _column(self._everything)
-        self.grid = QDoubleSpinBox()
-        self.grid.setRange(0.0, 100.0)
-        self.grid.setDecimals(0)
-        self.grid.setSuffix(" mm")
-        self.grid.setSpecialValueText("32 × 32 points")
-        self.grid.setToolTip(
-            "Distance of the points that the model is asked about; 0: 32 × 32 points on a slice.\n"
-            "Closer points find smaller things, and take longer."
-        )
-        inside.addLayout(labelled("Grid", self.grid))
-        self.names = QCheckBox("Name the organs")
-        self.names.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.names.setChecked(True)
-        self.names.setToolTip("Let the organ classifier say what each object looks like; it reads CT.")
-        inside.addWidget(self.names)
-        column.addWidget(self._everything)
-        self._word = QWidget()
-        inside = _column(self._word)
-        self.word = QLineEdit()
-        self.word.setPlaceholderText("spleen, left kidney, …")
-        self.word.setToolTip("An organ that the classifier knows. Objects that are found already are ranked.")
-        self.word.returnPressed.connect(self._start)
-        self._complete()
-        inside.addLayout(labelled("Word", self.word))
-        column.addWidget(self._word)
+        self.everything, self.example, self.word = EverythingForm(), ExampleForm(), WordForm()
+        self._forms = {"everything": self.everything, "example": self.example, "word": self.word}
+        for form in self._forms.values():
+            column.addWidget(form)
+        self.word.entered.connect(self._start)
         self.start = button("Find", "Start; the status line below shows and cancels it.", self._start)
         column.addWidget(self.start)
 
-    def _complete(self) -> None:
-        names = [organ.name for organ in OrganTable.btcv().values()]
-        completer = QCompleter(names, self.word)
-        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        completer.setFilterMode(Qt.MatchFlag.MatchContains)
-        self.word.setCompleter(completer)
-
     def _made_of_results(self, column: QVBoxLayout) -> None:
         self._results = QWidget()
-        inside = _column(self._results)
+        inside = column_of(self._results)
         self.list = FindList(self._found, self._chooser)
         inside.addWidget(self.list)
         self.into = combo("The organ that a click on an object takes it into.")
@@ -136,7 +100,7 @@ class FindPanel(QCollapsible):
         self.joins.setToolTip("Put it to the newest object of that organ, instead of making another object.")
         self.joins.toggled.connect(self._on_into)
         self._into = QWidget()
-        _column(self._into).addLayout(labelled("Take into", self.into, self.joins))
+        column_of(self._into).addLayout(labelled("Take into", self.into, self.joins))
         inside.addWidget(self._into)
         self.choose = button(
             "Choose",
@@ -155,10 +119,13 @@ class FindPanel(QCollapsible):
     # showing
 
     def _on_what(self, *_: object) -> None:
-        what = self.what.currentData()
         self.every.setVisible(bool(self.where.currentData()))
-        self._everything.setVisible(what == "everything")
-        self._word.setVisible(what == "word")
+        for what, form in self._forms.items():
+            form.setVisible(what == self.what.currentData())
+
+    def _on_ended(self) -> None:
+        self.list.refresh()  # what streamed in is not listed
+        self.refresh()
 
     def _on_objects(self, view: object) -> None:
         self.refresh()
@@ -182,22 +149,27 @@ class FindPanel(QCollapsible):
     # the user's clicks
 
     def _plan(self) -> FindingPlan:
+        form = self.everything
         return self._finding.plan(
-            self.where.currentData(), self.every.value(), self.grid.value(), self.names.isChecked()
+            self.where.currentData(), self.every.value(), form.grid.value(), form.names.isChecked()
         )
 
     def _start(self) -> None:
         what = self.what.currentData()
 
         def start() -> None:
-            if what == "word":
-                self._finding.find_word(self._plan(), self.word.text())
+            plan = self._plan()
+            if what == "example":
+                given = self.example.given(self._actions.session, plan.view)
+                self._finding.find_like(plan, given)
+            elif what == "word":
+                self._finding.find_word(plan, self.word.word.text())
             elif what == "edges":
-                self._finding.find_edges(self._plan())
+                self._finding.find_edges(plan)
             elif what == "proposals":
-                self._finding.find_boxes(self._plan())
+                self._finding.find_boxes(plan)
             else:
-                self._finding.find_everything(self._plan())
+                self._finding.find_everything(plan)
 
         self._actions.attempt(start)
         self._actions.bridge.give_keyboard_to_canvas()
@@ -219,10 +191,3 @@ class FindPanel(QCollapsible):
         self._found.objects_changed.disconnect(self._on_objects, missing_ok=True)
         self._found.taken_changed.disconnect(self.refresh, missing_ok=True)
         self._found.pointed_changed.disconnect(self.refresh, missing_ok=True)
-
-
-def _column(widget: QWidget) -> QVBoxLayout:
-    made = QVBoxLayout(widget)
-    made.setContentsMargins(0, 0, 0, 0)
-    made.setSpacing(6)
-    return made

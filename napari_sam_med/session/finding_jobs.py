@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -21,20 +23,26 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.session.found import FoundBox
 from napari_sam_med.session.organ_suggestion import classifier_and_model
 from napari_sam_med.session.preloading import preload_torch_libraries
+from napari_sam_med.volume.intensity import to_rgb
 from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
     from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
     from napari_sam_med.segmentation.automatic.volume_search import SearchedSlice
     from napari_sam_med.segmentation.automatic.words import RankedObject
+    from napari_sam_med.segmentation.matching.example import Example
+    from napari_sam_med.segmentation.matching.matcher import Design, EngineName
+    from napari_sam_med.segmentation.matching.volume_matching import MatchedSlice
     from napari_sam_med.session.jobs import ModelView
 
 __all__ = [
     "FindingPlan",
     "FindingStep",
+    "GivenExample",
     "Steps",
     "edges",
     "everything",
+    "example",
     "linked",
     "proposals",
     "word",
@@ -77,6 +85,47 @@ class FindingPlan:
 
 
 @dataclass(frozen=True, eq=False)
+class GivenExample:
+    """An organ that is labelled: on the slice at hand, or in another scan.
+
+    Attributes
+    ----------
+    name : str
+        Of the organ; in another scan it is looked for by that name, else by its number.
+    class_id : int
+    mask : ndarray (H, W) of bool, or None
+        On the slice at hand; None where files are given.
+    image, labels : Path or None
+        Files of another scan.
+    engine : {"similarity", "stitching"}
+    design : {"example", "random", "grid", "grid-negatives"}
+        Prompts of the stitched image.
+    """
+
+    name: str
+    class_id: int
+    mask: npt.NDArray[np.bool_] | None = None
+    image: Path | None = None
+    labels: Path | None = None
+    engine: EngineName = "similarity"
+    design: Design = "random"
+
+    def example(self, sight: ModelView, view: SliceView) -> Example:
+        """Read it, as `segmentation.matching` takes it."""
+        from napari_sam_med.segmentation.matching.example import Example
+        from napari_sam_med.volume.reading import read_labels, read_volume
+
+        if self.image is None or self.labels is None:
+            masks = [] if self.mask is None else [(view, self.mask)]
+            return Example.of_masks(sight.volume, masks, window=sight.window)
+        volume = read_volume(self.image)
+        labels = read_labels(self.labels, reference=volume)
+        same_name = [i for i, o in labels.organs.items() if o.name.casefold() == self.name.casefold()]
+        class_id = same_name[0] if same_name else self.class_id
+        return Example.of_labels(volume, labels.data, class_id, plane=view.plane)
+
+
+@dataclass(frozen=True, eq=False)
 class FindingStep:
     """What came of one slice.
 
@@ -105,6 +154,8 @@ class FindingStep:
 
 Steps = Generator[FindingStep, None, "list[FoundObject]"]
 
+_STEPS_PER_SLICE = 1000
+"""Of the progress: points within a slice count, too."""
 _BOXES_PER_SLICE = 100
 """Of the up to 1000 that are proposed: the rest is never looked at by hand."""
 
@@ -121,14 +172,110 @@ def everything(sight: ModelView, plan: FindingPlan) -> Steps:
     from napari_sam_med.segmentation.automatic.linking import LinkRules
     from napari_sam_med.segmentation.automatic.volume_search import VolumeSearch, search_volume
 
-    yield _beginning(plan)
     search = VolumeSearch(plan.view.plane, plan.every, point_spacing_mm=plan.grid_mm or None)
     if not plan.whole:
         index = plan.view.index
         search = replace(search, first=index, last=index, every=1, links=LinkRules(min_voxels=1))
-    found = search_volume(sight.volume, sight.predictor, search, window=sight.window, store=sight.store)
-    objects = yield from _streamed(found)
+    n_slices = len(plan.views(sight.volume.shape))
+    at_work = threading.Lock()
+
+    def run(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
+        n_done = 0
+
+        def tell_points(points: Progress) -> None:
+            done = round((n_done + points.fraction) * _STEPS_PER_SLICE)
+            tell(FindingStep(Progress(done, n_slices * _STEPS_PER_SLICE, "asking points")))
+
+        found = search_volume(
+            sight.volume,
+            sight.predictor,
+            search,
+            window=sight.window,
+            store=sight.store,
+            on_points=tell_points,
+        )
+        with closing(found):
+            while True:
+                try:
+                    with at_work:
+                        done = next(found)
+                except StopIteration as stop:
+                    return list(stop.value)
+                n_done += 1
+                progress = Progress(
+                    n_done * _STEPS_PER_SLICE, n_slices * _STEPS_PER_SLICE, done.progress.text
+                )
+                tell(FindingStep(progress, done.view, done.masks, partial(linked_so_far, done)))
+
+    def linked_so_far(done: SearchedSlice) -> list[FoundObject]:
+        with at_work:  # not while the search, ended within a slice, is on its way out
+            return done.objects_so_far()
+
+    objects = yield from _reporting(run, f"{plan.view.plane} slice {plan.view.index}")
     return (yield from _named(sight, objects)) if plan.names and sight.volume.is_hounsfield else objects
+
+
+def example(sight: ModelView, plan: FindingPlan, given: GivenExample) -> Steps:
+    """All instances of an organ that is labelled already, here or in another scan.
+
+    Raises
+    ------
+    LabelError
+        When the example shows nothing of the organ.
+    ModelError
+        When the model does not take the engine's prompts.
+    ImageError
+        When a file cannot be read.
+    """
+    preload_torch_libraries()
+    from napari_sam_med.segmentation.automatic.found_objects import FoundObject
+    from napari_sam_med.segmentation.matching.matcher import Matching
+    from napari_sam_med.segmentation.matching.volume_matching import match_slice, match_volume
+
+    yield _beginning(plan)
+    view, volume = plan.view, sight.volume
+    shown = given.example(sight, view)
+    matching = Matching(
+        given.engine, given.design, plane=view.plane, every=0 if plan.every == 1 else plan.every
+    )
+    if not plan.whole:
+        matches = match_slice(
+            to_rgb(volume, view, sight.window),
+            shown,
+            sight.predictor,
+            matching,
+            pixel_spacing=volume.pixel_spacing(view),
+            store=sight.store,
+        )
+        return [FoundObject(i, {view: one.found}, one.score) for i, one in enumerate(matches, start=1)]
+    found = match_volume(volume, shown, sight.predictor, matching, window=sight.window, store=sight.store)
+    seen: list[MatchedSlice] = []
+    with closing(found):
+        while True:
+            try:
+                done = next(found)
+            except StopIteration as stop:
+                return list(stop.value)
+            seen.append(done)
+            masks = tuple(one.found for one in done.masks)
+            yield FindingStep(done.progress, done.view, masks, partial(_matched, tuple(seen)))
+
+
+def _matched(seen: Sequence[MatchedSlice]) -> list[FoundObject]:
+    """The instances as far as they were carried; while none was, each mask by itself."""
+    from napari_sam_med.segmentation.automatic.found_objects import FoundObject
+
+    carried: dict[int, dict[SliceView, FoundMask]] = {}
+    scores: dict[int, float] = {}
+    for done in seen:
+        if done.number is not None and done.masks:
+            carried.setdefault(done.number, {})[done.view] = done.masks[0].found
+            scores[done.number] = max(scores.get(done.number, 0.0), done.masks[0].score)
+    if carried:
+        return [FoundObject(i, dict(sorted(masks.items())), scores[i]) for i, masks in carried.items()]
+    each = [(done.view, one) for done in seen for one in done.masks]
+    alone = [FoundObject(i, {view: one.found}, one.score) for i, (view, one) in enumerate(each, start=1)]
+    return FoundObject.renumbered(alone)
 
 
 def edges(sight: ModelView, plan: FindingPlan) -> Steps:
@@ -199,12 +346,20 @@ def word(
     if objects is None:
         objects = yield from everything(sight, replace(plan, names=False))
 
-    def rank(tell: Callable[[Progress], None]) -> list[RankedObject]:
+    doing = f"looking for {meant}"
+
+    def rank(tell: Callable[[FindingStep], None]) -> list[RankedObject]:
         return rank_by_organ(
-            objects, meant, sight.volume, predictor, classifier, store=sight.store, on_progress=tell
+            objects,
+            meant,
+            sight.volume,
+            predictor,
+            classifier,
+            store=sight.store,
+            on_progress=lambda progress: tell(FindingStep(replace(progress, text=doing))),
         )
 
-    return (yield from _reporting(rank, f"looking for {meant}"))
+    return (yield from _reporting(rank, doing))
 
 
 def linked(so_far: Callable[[], list[FoundObject]]) -> Steps:
@@ -217,22 +372,12 @@ def _beginning(plan: FindingPlan) -> FindingStep:
     return FindingStep(Progress(0, 0, f"{plan.view.plane} slice {plan.view.index}"))
 
 
-def _streamed(found: Generator[SearchedSlice, None, list[FoundObject]]) -> Steps:
-    with closing(found):
-        while True:
-            try:
-                done = next(found)
-            except StopIteration as stop:
-                return list(stop.value)
-            yield FindingStep(done.progress, done.view, tuple(done.masks), done.objects_so_far)
-
-
 def _named(sight: ModelView, objects: list[FoundObject]) -> Steps:
     from napari_sam_med.segmentation.automatic.naming import name_objects
 
     classifier, predictor = classifier_and_model(sight.predictor)
 
-    def name(tell: Callable[[Progress], None]) -> list[FoundObject]:
+    def name(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
         return name_objects(
             objects,
             sight.volume,
@@ -240,23 +385,23 @@ def _named(sight: ModelView, objects: list[FoundObject]) -> Steps:
             classifier,
             each_once=True,
             store=sight.store,
-            on_progress=tell,
+            on_progress=lambda progress: tell(FindingStep(replace(progress, text="naming"))),
         )
 
     return (yield from _reporting(name, "naming"))
 
 
 def _reporting(
-    call: Callable[[Callable[[Progress], None]], T], doing: str
+    call: Callable[[Callable[[FindingStep], None]], T], doing: str
 ) -> Generator[FindingStep, None, T]:
-    """What a call answers that reports its progress; closing the generator ends it at its next report."""
+    """What a call answers that tells its steps; closing the generator ends it when it tells the next one."""
     messages: queue.Queue[tuple[str, Any]] = queue.Queue()
     cancelled = threading.Event()
 
-    def tell(progress: Progress) -> None:
+    def tell(step: FindingStep) -> None:
         if cancelled.is_set():
             raise CancelledError("Cancelled.")
-        messages.put(("progress", progress))
+        messages.put(("step", step))
 
     def run() -> None:
         try:
@@ -274,6 +419,6 @@ def _reporting(
                 return answer
             if kind == "error":
                 raise value
-            yield FindingStep(replace(value, text=doing))
+            yield value
     finally:
         cancelled.set()

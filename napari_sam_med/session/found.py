@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_sam_med.session.session import Session
     from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["Found", "FoundBox", "Into", "taking", "use_box"]
+__all__ = ["Found", "FoundBox", "Into", "example_here", "taking", "use_box"]
 
 Into = Literal["active", "suggested", "new"]
 """The organ that a candidate is taken into: the chosen one, the one that it looks like, or another one."""
@@ -211,10 +211,16 @@ class Found:
 
     @property
     def ranked(self) -> list[int]:
-        """Numbers of all candidates or boxes, the best first."""
+        """Numbers of all candidates or boxes, the best first: by the word that was asked for, else those that
+        look like an organ before the others.
+        """
         if self.boxes:
             return sorted(self.boxes, key=lambda number: (-self.boxes[number].score, number))
-        return sorted(self.objects, key=lambda number: (-self.score(number), number))
+
+        def order(number: int) -> tuple[bool, float, int]:
+            return not self.is_ranked and not self.guess(number), -self.score(number), number
+
+        return sorted(self.objects, key=order)
 
     def organ_for(self, number: int, into: Into) -> Organ:
         """The organ that a candidate goes to.
@@ -376,6 +382,23 @@ def use_box(session: Session, found: FoundBox) -> None:
             known.points_xy, known.point_labels, found.box_xyxy, known.mask_input, known.outline_xy
         )
     session.prompt(found.view, prompts)
+
+
+def example_here(session: Session, view: SliceView) -> npt.NDArray[np.bool_]:
+    """What the chosen organ has on a slice (H, W), to go by.
+
+    Raises
+    ------
+    PromptError
+        If it has nothing there.
+    """
+    class_id, labels = session.active_class_id, session.labels
+    if labels is None or not (mask := view.extract(labels.data) == class_id).any():
+        raise PromptError(
+            f"{session.organs.name_of(class_id)} has no mask on this slice to go by; accept one here, or go "
+            "to a slice that has one."
+        )
+    return np.asarray(mask)
 
 
 def _between_0_and_1(value: float) -> float:

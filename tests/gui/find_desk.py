@@ -41,7 +41,7 @@ OBJECTS = [KIDNEY, BODY, STOMACH]
 
 
 class Search:
-    """A search that finds `OBJECTS`; ``gate`` holds it before the slice of ``held_at``."""
+    """A search that finds `OBJECTS`; before slice ``held_at`` it waits for ``gate``, or fails."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -56,8 +56,8 @@ class Search:
         for done, view in enumerate(views):
             if done == self.held_at:
                 self.gate.wait(60)
-            if self.error is not None:
-                raise self.error
+                if self.error is not None:
+                    raise self.error
             masks = tuple(one.masks[view] for one in OBJECTS if view in one.masks)
             seen = views[: done + 1]
             yield FindingStep(

@@ -1,0 +1,201 @@
+"""The section Find: what is asked, what streams in, what a cancelled run keeps, edges and boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_sam_med.errors import DeviceMemoryError
+from napari_sam_med.gui.chooser_layers import BOXES_NAME, CANDIDATES_NAME, EDGES_NAME
+from napari_sam_med.progress import Progress
+from napari_sam_med.segmentation.automatic.words import RankedObject
+from napari_sam_med.session import finding_jobs
+from napari_sam_med.session.finding_jobs import FindingStep
+from napari_sam_med.session.found import FoundBox
+from tests.gui.desk import Desk
+from tests.gui.find_desk import KIDNEY, SHAPE, STOMACH, Search, axial, choose, find, start
+from tests.gui.test_chooser import hover
+
+LIVER = 6
+
+
+def done(desk: Desk) -> bool:
+    return not desk.actions.is_busy
+
+
+def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: Desk, search: Search) -> None:
+    search.held_at = 4
+    search.gate.clear()
+    start(desk)
+    found = desk.actions.finding.found
+    desk.wait(lambda: len(found.objects) == 5)  # of slices 1 to 3, each mask by itself
+    desk.wait(lambda: desk.viewer.layers[CANDIDATES_NAME].data.any())
+    assert desk.widget.find_panel.told.text() == "5 objects so far. Not for clinical use."
+    assert not desk.widget.find_panel.start.isEnabled()
+    hover(desk, (3, 9, 11))
+    assert found.mask_on(found.pointed, axial(3)) is KIDNEY.masks[axial(3)]
+    desk.widget.status.cancel.click()
+    search.gate.set()
+    desk.wait(lambda: done(desk))
+    desk.settle()
+    assert desk.said[-1].startswith("Cancelled; what was found is kept. 2 objects found.")
+    assert [sorted(v.index for v in one.masks) for one in found.objects.values()] == [[2, 3], [1, 2, 3]]
+    desk.session.select_organ(LIVER)
+    desk.click((3, 9, 11))
+    assert (desk.labels == LIVER).any(axis=(1, 2)).nonzero()[0].tolist() == [2, 3]
+
+
+def test_what_is_chosen_is_asked_and_an_error_keeps_what_was_found(desk: Desk, search: Search) -> None:
+    panel = desk.widget.find_panel
+    panel.every.setValue(2)
+    panel.everything.grid.setValue(12)
+    panel.everything.names.setChecked(False)
+    find(desk, whole=False)
+    [plan] = search.asked
+    assert (plan.view, plan.whole, plan.every, plan.grid_mm, plan.names) == (axial(3), False, 2, 12.0, False)
+    assert desk.said[-1] == "2 objects found. Point at one; a click takes it."
+    search.error, search.held_at = DeviceMemoryError("The device is full; close a program."), 3
+    start(desk)
+    desk.wait(lambda: len(search.asked) == 2 and done(desk))
+    desk.settle()
+    assert "The device is full" in desk.said[-1]
+    assert len(desk.actions.finding.found.objects) == 2
+    assert panel.start.isEnabled()
+
+
+def test_a_word_ranks_what_is_there(desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def word(sight, plan, meant, objects):
+        asked.append((meant, objects))
+        yield FindingStep(Progress(0, 0, "looking"))
+        likely = {1: 0.1, 2: 0.05, 3: 0.8}
+        return sorted((RankedObject(one, likely[one.number]) for one in objects), key=lambda r: -r.score)
+
+    monkeypatch.setattr(finding_jobs, "word", word)
+    find(desk)
+    panel = desk.widget.find_panel
+    choose(panel.what, "word")
+    panel.word.word.setText("stomach")
+    panel.start.click()
+    desk.wait(lambda: asked and done(desk))
+    desk.settle()
+    [(meant, objects)] = asked
+    assert (meant, len(objects)) == ("stomach", 3)
+    assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["0.80", "0.10", "0.05"]
+    assert desk.viewer.layers[CANDIDATES_NAME].visible
+    panel.word.word.setText("  ")
+    panel.start.click()
+    assert "There is no word" in desk.said[-1]
+
+
+def test_an_example_is_what_the_chosen_organ_has_here(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def example(sight, plan, given):
+        asked.append(given)
+        yield FindingStep(Progress(0, 0, "looking"))
+        return [STOMACH]
+
+    monkeypatch.setattr(finding_jobs, "example", example)
+    panel = desk.widget.find_panel
+    panel.expand(animate=False)
+    desk.session.select_organ(LIVER)
+    desk.look_at(axial(3))
+    choose(panel.what, "example")
+    panel.start.click()
+    assert "liver has no mask on this slice" in desk.said[-1]
+    desk.labels[3, 4:9, 5:9] = LIVER
+    choose(panel.example.engine, "stitching")
+    panel.start.click()
+    desk.wait(lambda: asked and done(desk))
+    assert np.array_equal(asked[0].mask, desk.labels[3] == LIVER)
+    assert (asked[0].name, asked[0].engine, asked[0].image) == ("liver", "stitching", None)
+    panel.example.use_files(tmp_path / "other.nii.gz", tmp_path / "labels.nii.gz")
+    panel.start.click()
+    desk.wait(lambda: len(asked) == 2 and done(desk))
+    assert asked[1].mask is None
+    assert asked[1].labels == tmp_path / "labels.nii.gz"
+
+
+def test_edges_are_an_image_on_the_grid_of_the_scan(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    strong = np.zeros(SHAPE, dtype=np.float32)
+    strong[4, 6:20] = 1.0
+
+    def edges(sight, plan):
+        for number, view in enumerate(plan.views((8, *SHAPE))):
+            yield FindingStep(Progress(number + 1, 8), view, edges=strong * (number + 1) / 8)
+        return []
+
+    monkeypatch.setattr(finding_jobs, "edges", edges)
+    choose(desk.widget.find_panel.what, "edges")
+    start(desk)
+    desk.wait(lambda: EDGES_NAME in desk.viewer.layers and done(desk))
+    desk.settle()
+    layer = desk.viewer.layers[EDGES_NAME]
+    assert layer.data.shape == desk.labels.shape
+    assert layer.data[:, 4, 10].tolist() == [32, 64, 96, 128, 159, 191, 223, 255]
+    assert np.allclose(layer.scale, desk.bridge.image_layer.scale)
+    assert layer.blending == "additive"
+    assert layer not in desk.bridge.layers_of_type(type(layer))
+    assert desk.said[-1] == "Edges of 8 slices are shown."
+
+
+def test_a_proposed_box_is_taken_as_a_prompt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def proposals(sight, plan):
+        boxes = (
+            FoundBox(1, plan.view, (8, 6, 15, 11), 0.9),
+            FoundBox(2, plan.view, (5, 3, 21, 16), 0.6),
+        )
+        yield FindingStep(Progress(1, 1), plan.view, boxes=boxes)
+        return []
+
+    monkeypatch.setattr(finding_jobs, "proposals", proposals)
+    desk.session.select_organ(LIVER)
+    desk.bridge.set_tool("point")
+    choose(desk.widget.find_panel.what, "proposals")
+    start(desk, whole=False)
+    desk.wait(lambda: BOXES_NAME in desk.viewer.layers and done(desk))
+    desk.settle()
+    layer = desk.viewer.layers[BOXES_NAME]
+    assert layer.features["score"].tolist() == [0.9, 0.6]
+    rows = desk.widget.find_panel.list
+    assert [rows.topLevelItem(i).text(1) for i in range(2)] == ["8 × 6 px", "17 × 14 px"]
+    hover(desk, (3, 8, 12))
+    assert desk.actions.finding.found.pointed == 1
+    desk.key(Qt.Key.Key_J)
+    assert desk.actions.finding.found.pointed == 2
+    desk.click((3, 8, 12))
+    assert desk.wait_for_proposal().any()
+    item = desk.session.active_object
+    assert item.class_id == LIVER
+    assert item.key_slices[axial(3)].box_xyxy.tolist() == [5, 3, 21, 16]
+    assert desk.bridge.tool == "point", "the chooser is left, to go on with prompts"
+    desk.undo()
+    assert desk.session.active_object is None
+
+
+def test_another_scan_has_other_candidates(desk: Desk, search: Search, make_volume: Callable) -> None:
+    find(desk)
+    other = make_volume((9, 24, 32))
+    layer = desk.viewer.add_image(other.data, metadata={"sam_med": other}, **other.display_transform)
+    desk.actions.open_scan(layer)
+    desk.wait(lambda: desk.bridge.image_layer is layer)
+    assert desk.actions.finding.found.is_empty
+    assert CANDIDATES_NAME not in desk.viewer.layers
+    assert not desk.actions.finding.chooser.is_on
+
+
+def test_the_texts_of_the_section_are_not_cut_off(desk: Desk, search: Search) -> None:
+    find(desk)
+    panel = desk.widget.find_panel
+    for what in range(panel.what.count()):
+        choose(panel.what, panel.what.itemData(what))
+        desk.settle()
+        assert panel.minimumSizeHint().width() <= panel.width()
