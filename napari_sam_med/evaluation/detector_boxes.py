@@ -26,6 +26,7 @@ from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.prompt_strategies import Strategy
+    from napari_sam_med.evaluation.slice_scores import SliceScore
 
 __all__ = [
     "DetectorBoxes",
@@ -36,6 +37,7 @@ __all__ = [
     "is_of",
     "label_detections",
     "read_boxes",
+    "without_boxes",
 ]
 
 _LARGEST_MARGIN = 1000
@@ -364,6 +366,17 @@ def check_boxes(strategies: Iterable[Strategy], cases: Sequence[str]) -> None:
                 f"{boxes.source} has the boxes of one scan, and there are {len(cases)}; write the boxes of "
                 "all into a CSV file, with their names."
             )
+
+
+def without_boxes(strategies: Iterable[Strategy], scores: Sequence[SliceScore]) -> list[str]:
+    """Words on files of boxes that have none where it was measured: zeros alone look like a bad one."""
+    asked = {row.strategy for row in scores if row.prompts is not None}
+    return [
+        f"{name} has no box of these organs on any slice that was measured, so all its answers are empty; "
+        "compare its slices, which count from 0, and its organs with those in results.csv"
+        for name in boxes_of(strategies)
+        if name not in asked and any(row.strategy == name for row in scores)
+    ]
 
 
 def _split_margin(text: str) -> tuple[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError, ModelError, PromptError
 from napari_sam_med.evaluation.cases import Case, read_case
-from napari_sam_med.evaluation.detector_boxes import boxes_of, check_boxes
+from napari_sam_med.evaluation.detector_boxes import boxes_of, check_boxes, without_boxes
 from napari_sam_med.evaluation.experiment_folder import ExperimentFolder, locked_folder
 from napari_sam_med.evaluation.instance_scores import InstanceSlice, instance_summary, measure_instances
 from napari_sam_med.evaluation.measuring import Embeds, Simulation, SliceChoice, SliceScore, organ_names
 from napari_sam_med.evaluation.prompt_strategies import Strategy
-from napari_sam_med.evaluation.protocols import named_protocol, protocol_tables, split_summaries
+from napari_sam_med.evaluation.protocols import named_protocol, protocol_facts, split_summaries
 from napari_sam_med.evaluation.report_gallery import GallerySource
 from napari_sam_med.evaluation.running import Contestant, Step, evaluate
 from napari_sam_med.evaluation.statistics import comparisons
@@ -168,7 +168,7 @@ def _run_in(
         ):
             instances.append(found)
             yield replace(step, progress=found.progress, scores=[], baselines=[], warnings=(), is_new=False)
-    absent = [*_absent(experiment, scores), *_without_boxes(experiment, scores)]
+    absent = [*_absent(experiment, scores), *without_boxes(experiment.strategies, scores)]
     summary: dict[str, Any] = {
         "version": 1,
         "run": run | {"device": str(next(iter(predictors.values())).device)},
@@ -197,30 +197,14 @@ def _absent(experiment: Experiment, scores: Sequence[SliceScore]) -> list[str]:
     return [f"no slice shows the organ {organ}" for organ in organs if organ.strip().casefold() not in there]
 
 
-def _without_boxes(experiment: Experiment, scores: Sequence[SliceScore]) -> list[str]:
-    """Words on files of boxes that have none where it was measured: zeros alone look like a bad one."""
-    asked = {row.strategy for row in scores if row.prompts is not None}
-    return [
-        f"{name} has no box of these organs on any slice that was measured, so all its answers are empty; "
-        "compare its slices, which count from 0, and its organs with those in results.csv"
-        for name in boxes_of(experiment.strategies)
-        if name not in asked and any(row.strategy == name for row in scores)
-    ]
-
-
 def _protocol(
     experiment: Experiment, scores: Sequence[SliceScore], baselines: Sequence[SliceScore]
 ) -> dict[str, Any] | None:
     """The tables of the protocol, as plain values."""
     if not experiment.protocol:
         return None
-    protocol = named_protocol(experiment.protocol)
     summaries = split_summaries(scores, baselines, {case.name: case.split for case in experiment.cases})
-    return {
-        "name": protocol.name,
-        "source": protocol.source,
-        "tables": [asdict(table) for table in protocol_tables(protocol, summaries)],
-    }
+    return protocol_facts(named_protocol(experiment.protocol), summaries)
 
 
 def _contestants(

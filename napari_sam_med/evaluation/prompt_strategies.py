@@ -323,7 +323,7 @@ STRATEGIES: dict[str, Family] = {
 }
 
 
-def parse_strategies(names: Iterable[str]) -> list[Strategy]:
+def parse_strategies(names: Iterable[str], *, reads_files: bool = True) -> list[Strategy]:
     """Strategies by name, each once, in order.
 
     Parameters
@@ -334,6 +334,9 @@ def parse_strategies(names: Iterable[str]) -> list[Strategy]:
         given at once: ``bound_box+center_mask``. A dialogue goes on from the others:
         ``bound_box+corrective_clicks:3`` is a box, then three corrections. ``boxes:FILE`` are the boxes of a
         detector, see `read_boxes`.
+    reads_files : bool
+        False leaves the files of ``boxes:FILE`` alone, which takes no time; such a strategy can be counted
+        and cannot be asked.
 
     Raises
     ------
@@ -344,7 +347,7 @@ def parse_strategies(names: Iterable[str]) -> list[Strategy]:
     """
     found: dict[str, Strategy] = {}
     for text in names:
-        for parts in product(*(_named(part) for part in _parts(text))):
+        for parts in product(*(_named(part, reads_files) for part in _parts(text))):
             strategy = _together(parts)
             found[strategy.name] = strategy
     if not found:
@@ -364,12 +367,17 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def _named(text: str) -> list[Strategy]:
+def _unread(target: PromptTarget, rng: np.random.Generator) -> Prompts:
+    raise RuntimeError("The file of these boxes was not read.")
+
+
+def _named(text: str, reads_files: bool) -> list[Strategy]:
     name, _, parameter = text.strip().partition(":")
     if name == _BOXES and parameter:
         from napari_sam_med.evaluation.detector_boxes import read_boxes
 
-        return [_opened(f"{name}:{parameter}", "box", read_boxes(parameter))]
+        opening = read_boxes(parameter) if reads_files else _unread
+        return [_opened(f"{name}:{parameter}", "box", opening)]
     if name not in STRATEGIES:
         known = ", ".join([*(name + family.form for name, family in STRATEGIES.items()), f"{_BOXES}:FILE"])
         raise PromptError(

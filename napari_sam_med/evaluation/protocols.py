@@ -7,7 +7,7 @@ different models, so it is their order that can be compared, not their height.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "Published",
     "findings_table",
     "named_protocol",
+    "protocol_facts",
     "protocol_table",
     "protocol_tables",
     "split_summaries",
@@ -233,6 +234,12 @@ def split_summaries(
             without = [row for row in baselines if splits.get(row.volume, "") == split]
             found[split] = summarised(own, without)
     return found
+
+
+def protocol_facts(protocol: Protocol, summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Name, source and `protocol_tables` of a protocol as plain values, as ``summary.json`` has them."""
+    tables = [asdict(table) for table in protocol_tables(protocol, summaries)]
+    return {"name": protocol.name, "source": protocol.source, "tables": tables}
 
 
 def protocol_tables(protocol: Protocol, summaries: Mapping[str, Mapping[str, Any]]) -> list[ResultTable]:

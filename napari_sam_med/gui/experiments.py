@@ -30,6 +30,7 @@ from napari_sam_med.gui.appearance import InputManners, button, note, row
 from napari_sam_med.gui.experiments_choices import ChoicesPage
 from napari_sam_med.gui.experiments_control import Experiments
 from napari_sam_med.gui.experiments_results import AnswersPage, MeansPage, PlotsPage
+from napari_sam_med.gui.experiments_study import StudyPage
 from napari_sam_med.session.experiments import Sight
 
 if TYPE_CHECKING:
@@ -65,12 +66,15 @@ class ExperimentsWidget(QWidget):
         self.means = MeansPage(self.control.lab)
         self.answers = AnswersPage(self.control.lab, self.look_at)
         self.plots = PlotsPage(self.control.lab, self.look_at)
+        self.study = StudyPage(self.control.lab)
         self._compose()
         self.control.changed.connect(self.refresh)
         self.control.progress.connect(self._show_progress)
         self.control.status.connect(self.say)
         self.control.finished.connect(self._on_finished)
         self.control.lab.events.sight.connect(self._show_chosen)
+        self.control.lab.events.means.connect(self._show_study)
+        self.control.lab.replaced.connect(self._on_replaced)
         self.means.opened.connect(lambda: self.tabs.setCurrentWidget(self.answers))
         self._watch_the_end()
         self.control.look_up()
@@ -89,14 +93,22 @@ class ExperimentsWidget(QWidget):
             (self.means, "Means"),
             (self.answers, "Answers"),
             (self.plots, "Plots"),
+            (self.study, "Study"),
         ):
             self.tabs.addTab(page, title)
+        self.tabs.setTabToolTip(self.tabs.indexOf(self.study), "What was published beside what is measured.")
+        self._show_study()
         self.estimate = note("…")
-        self.run = button("Run", "Measure in the background; prompting and painting go on.", self._run)
+        self.run = button(
+            "Run",
+            "Measure in the background; prompting and painting go on.\n"
+            "With the first answer, results that are shown now go: save them before.",
+            self._run,
+        )
         self.bar = QProgressBar()
         self.bar.setRange(0, _BAR_STEPS)
         self.bar.setFixedHeight(18)
-        self.cancel = button("Cancel", "Stop; what was measured stays.", self.control.cancel)
+        self.cancel = button("Cancel", "Stop; what was measured or written stays.", self.control.cancel)
         self.cancel.setFixedWidth(72)
         busy = QWidget()
         busy.setLayout(row(self.bar, self.cancel, stretch_first=True))
@@ -157,7 +169,7 @@ class ExperimentsWidget(QWidget):
     def refresh(self) -> None:
         """Show what can be done now."""
         control = self.control
-        self._bottom.setCurrentIndex(int(control.is_running))
+        self._bottom.setCurrentIndex(int(control.is_running or control.is_filing))
         self.cancel.setEnabled(not control.is_stopping)
         self.run.setEnabled(control.catalogue is not None)
         for made in (self.open, self.save):
@@ -168,7 +180,7 @@ class ExperimentsWidget(QWidget):
 
     def _estimate(self) -> str:
         control = self.control
-        if control.is_running:
+        if control.is_running or control.is_filing:
             return self.estimate.text()
         try:
             counts = control.estimate()
@@ -188,8 +200,14 @@ class ExperimentsWidget(QWidget):
         self.answers.sort_again()
         self.plots.refresh()
         self.refresh()
+
+    def _on_replaced(self) -> None:
+        """Other results begin."""
         if self.tabs.currentIndex() == 0:
             self.tabs.setCurrentWidget(self.means)
+
+    def _show_study(self, *_: object) -> None:
+        self.tabs.setTabVisible(self.tabs.indexOf(self.study), self.study.has_study)
 
     def _show_chosen(self, sight: Sight | None) -> None:
         self.chosen.setVisible(sight is not None)
@@ -211,7 +229,6 @@ class ExperimentsWidget(QWidget):
     def _run(self) -> None:
         def start() -> None:
             self.control.start()
-            self.tabs.setCurrentWidget(self.means)
             self.say("Measuring…")
 
         self.choices.more.clearFocus()  # takes what was typed last

@@ -161,6 +161,8 @@ class ChoicesPage(QWidget):
             self.models.clear()
             for model, title in offered.items():
                 _add(self.models, title, model, model in ticked)
+        if set(_ticked(self.models)) != set(self._control.lab.choice.models):  # one is gone
+            self._tell()
 
     def _show_organs(self, *_: object) -> None:
         survey = self._control.lab.survey
@@ -213,6 +215,7 @@ class ChoicesPage(QWidget):
             slices=self.slices.value(),
             min_area=self.min_area.value(),
             seed=self.seed.value(),
+            protocol=self.protocol.currentText() if self.protocol.currentData() else "",
         )
 
     def _tell(self) -> None:
@@ -229,9 +232,14 @@ class ChoicesPage(QWidget):
         strategies = self.protocol.itemData(index)
         if strategies:
             self.tick(strategies)
+        else:
+            self._tell()
 
     def _on_ticked(self) -> None:
-        self.protocol.setCurrentIndex(0)
+        """A study stays chosen while all that it compares is ticked, whatever else is."""
+        compared = self.protocol.currentData() or ()
+        if not set(compared) <= set(self.choice().strategies):
+            self.protocol.setCurrentIndex(0)
         self._tell()
 
     def _ask_model(self) -> None:

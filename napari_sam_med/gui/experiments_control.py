@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.components import ViewerModel
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_sam_med.errors import CancelledError, ExportError, ImageError, SamMedError
+from napari_sam_med.gui.experiments_filing import ResultFiles
 from napari_sam_med.gui.experiments_layers import ExperimentLayers
-from napari_sam_med.gui.experiments_source import ExperimentSource
+from napari_sam_med.gui.experiments_source import ExperimentSource, measured
+from napari_sam_med.gui.experiments_waiting import Waiting
 from napari_sam_med.gui.run_progress import RunProgress
-from napari_sam_med.gui.scan_loading import labels_of_layer
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.model_registry import MODELS, is_available
-from napari_sam_med.session import experiment_jobs, experiment_results
-from napari_sam_med.session.experiment_jobs import (
-    Catalogue,
-    ExperimentStep,
-    Request,
-)
+from napari_sam_med.session import experiment_jobs
+from napari_sam_med.session.experiment_jobs import Begun, Catalogue, ExperimentStep
 from napari_sam_med.session.experiment_results import OpenedResults, SavedResults
 from napari_sam_med.session.experiments import (
     Choice,
     Laboratory,
     Means,
     Sight,
-    Source,
     named_models,
 )
 from napari_sam_med.session.jobs import LoadedModel
 from napari_sam_med.training.own_models import finished_models
-from napari_sam_med.volume.labels import LabelVolume
-from napari_sam_med.volume.volume import Volume
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -48,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiments", "offered_models"]
 
-_RESUME_MS = 400
-"""Rest after a prompt before a run goes on: a click is seldom alone."""
+_MOST_WARNINGS = 3
+"""In the line at the end of a run."""
 
 
 def offered_models() -> dict[str, str]:
@@ -67,6 +60,7 @@ class Experiments(QObject):
     layers : ExperimentLayers
     data : ExperimentSource
         The layers that are chosen.
+    files : ResultFiles
     catalogue : Catalogue or None
         None until `look_up` has answered.
 
@@ -94,21 +88,28 @@ class Experiments(QObject):
         self.workers = Workers(self)
         self.catalogue: Catalogue | None = None
         self.data = ExperimentSource(self.lab, self.layers, self.workers, self.main_actions, self)
+        self.files = ResultFiles(self.workers, self)
         self._loaded: dict[str, LoadedModel] = {}
-        self._saved: Path | None = None
+        self._loaded_on = ""
         self._hidden: Labels | None = None
         self._steps = RunProgress()
         self._job: Job | None = None
+        self._models: dict[str, str] = {}
+        self._warnings: list[str] = []
+        self._has_begun = self._has_failed = False
+        self._more_models: list[str] = []
         self._looking: Job | None = None
-        self._filing: Job | None = None
         self._to_look_at: Sight | None = None
-        self._has_failed = False
-        self._neighbour: Actions | None = None
-        self._resume_timer = _timer(self, _RESUME_MS, self._go_on)
+        self._waiting = Waiting(self.main_actions, lambda: self._looking is not None, self)
         self.lab.events.sight.connect(self._on_sight)
         self.data.changed.connect(self.changed)
         self.data.status.connect(self.status)
         self.data.failed.connect(self.show_error)
+        self.files.changed.connect(self.changed)
+        self.files.progress.connect(self.progress)
+        self.files.status.connect(self.status)
+        self.files.failed.connect(self.show_error)
+        self.files.opened.connect(self._on_opened)
         self.data.choose_likely()
 
     # saying things
@@ -140,6 +141,9 @@ class Experiments(QObject):
         return Settings.load().device if actions is None else actions.session.device
 
     def _loaded_models(self) -> dict[str, LoadedModel]:
+        if self.device != self._loaded_on:
+            self._loaded.clear()
+            self._loaded_on = self.device
         actions = self.main_actions()
         found = dict(self._loaded)
         if actions is not None and actions.model.model is not None:
@@ -181,7 +185,8 @@ class Experiments(QObject):
             return None
         from napari_sam_med.evaluation.prompt_strategies import parse_strategies  # loaded with the catalogue
 
-        strategies = parse_strategies(choice.strategies) if choice.strategies else []
+        # boxes of a detector may be a folder of volumes: the run reads them
+        strategies = parse_strategies(choice.strategies, reads_files=False) if choice.strategies else []
         return None if survey is None else survey.count(choice, strategies)
 
     # the run
@@ -193,71 +198,79 @@ class Experiments(QObject):
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the run ends as soon as its step does."""
-        return self._job is not None and self._job.was_cancelled
+        """Whether what is under way ends as soon as its step does."""
+        return self.files.is_stopping or (self._job is not None and self._job.was_cancelled)
 
     def start(self) -> None:
-        """Measure what is chosen.
+        """Measure what is chosen; earlier results stay until the first answer is there.
 
         Raises
         ------
         ImageError, LabelError, ModelError, PromptError
             When nothing can be measured like that.
         """
-        if self._job is not None:
+        if self._job is not None or self.files.is_busy:
             return
-        lab = self.lab
+        choice = self.lab.choice
         if self.data.image is None:
             raise ImageError("There is no image to measure on; open a scan, or choose an image layer.")
         if self.data.labels is None:
             raise ImageError(
                 "There are no labels to compare with; open a label file or choose a labels layer."
             )
-        lab.choice.check()
+        choice.check()
         self.estimate()  # refuses a strategy that cannot be
-        volume = Volume.from_layer(self.data.image)
-        labels = labels_of_layer(self.data.labels, volume)
-        # painting goes on meanwhile
-        copy = LabelVolume(
-            labels.data.copy(), labels.grid, labels.organs, header=labels.header, path=labels.path
-        )
-        copy.organs = copy.organs.covering(copy.class_ids())
-        source = Source(volume, copy)
-        request = Request(source, lab.choice, self.device, self._loaded_models())
-        self.layers.remove()
-        names = {} if lab.survey is None else lab.survey.names
-        lab.start(source, named_models(lab.choice.models), lab.choice.facts(names))
-        self._saved, self._has_failed = None, False
+        self._models, self._warnings = named_models(choice.models), []
+        self._has_begun = self._has_failed = False
         self._steps = RunProgress()
         self._job = self.workers.start(
-            experiment_jobs.run(request),
+            measured(self.data.image, self.data.labels, choice, self.device, self._loaded_models()),
             "experiment",
             is_background=True,
             yielded=self._on_step,
             failed=self._on_failed,
             finished=self._on_finished,
         )
-        self._listen_to_neighbour()
+        self._waiting.begin(self._job)
         self.progress.emit("beginning", 0.0)
         self.changed.emit()
 
     def cancel(self) -> None:
-        """End the run; what was measured stays."""
+        """End the run, what was measured stays; or what is saved or opened."""
+        self.files.cancel()
         if self._job is not None:
             self._job.cancel()
             self.progress.emit("stopping", 0.0)
             self.changed.emit()
 
     def _on_step(self, step: ExperimentStep) -> None:
+        self._warnings += step.warnings
         for warning in step.warnings:
             self.status.emit(warning)
         if step.loaded is not None:
             self._loaded.update([step.loaded])
+        if step.begun is not None:
+            self._begin(step.begun)
+        if self._has_begun:
+            self.lab.warnings = list(self._warnings)
+            self.lab.run["model_sha256"] = self._hashes()
         self.lab.add(step.scores, step.baselines)
         if step.means is not None:
             self.lab.means = step.means
         if not self.is_stopping:
-            self.progress.emit(self._told(step.progress), step.progress.fraction)
+            share = step.progress.fraction if step.progress.total else 0.0
+            self.progress.emit(self._told(step.progress), share)
+
+    def _begin(self, begun: Begun) -> None:
+        self._has_begun = True
+        self.layers.remove()
+        self.files.forget()
+        self.lab.start(begun.source, self._models, begun.run)
+
+    def _hashes(self) -> dict[str, str]:
+        """Which weights have answered so far, by the names of the models."""
+        own = {name: self._loaded.get(model) for name, model in self._models.items()}
+        return {name: loaded.predictor.model_hash for name, loaded in own.items() if loaded is not None}
 
     def _told(self, progress: Progress) -> str:
         if not progress.total:
@@ -271,71 +284,40 @@ class Experiments(QObject):
         self.show_error(error)
 
     def _on_finished(self) -> None:
-        was_cancelled = self.is_stopping
+        was_cancelled = self._job is not None and self._job.was_cancelled
         self._job = None
-        self._resume_timer.stop()
-        self._leave_neighbour()
-        count = len(self.lab.scores)
+        self._waiting.end()
         if not self._has_failed:
-            said = f"Stopped after {count} answers; they stay." if was_cancelled else f"{count} answers."
-            self.status.emit(f"{said} Click a row or a point to see it on its slice.")
-        if was_cancelled or self._has_failed:
+            self.status.emit(self._told_at_the_end(was_cancelled))
+        if self._has_begun and (was_cancelled or self._has_failed):
             self._sum_up()
         self.progress.emit("", 0.0)
         self.changed.emit()
         self.finished.emit()
 
+    def _told_at_the_end(self, was_cancelled: bool) -> str:
+        count = len(self.lab.scores)
+        if not self._has_begun:
+            return f"Stopped before the first answer.{' The earlier results stay.' if count else ''}"
+        said = f"Stopped after {count} answers; they stay." if was_cancelled else f"{count} answers."
+        told = [said, "Click a row or a point to see it on its slice.", *self._warnings[:_MOST_WARNINGS]]
+        left = len(self._warnings) - _MOST_WARNINGS
+        return " ".join([*told, f"And {left} more such lines, in the report."] if left > 0 else told)
+
     def _sum_up(self) -> None:
         """Means of what there is, where a run did not come to its end."""
-        scores, baselines = list(self.lab.scores), list(self.lab.baselines)
-        if scores:
+        own = self.lab.scores
 
-            def returned(means: Means) -> None:
-                if len(self.lab.scores) == len(scores):  # else something else was begun meanwhile
-                    self.lab.means = means
+        def returned(means: Means) -> None:
+            if self.lab.scores is own:  # else something else was begun meanwhile
+                self.lab.means = means
 
-            self.workers.start(
-                experiment_jobs.sum_up(scores, baselines),
-                "means",
-                returned=returned,
-                failed=self.show_error,
-            )
-
-    # others go first
-
-    def _listen_to_neighbour(self) -> None:
-        self._neighbour = self.main_actions()
-        if self._neighbour is not None:
-            self._neighbour.model.answering.connect(self._make_way)
-            self._neighbour.carrying.progress.connect(self._make_way)
-            self._make_way()
-
-    def _leave_neighbour(self) -> None:
-        if self._neighbour is not None:
-            with suppress(RuntimeError, TypeError):  # it is gone already
-                self._neighbour.model.answering.disconnect(self._make_way)
-                self._neighbour.carrying.progress.disconnect(self._make_way)
-        self._neighbour = None
-
-    @property
-    def _must_wait(self) -> bool:
-        beside = self._neighbour
-        is_wanted = beside is not None and (beside.model.is_answering or beside.carrying.is_busy)
-        return is_wanted or self._looking is not None
-
-    def _make_way(self, *_: object) -> None:
-        """Let a run wait between two steps while a prompt is answered or an answer is looked at."""
-        if self._job is None:
-            return
-        if self._must_wait:
-            self._resume_timer.stop()
-            self._job.pause()
-        else:
-            self._resume_timer.start()
-
-    def _go_on(self) -> None:
-        if self._job is not None and not self._must_wait:
-            self._job.resume()
+        self.workers.start(
+            experiment_jobs.sum_up(list(own), list(self.lab.baselines), self.lab.run["protocol"]),
+            "means",
+            returned=returned,
+            failed=self.show_error,
+        )
 
     # one answer
 
@@ -355,7 +337,12 @@ class Experiments(QObject):
             )
         self._to_look_at = self.lab.look_at(score, source)
         if score.prompts is None and score.strategy:
-            self.status.emit("No prompt was noted for that answer, so its mask is not drawn.")
+            is_missed = score.strategy.startswith("boxes:")
+            self.status.emit(
+                "No box was found there, so the answer is empty."
+                if is_missed
+                else "No prompt was noted for that answer, so its mask is not drawn."
+            )
         self._look()
 
     def _look(self) -> None:
@@ -376,7 +363,7 @@ class Experiments(QObject):
         def finished() -> None:
             self._looking = None
             self._look()
-            self._make_way()
+            self._waiting.look()
 
         self._looking = self.workers.start(
             experiment_jobs.look_again(sight, model, self.device, self._loaded_models().get(model)),
@@ -386,11 +373,16 @@ class Experiments(QObject):
             failed=self.show_error,
             finished=finished,
         )
-        self._make_way()
+        self._waiting.look()
 
     def _on_seen(self, sight: Sight) -> None:
         if self.lab.chosen is sight.score:
             self.lab.sight = sight
+            if sight.is_changed:
+                self.status.emit(
+                    "What is drawn is another answer than was measured: the model, the scan or the labels "
+                    "have changed since."
+                )
 
     def show_labels(self, is_shown: bool) -> None:
         """Show or hide the labels that are compared with; their voxels stay as they are."""
@@ -409,7 +401,7 @@ class Experiments(QObject):
     @property
     def is_filing(self) -> bool:
         """Whether results are being written or read."""
-        return self._filing is not None
+        return self.files.is_busy
 
     def save(self, folder: Path) -> None:
         """Write results and report into a folder.
@@ -419,77 +411,57 @@ class Experiments(QObject):
         ExportError
             When there are no results, or other ones lie in that folder.
         """
-        lab = self.lab
-        if not lab.scores or self.is_running:
-            raise ExportError("There are no finished results to save; run something first.")
-        if (folder / "results.csv").exists() and folder != self._saved:
-            raise ExportError(
-                f'The folder "{folder.name}" holds other results already, which would be lost; choose an '
-                "empty folder."
-            )
-
-        def returned(path: Path) -> None:
-            self._saved = folder
-            self.status.emit(f"Saved: {path}")
-
-        self._file(experiment_results.save_results(folder, self._results()), returned)
-
-    def _results(self) -> SavedResults:
-        """What is there to be saved, with what its pictures are drawn of."""
+        if self.is_running:
+            raise ExportError("A run is under way; wait for it or cancel it, then save.")
         lab = self.lab
         loaded = self._loaded_models()
-        predictors = {name: loaded[model] for name, model in lab.models.items() if model in loaded}
+        models = {name: loaded[model] for name, model in lab.models.items() if model in loaded}
         source = lab.source or self.data.source
-        return SavedResults(list(lab.scores), list(lab.baselines), lab.run, source, predictors)
+        study = None if lab.means is None else lab.means.study
+        self.files.save(
+            folder,
+            SavedResults(
+                list(lab.scores),
+                list(lab.baselines),
+                dict(lab.run),
+                source,
+                models,
+                tuple(lab.warnings),
+                study,
+            ),
+        )
 
     def open(self, folder: Path, more_models: Sequence[str] = ()) -> None:
-        """Look at the results of a folder, in the place of those there are."""
+        """Look at the results of a folder, in the place of those there are.
+
+        Raises
+        ------
+        ExportError
+            When a run is under way.
+        """
         if self.is_running:
             raise ExportError("A run is under way; wait for it or cancel it, then open other results.")
+        self._more_models = list(more_models)
+        self.files.open(folder)
 
-        def returned(opened: OpenedResults) -> None:
-            self.layers.remove()
-            self.lab.start(None, named_models([*offered_models(), *more_models]), opened.run)
-            self.lab.add(opened.scores, opened.baselines)
-            self.lab.means = opened.means
-            self._saved = opened.folder
-            self.status.emit(f'{len(opened.scores)} answers from "{opened.folder.name}".')
-            self.finished.emit()
-
-        self._file(experiment_results.open_results(folder), returned)
-
-    def _file(self, job: Generator[Any, None, Any], returned: Any) -> None:
-        def finished() -> None:
-            self._filing = None
-            self.changed.emit()
-
-        if self._filing is None:
-            self._filing = self.workers.start(
-                job,
-                "results",
-                yielded=lambda progress: self.status.emit(f"{progress.text}…"),
-                returned=returned,
-                failed=self.show_error,
-                finished=finished,
-            )
-            self.changed.emit()
+    def _on_opened(self, found: OpenedResults) -> None:
+        self.layers.remove()
+        models = named_models([*offered_models(), *self._more_models])
+        self.lab.start(None, models, found.run, found.warnings)
+        self.lab.add(found.scores, found.baselines)
+        self.lab.means = found.means
+        self.status.emit(f'{len(found.scores)} answers from "{found.folder.name}".')
+        self.finished.emit()
 
     # the end
 
     def stop(self) -> None:
-        """Cancel what runs and take our layers away; safe to call twice."""
+        """Cancel what runs, take our layers away and let go of models and results; safe to call twice."""
         self.show_labels(True)
-        self.data.stop()
-        self._resume_timer.stop()
-        self._leave_neighbour()
+        self._waiting.end()
         self.workers.stop()
-        self._job = self._looking = self._filing = None
+        self._job = self._looking = self._to_look_at = None
         self.layers.detach()
-
-
-def _timer(parent: QObject, interval: int, timeout: Any) -> QTimer:
-    made = QTimer(parent)
-    made.setSingleShot(True)
-    made.setInterval(interval)
-    made.timeout.connect(timeout)
-    return made
+        self.data.stop()
+        self._loaded.clear()
+        self.lab.let_go()

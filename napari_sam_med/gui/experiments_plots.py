@@ -10,6 +10,8 @@ from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPalette, QPen, QPixmap, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
+from napari_sam_med.session.experiments import mean_dice
+
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.measuring import SliceScore
 
@@ -308,12 +310,21 @@ class PredictedPlot(ScorePlot):
 
 
 class MarginPlot(ScorePlot):
-    """Dice by the largest margin of the box, with a line through the means of each model."""
+    """Dice by the largest margin of the box, with a line through the means of each model, as in the table."""
 
     def margins(self) -> list[int]:
         """Margins that were measured, ascending."""
         found = {margin_of(score.strategy) for score in self.scores}
         return sorted(margin for margin in found if margin is not None)
+
+    def means(self) -> dict[tuple[str, int], float]:
+        """Mean Dice by model and margin."""
+        groups: dict[tuple[str, int], list[SliceScore]] = {}
+        for score in self.scores:
+            margin = margin_of(score.strategy)
+            if margin is not None:
+                groups.setdefault((score.model, margin), []).append(score)
+        return {key: mean_dice(own) for key, own in groups.items()}
 
     def _draw(self, painter: QPainter, area: QRectF) -> None:
         self._draw_scale(painter, area, "Dice", vertical=True)
@@ -333,12 +344,13 @@ class MarginPlot(ScorePlot):
             x = x_of[margin] + _jitter(len(own)) * step * 0.6
             y = area.bottom() - np.array([score.dice for score in own]) * area.height()
             self._mark(painter, own, np.stack([x, y], axis=1), faint=110)
+        means = self.means()
         for model in self._models:
-            line = []
-            for margin in margins:
-                own = [s.dice for s in known if s.model == model and margin_of(s.strategy) == margin]
-                if own:
-                    line.append(QPointF(x_of[margin], area.bottom() - float(np.mean(own)) * area.height()))
+            line = [
+                QPointF(x_of[margin], area.bottom() - means[model, margin] * area.height())
+                for margin in margins
+                if (model, margin) in means
+            ]
             painter.setPen(QPen(self._color(model), 2.5))
             painter.drawPolyline(QPolygonF(line))
             for place in line:

@@ -193,7 +193,8 @@ class PlotsPage(QWidget):
                 (
                     "margins",
                     "Margins",
-                    "Dice by the margin of the box, of all strategies random_margin_box that were measured.",
+                    "Dice by the margin of the box, of all strategies random_margin_box that were measured.\n"
+                    "The line is the mean over slices, then organs, as in the table.",
                 ),
             ],
             self.show_kind,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -14,15 +14,17 @@ from napari_sam_med.gui.scan_loading import labels_of_layer
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import experiment_jobs
-from napari_sam_med.session.experiments import Laboratory, Source, Survey
+from napari_sam_med.session.experiment_jobs import ExperimentStep, Request
+from napari_sam_med.session.experiments import Choice, Laboratory, Source, Survey
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane
 from napari_sam_med.volume.volume import Volume
 
 if TYPE_CHECKING:
     from napari_sam_med.gui.actions import Actions
+    from napari_sam_med.session.jobs import LoadedModel
 
-__all__ = ["ExperimentSource"]
+__all__ = ["ExperimentSource", "measured"]
 
 _SURVEY_MS = 500
 """Rest after a stroke before the labels are looked through again."""
@@ -144,7 +146,8 @@ class ExperimentSource(QObject):
     def _watch(self, labels: Labels | None) -> None:
         self._unwatch()
         if labels is not None:
-            labels.events.paint.connect(self._on_painted)
+            for event in _edits(labels):
+                event.connect(self._on_painted)
             known = labels.metadata.get("sam_med")
             kept = known if isinstance(known, LabelVolume) else None
             if kept is not None:
@@ -154,7 +157,8 @@ class ExperimentSource(QObject):
     def _unwatch(self) -> None:
         if self._watched is not None:
             labels, kept = self._watched
-            labels.events.paint.disconnect(self._on_painted)
+            for event in _edits(labels):
+                event.disconnect(self._on_painted)
             if kept is not None:
                 kept.changed.disconnect(self._on_painted, missing_ok=True)
         self._watched = None
@@ -205,9 +209,28 @@ class ExperimentSource(QObject):
         return self._surveying is not None
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Listen no more, and let go of the layers."""
         self._timer.stop()
         self._unwatch()
+        self.image = self.labels = self.source = self._wanted = None
+
+
+def measured(
+    image: Image, labels: Labels, choice: Choice, device: str, loaded: Mapping[str, LoadedModel]
+) -> Generator[ExperimentStep, None, None]:
+    """A run on a copy of the labels, as painting goes on meanwhile; a copy of a CT takes a second.
+
+    Raises
+    ------
+    ImageError, LabelError
+        When the layers cannot be used, or do not go together; others as `experiment_jobs.run`.
+    """
+    yield ExperimentStep(Progress(0, 0, "copying the labels"))
+    volume = Volume.from_layer(image)
+    own = labels_of_layer(labels, volume)
+    copy = LabelVolume(own.data.copy(), own.grid, own.organs, header=own.header, path=own.path)
+    copy.organs = copy.organs.covering(copy.class_ids())
+    yield from experiment_jobs.run(Request(Source(volume, copy), choice, device, loaded))
 
 
 def _surveyed(wanted: _Wanted) -> Generator[Progress, None, tuple[Source, Survey]]:
@@ -221,3 +244,8 @@ def _surveyed(wanted: _Wanted) -> Generator[Progress, None, tuple[Source, Survey
 def _holds_labels(layer: Labels) -> bool:
     known = layer.metadata.get("sam_med")
     return isinstance(known, LabelVolume) and bool(known.class_ids())
+
+
+def _edits(labels: Labels) -> tuple[Any, ...]:
+    """Events of a layer after which its labels are others; napari tells of an undo by the second alone."""
+    return labels.events.paint, labels.events.labels_update, labels.events.data

@@ -10,6 +10,9 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_sam_med.errors import LabelError, PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.session.experiment_results import means_of
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from napari_sam_med.session.jobs import LoadedModel
 
 __all__ = [
+    "Begun",
     "Catalogue",
     "ExperimentStep",
     "Request",
@@ -47,7 +51,12 @@ __all__ = [
 
 _MOST_AT_ONCE = 64
 """Prompts between two yields, about: a second on two cores, as cancelling waits for that."""
-_SUMMARY_SECONDS = 2.0
+_SUMMARY_SECONDS, _SUMMARY_SHARE = 2.0, 0.1
+"""Between two summaries of a run, and of its time at most."""
+_TELL_SECONDS = 0.3
+"""Between two yields of what is quick by itself."""
+_SAME_DICE = 0.05
+"""Embeddings that were stored in half precision differ by a pixel or two."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +112,32 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
+class Begun:
+    """What the answers of a run are of.
+
+    Attributes
+    ----------
+    source : Source
+    run : dict
+        How they are measured, for people.
+    """
+
+    source: Source
+    run: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
 class ExperimentStep:
     """What a run has just measured.
 
     Attributes
     ----------
     progress : Progress
-    scores, baselines : list of SliceScore
+    scores : list of SliceScore
+    begun : Begun or None
+        With the first answers: until then earlier results may stay.
+    baselines : list of SliceScore
+        All of them, with the first answers.
     means : Means or None
         Of everything so far, now and then, and in the last step.
     warnings : tuple of str
@@ -119,6 +147,7 @@ class ExperimentStep:
 
     progress: Progress
     scores: list[SliceScore] = field(default_factory=list)
+    begun: Begun | None = None
     baselines: list[SliceScore] = field(default_factory=list)
     means: Means | None = None
     warnings: tuple[str, ...] = ()
@@ -188,12 +217,10 @@ def run(request: Request) -> Generator[ExperimentStep, None, None]:
         When a strategy or a model cannot be used; what was yielded so far is valid.
     """
     source, choice = request.source, request.choice
-    yield ExperimentStep(Progress(0, 0, "looking through the labels"))
-    found = yield from _surveyed(source, choice)
+    found, strategies = yield from _looked_through(source, choice)
+    from napari_sam_med.evaluation.detector_boxes import without_boxes
     from napari_sam_med.evaluation.measuring import Simulation
-    from napari_sam_med.evaluation.prompt_strategies import parse_strategies
 
-    strategies = parse_strategies(choice.strategies)
     slices = found.spread(choice)
     if not slices:
         raise LabelError(
@@ -201,11 +228,9 @@ def run(request: Request) -> Generator[ExperimentStep, None, None]:
             "chosen organ; choose other organs or labels, or lower the smallest area."
         )
     total = found.count(choice, strategies)[1]
-    yield ExperimentStep(Progress(0, total, "measuring what the boxes say alone"))
-    baselines = _baselines(source, choice)
-    yield ExperimentStep(Progress(0, total, "measuring what the boxes say alone"), [], baselines)
+    baselines = yield from _baselines(source, choice, total)
     scores: list[SliceScore] = []
-    told = time.monotonic()
+    due = time.monotonic() + _SUMMARY_SECONDS
     for name, model in named_models(choice.models).items():
         yield ExperimentStep(Progress(len(scores), total, f"loading {name}"))
         loaded = request.loaded.get(model) or load_model(model, request.device)
@@ -216,18 +241,45 @@ def run(request: Request) -> Generator[ExperimentStep, None, None]:
         for labelled in slices if taken else []:
             simulation = Simulation(tuple(taken), seed=choice.seed)
             for new in _answers(labelled, source, found, loaded, simulation, name):
-                scores += new
-                means = None
-                if time.monotonic() - told > _SUMMARY_SECONDS:
-                    means, told = means_of(scores, baselines), time.monotonic()
                 text = f"{name}, {labelled.view.plane} slice {labelled.view.index}"
-                yield ExperimentStep(Progress(len(scores), total, text), new, means=means)
+                step = ExperimentStep(Progress(len(scores) + len(new), total, text), new)
+                if not scores:
+                    step = replace(
+                        step, begun=Begun(source, choice.facts(found.names)), baselines=list(baselines)
+                    )
+                scores += new
+                began = time.monotonic()
+                if began > due:
+                    step = replace(step, means=means_of(scores, baselines, choice.protocol))
+                    taken_seconds = time.monotonic() - began
+                    due = began + taken_seconds + max(_SUMMARY_SECONDS, taken_seconds / _SUMMARY_SHARE)
+                yield step
     if not scores:
         raise PromptError(
             "No ticked model takes the prompts of any ticked strategy; tick another model, or boxes for one "
             "that takes boxes only."
         )
-    yield ExperimentStep(Progress(total, total, "done"), means=means_of(scores, baselines))
+    yield ExperimentStep(
+        Progress(total, total, "done"),
+        means=means_of(scores, baselines, choice.protocol),
+        warnings=tuple(without_boxes(strategies, scores)),
+    )
+
+
+def _looked_through(
+    source: Source, choice: Choice
+) -> Generator[ExperimentStep, None, tuple[Survey, list[Strategy]]]:
+    """What the labels show, and the strategies, whose files are read and fit the scan."""
+    yield ExperimentStep(Progress(0, 0, "looking through the labels"))
+    found = yield from _surveyed(source, choice)
+    from napari_sam_med.evaluation.detector_boxes import boxes_of
+    from napari_sam_med.evaluation.prompt_strategies import parse_strategies
+
+    yield ExperimentStep(Progress(0, 0, "reading what is to be asked"))
+    strategies = parse_strategies(choice.strategies)
+    for boxes in boxes_of(strategies).values():
+        boxes.check(case_name(source.volume), source.labels)
+    return found, strategies
 
 
 def _surveyed(source: Source, choice: Choice) -> Generator[ExperimentStep, None, Survey]:
@@ -286,15 +338,24 @@ def _answers(
         yield [_of_case(score, source) for score in scores]
 
 
-def _baselines(source: Source, choice: Choice) -> list[SliceScore]:
+def _baselines(
+    source: Source, choice: Choice, total: int
+) -> Generator[ExperimentStep, None, list[SliceScore]]:
     """Scores of what needs no model, on the slices of `Survey.spread`."""
     from napari_sam_med.evaluation.measuring import SliceChoice, measure_baselines
 
     organs = tuple(str(label) for label in sorted(choice.organs))
     chosen = SliceChoice(choice.planes, min_area=choice.min_area, most=choice.slices, organs=organs)
     volume = source.volume
-    found = measure_baselines(case_name(volume), source.labels, chosen, volume.pixel_spacing)
-    return [_of_case(score, source) for score in found]
+    told = ExperimentStep(Progress(0, total, "measuring what the boxes say alone"))
+    yield told
+    found, since = [], time.monotonic()
+    for score in measure_baselines(case_name(volume), source.labels, chosen, volume.pixel_spacing):
+        found.append(_of_case(score, source))
+        if time.monotonic() - since > _TELL_SECONDS:  # so that it can be cancelled
+            yield told
+            since = time.monotonic()
+    return found
 
 
 def _portions(strategies: Sequence[Strategy], objects: int) -> Iterator[list[Strategy]]:
@@ -318,10 +379,12 @@ def _of_case(score: SliceScore, source: Source) -> SliceScore:
     )
 
 
-def sum_up(scores: Sequence[SliceScore], baselines: Sequence[SliceScore]) -> Generator[Progress, None, Means]:
-    """The means of answers."""
+def sum_up(
+    scores: Sequence[SliceScore], baselines: Sequence[SliceScore], protocol: str = ""
+) -> Generator[Progress, None, Means]:
+    """The means of answers, as `means_of` makes them."""
     yield Progress(0, 1, "summing up")
-    return means_of(scores, baselines)
+    return means_of(scores, baselines, protocol)
 
 
 # one answer again
@@ -343,7 +406,7 @@ def look_again(
     score = sight.score
     preload_torch_libraries()
     if not score.strategy:
-        return replace(sight, prediction=_drawn_baseline(score, sight))
+        return _seen(sight, _drawn_baseline(score, sight))
     if score.prompts is None:
         return sight
     if loaded is None:
@@ -354,7 +417,14 @@ def look_again(
 
     embedding = embed_slice(sight.volume, score.view, loaded.predictor, store=loaded.store)
     answer = answered_again(score, embedding, loaded.predictor)
-    return replace(sight, prediction=answer.best_mask)
+    return _seen(sight, answer.best_mask)
+
+
+def _seen(sight: Sight, mask: npt.NDArray[np.bool_]) -> Sight:
+    from napari_sam_med.evaluation.metrics import dice
+
+    is_changed = abs(dice(mask, sight.truth) - sight.score.dice) > _SAME_DICE
+    return replace(sight, prediction=mask, is_changed=is_changed)
 
 
 def _drawn_baseline(score: SliceScore, sight: Sight) -> Any:

@@ -6,15 +6,15 @@ torch is imported when a job begins, so never on the main thread.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_sam_med.errors import ExportError, ImageError
+from napari_sam_med.errors import ExportError, ImageError, SamMedError
 from napari_sam_med.progress import Progress
 from napari_sam_med.session.experiments import Means, Source, case_name, mean_rows
 from napari_sam_med.session.preloading import preload_torch_libraries
@@ -22,7 +22,7 @@ from napari_sam_med.volume.labels import LabelVolume
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.measuring import SliceScore
-    from napari_sam_med.evaluation.report_gallery import GallerySource
+    from napari_sam_med.evaluation.report_gallery import GalleryPicture, GallerySource
     from napari_sam_med.sam.image_embedding import ImageEmbedding
     from napari_sam_med.sam.mask_prediction import MaskPrediction
     from napari_sam_med.sam.prompts import Prompts
@@ -48,6 +48,10 @@ class SavedResults:
         The scan that pictures are drawn of.
     models : dict of str to LoadedModel
         That answer again for the pictures, by the names in the scores.
+    warnings : tuple of str
+        What is to be known of the results.
+    study : dict or None
+        As `Means` has it; None has it made for the protocol of the run.
     """
 
     scores: list[SliceScore]
@@ -55,31 +59,39 @@ class SavedResults:
     run: Mapping[str, Any]
     source: Source | None
     models: Mapping[str, LoadedModel]
+    warnings: tuple[str, ...] = ()
+    study: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedResults:
-    """What a folder of results holds."""
+    """What a folder of results holds; attributes as `SavedResults` has them."""
 
     folder: Path
     scores: list[SliceScore]
     baselines: list[SliceScore]
     means: Means
     run: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
-def means_of(scores: Sequence[SliceScore], baselines: Sequence[SliceScore]) -> Means:
-    """Means of answers; of one scan with intervals over its slices."""
+def means_of(scores: Sequence[SliceScore], baselines: Sequence[SliceScore], protocol: str = "") -> Means:
+    """Means of answers; of one scan with intervals over its slices.
+
+    With the name of a protocol also what was published beside them; one that is not known adds nothing.
+    """
+    from napari_sam_med.evaluation.protocols import PROTOCOLS, protocol_facts
     from napari_sam_med.evaluation.summary import summarised
 
     summary = summarised(scores, baselines)
     spans = {}
-    if len({score.patient or score.volume for score in scores}) == 1:
+    if len({score.volume for score in scores}) == 1:
         groups: dict[tuple[str, str], list[SliceScore]] = {}
         for score in (*scores, *baselines):
             groups.setdefault((score.strategy, score.model), []).append(score)
         spans = {key: slice_interval(group) for key, group in groups.items()}
-    return Means(summary, tuple(mean_rows(summary, spans)))
+    study = protocol_facts(PROTOCOLS[protocol], {"": summary}) if protocol in PROTOCOLS else None
+    return Means(summary, tuple(mean_rows(summary, spans)), study)
 
 
 def slice_interval(scores: Sequence[SliceScore]) -> tuple[float, float] | None:
@@ -105,6 +117,8 @@ def slice_interval(scores: Sequence[SliceScore]) -> tuple[float, float] | None:
 def save_results(folder: Path, results: SavedResults) -> Generator[Progress, None, Path]:
     """Write ``results.csv``, ``baselines.csv``, ``summary.json`` and the report into a folder.
 
+    Closing it ends it; the tables are written first, the report last.
+
     Returns
     -------
     Path
@@ -115,19 +129,19 @@ def save_results(folder: Path, results: SavedResults) -> Generator[Progress, Non
     ExportError
         When a file cannot be written.
     """
-    yield Progress(0, 2, "writing the results")
+    yield Progress(0, 1, "writing the results")
     preload_torch_libraries()
     from napari_sam_med.evaluation.html_report import write_html_report
-    from napari_sam_med.evaluation.report_gallery import gallery_pictures
+    from napari_sam_med.evaluation.report import ResultTable
+    from napari_sam_med.evaluation.report_gallery import gallery_pictures, telling_answers
     from napari_sam_med.evaluation.results_file import write_header, write_scores
     from napari_sam_med.evaluation.statistics import comparisons
     from napari_sam_med.segmentation.report import write_json
 
-    hashes = {name: loaded.predictor.model_hash for name, loaded in results.models.items()}
-    run = dict(results.run) | ({"model_sha256": hashes} if hashes else {})
-    means = means_of(results.scores, results.baselines)
-    summary = {"version": 1, "run": run, "warnings": [], **means.summary}
-    summary["comparisons"] = comparisons(results.scores)
+    means = means_of(results.scores, results.baselines, results.run.get("protocol") or "")
+    study = results.study or means.study
+    summary = {"version": 1, "run": dict(results.run), "warnings": list(results.warnings), **means.summary}
+    summary |= {"comparisons": comparisons(results.scores), "protocol": study}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in (("results.csv", results.scores), ("baselines.csv", results.baselines)):
@@ -139,9 +153,26 @@ def save_results(folder: Path, results: SavedResults) -> Generator[Progress, Non
         raise ExportError(
             f"The results cannot be written into {folder}: {error.strerror or error}; choose another folder."
         ) from error
-    yield Progress(1, 2, "drawing the report")
-    pictures = gallery_pictures(results.scores, _gallery(results))
-    return write_html_report(folder, summary, results.scores, pictures=pictures)[0]
+    pictures: list[GalleryPicture] = []
+    trouble: SamMedError | None = None
+    total = len(telling_answers(results.scores)) + 1
+    try:
+        for picture in gallery_pictures(results.scores, _gallery(results)):
+            pictures.append(picture)
+            yield Progress(len(pictures), total, "drawing the report")
+    except SamMedError as error:
+        trouble = error
+    yield Progress(total - 1, total, "drawing the report")
+    tables = [] if study is None else [ResultTable(**table) for table in study["tables"]]
+    drawn = _drawn(pictures, trouble)
+    return write_html_report(folder, summary, results.scores, tables=tables, pictures=drawn)[0]
+
+
+def _drawn(pictures: Sequence[GalleryPicture], trouble: SamMedError | None) -> Iterator[GalleryPicture]:
+    """Pictures, and why there are no more, as the report takes it."""
+    yield from pictures
+    if trouble is not None:
+        raise trouble
 
 
 def _gallery(results: SavedResults) -> GallerySource:
@@ -194,13 +225,31 @@ def open_results(folder: Path) -> Generator[Progress, None, OpenedResults]:
         raise ImageError(f'The results.csv in "{folder.name}" has no rows; choose another folder.')
     beside = folder / "baselines.csv"
     baselines = read_results(beside) if beside.is_file() else []
-    return OpenedResults(folder, scores, baselines, means_of(scores, baselines), _run_of(folder))
+    document = _summary_of(folder)
+    run, warnings = document.get("run"), document.get("warnings")
+    run = dict(run) if isinstance(run, dict) else {}
+    means = means_of(scores, baselines, str(run.get("protocol") or ""))
+    study = document.get("protocol")
+    if _is_study(study):  # it tells scans of test and train apart, which rows do not
+        means = replace(means, study=study)
+    told = tuple(map(str, warnings)) if isinstance(warnings, list) else ()
+    return OpenedResults(folder, scores, baselines, means, run, told)
 
 
-def _run_of(folder: Path) -> dict[str, Any]:
-    """How results were measured, as their ``summary.json`` has it; empty where that is missing or damaged."""
+def _summary_of(folder: Path) -> dict[str, Any]:
+    """The ``summary.json`` of results; empty where it is missing or damaged."""
     try:
-        run = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["run"]
-    except (OSError, ValueError, KeyError, TypeError):
+        document = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return dict(run) if isinstance(run, dict) else {}
+    return document if isinstance(document, dict) else {}
+
+
+def _is_study(found: Any) -> bool:
+    """Whether it has the form of `protocol_facts`."""
+    from napari_sam_med.evaluation.report import ResultTable
+
+    try:
+        return bool([ResultTable(**table).markdown() for table in found["tables"]])
+    except (AttributeError, KeyError, TypeError):
+        return False

@@ -37,6 +37,7 @@ __all__ = [
     "Source",
     "Survey",
     "case_name",
+    "mean_dice",
     "mean_rows",
     "named_models",
 ]
@@ -72,6 +73,8 @@ class Choice:
     min_area : int
         Pixels that an organ must have on a slice.
     seed : int
+    protocol : str
+        Name of the published comparison that the strategies are of; empty for none.
     """
 
     organs: frozenset[int] = frozenset()
@@ -81,6 +84,7 @@ class Choice:
     slices: int = 10
     min_area: int = 20
     seed: int = 0
+    protocol: str = ""
 
     def check(self) -> None:
         """Refuse what measures nothing.
@@ -108,6 +112,7 @@ class Choice:
             "organs": [names.get(label, str(label)) for label in sorted(self.organs)],
             "strategies": list(self.strategies),
             "seed": self.seed,
+            "protocol": self.protocol,
         }
 
 
@@ -201,10 +206,13 @@ class Means:
     summary : dict
         As `summarised` makes it.
     rows : tuple of MeanRow
+    study : dict or None
+        What a published comparison says beside them, as `protocol_facts` gives it.
     """
 
     summary: Mapping[str, Any]
     rows: tuple[MeanRow, ...] = ()
+    study: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -235,12 +243,15 @@ class Sight:
     truth : array (H, W) bool
     prediction : array (H, W) bool or None
         None while the model has not answered, or cannot.
+    is_changed : bool
+        Whether that is another answer than was measured: the model, the scan or the labels have changed.
     """
 
     score: SliceScore
     volume: Volume
     truth: npt.NDArray[np.bool_]
     prediction: npt.NDArray[np.bool_] | None = None
+    is_changed: bool = False
 
     @property
     def view(self) -> SliceView:
@@ -295,16 +306,31 @@ class Laboratory:
         """How the results were measured, for people."""
         self.models: dict[str, str] = {}
         """What to load a model by, by the name that the results give it."""
+        self.warnings: list[str] = []
+        """What is to be known of the results."""
 
-    def start(self, source: Source | None, models: Mapping[str, str], run: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        source: Source | None,
+        models: Mapping[str, str],
+        run: Mapping[str, Any],
+        warnings: Sequence[str] = (),
+    ) -> None:
         """Begin with no results."""
-        self.run = dict(run)
+        self.run, self.warnings = dict(run), list(warnings)
         self.sight = self.chosen = None
         self.shown = Shown()
         self.scores, self.baselines, self.models = [], [], dict(models)
         self.means = None
         self.source = source
         self.replaced.emit()
+
+    def let_go(self) -> None:
+        """Keep nothing, and tell nobody: those who would listen are going."""
+        for listened in (self.added, self.replaced, *self.events.signals.values()):
+            listened.disconnect()
+        self.start(None, {}, {})
+        self.survey = None
 
     def add(self, scores: Sequence[SliceScore], baselines: Sequence[SliceScore] = ()) -> None:
         """Take answers on."""
@@ -389,6 +415,14 @@ def named_models(models: Sequence[str]) -> dict[str, str]:
     return {
         name if short.count(name) == 1 else model: model for model, name in zip(models, short, strict=True)
     }
+
+
+def mean_dice(scores: Sequence[SliceScore]) -> float:
+    """Mean Dice as the table of means has it: over slices, then organs, then scans."""
+    scans: dict[str, dict[str, list[float]]] = {}
+    for score in scores:
+        scans.setdefault(score.volume, {}).setdefault(score.organ, []).append(score.dice)
+    return float(np.mean([np.mean([np.mean(own) for own in organs.values()]) for organs in scans.values()]))
 
 
 def mean_rows(

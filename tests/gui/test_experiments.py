@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QObject, QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
 
@@ -18,7 +21,10 @@ from napari_sam_med.errors import ModelError
 from napari_sam_med.gui import workers
 from napari_sam_med.gui.experiments import DOCK_NAME, open_experiments
 from napari_sam_med.gui.experiments_layers import BOX_NAME, POINTS_NAME, PREDICTION_NAME, TRUTH_NAME
-from napari_sam_med.session import experiment_jobs
+from napari_sam_med.gui.experiments_waiting import Waiting
+from napari_sam_med.progress import Progress
+from napari_sam_med.session import experiment_jobs, experiment_results
+from napari_sam_med.session.jobs import LoadedModel
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import LEFT, NO_KEY, Desk
@@ -132,6 +138,49 @@ def test_cancelling_keeps_what_was_measured(desk: PanelDesk, answering: Measured
     assert len(desk.lab.scores) == 10
 
 
+def test_a_run_that_comes_to_nothing_keeps_the_earlier_results(
+    desk: PanelDesk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    choices = desk.panel.choices
+    choices.tick(["bound_box"])
+    desk.run()
+    scores, means = desk.lab.scores, desk.lab.means
+    choices.tick([f"boxes:{tmp_path / 'gone.csv'}"])
+    assert "10 answers, about 10 prompts" in desk.panel.estimate.text()  # no file is read for that
+    desk.panel.tabs.setCurrentIndex(0)
+    desk.run()
+    assert "There is no file of boxes" in desk.panel.status.text()
+    choices.tick(["center_mask"])
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment_jobs, "load_model", _gone)
+        desk.control._loaded.clear()
+        desk.run()
+    assert "nano is damaged" in desk.panel.status.text()
+    load, gate = experiment_jobs.load_model, threading.Event()
+    monkeypatch.setattr(experiment_jobs, "load_model", lambda *given: gate.wait(60) and load(*given))
+    desk.click(desk.panel.run)
+    desk.wait(lambda: desk.panel.estimate.text() == "loading nano")
+    desk.click(desk.panel.cancel)
+    gate.set()
+    desk.wait(lambda: not desk.control.is_running)
+    assert desk.panel.status.text() == "Stopped before the first answer. The earlier results stay."
+    assert desk.lab.scores is scores
+    assert desk.lab.means is means
+    assert desk.panel.tabs.currentIndex() == 0  # where what went wrong can be put right
+
+
+def _gone(model: str, device: str) -> LoadedModel:
+    raise ModelError("nano is damaged; install the package again.")
+
+
+def test_what_was_left_out_is_said_at_the_end(desk: PanelDesk, answering: MeasuredPredictor) -> None:
+    answering.accepts = frozenset({"box"})
+    desk.panel.choices.tick(["bound_box", "center_mask"])
+    desk.run()
+    assert desk.panel.status.text().startswith("10 answers.")
+    assert "nano takes no point prompts; center_mask was left out" in desk.panel.status.text()
+
+
 def test_closing_the_panel_cancels_the_run(desk: PanelDesk, answering: MeasuredPredictor) -> None:
     desk.panel.choices.tick(["bound_box"])
     answering.batch_gate.clear()
@@ -143,6 +192,8 @@ def test_closing_the_panel_cancels_the_run(desk: PanelDesk, answering: MeasuredP
     desk.wait(lambda: not job.is_running)
     assert job.was_cancelled
     assert not desk.control.is_running
+    assert not desk.control._loaded  # as the window may keep the panel alive
+    assert desk.control.data.labels is None
 
 
 def test_clicking_a_heading_sorts_and_keeps_the_row_that_is_looked_at(desk: PanelDesk) -> None:
@@ -236,6 +287,10 @@ def test_the_margins_stay_while_another_strategy_is_looked_at(desk: PanelDesk) -
     desk.click(plots.kinds["margins"])
     assert plots.plots["margins"].isVisible()
     assert plots.plots["margins"].margins() == [0, 5]
+    in_table = {row.strategy: row.dice for row in desk.lab.means.rows}
+    for (model, margin), mean in plots.plots["margins"].means().items():
+        assert model == "nano"
+        assert mean == pytest.approx(in_table[f"random_margin_box:{margin}"])
     assert {score.strategy for score in plots.plots["dice"].scores} == {"bound_box"}
 
 
@@ -268,7 +323,75 @@ def test_the_report_is_saved_and_opened_again(
 
     desk.run()
     desk.click(desk.panel.save)
-    assert "holds other results already" in desk.said[-1]
+    assert "holds results already" in desk.said[-1]
+
+
+def test_saving_shows_how_far_it_is_and_can_be_stopped(
+    desk: PanelDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: str(tmp_path))
+    panel, write = desk.panel, experiment_results.save_results
+    panel.choices.tick(["bound_box"])
+    panel.choices.slices.setValue(2)
+    desk.run()
+    gate = threading.Event()
+
+    def slowly(*arguments: Any) -> Generator[Progress, None, Path]:
+        job = write(*arguments)
+        for progress in job:
+            yield progress
+            gate.wait(60)
+        raise AssertionError("it was not stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment_results, "save_results", slowly)
+        desk.click(panel.save)
+        desk.wait(lambda: panel.estimate.text() == "writing the results")
+        assert panel.bar.isVisible()
+        assert not panel.run.isVisible()
+        desk.click(panel.cancel)
+        gate.set()
+        desk.wait(lambda: not desk.control.is_filing)
+    assert "The report was not written" in panel.status.text()
+    assert panel.run.isVisible()
+    desk.click(panel.save)  # into the same folder
+    desk.wait(lambda: not desk.control.is_filing)
+    assert desk.said[-1] == f"Saved: {tmp_path / 'report.html'}"
+
+
+def test_published_values_stand_beside_the_measured_ones(desk: PanelDesk) -> None:
+    panel, choices = desk.panel, desk.panel.choices
+    place = panel.tabs.indexOf(panel.study)
+    desk.run()
+    assert not panel.tabs.isTabVisible(place)
+    choices.protocol.setCurrentIndex(choices.protocol.findText("btcv-prompts"))
+    choices.protocol.activated.emit(choices.protocol.currentIndex())
+    choices.slices.setValue(2)
+    choices.more.setText("center_mask+background_corner")
+    choices.more.editingFinished.emit()
+    assert desk.lab.choice.protocol == "btcv-prompts"  # more than the study is measured
+    desk.run()
+    assert panel.tabs.isTabVisible(place)
+    panel.tabs.setCurrentIndex(place)
+    desk.settle()
+    told = panel.study.text.toPlainText()
+    for text in ("published test: original", "0.8649", "a box beats clicks", "in 3 of 9 where three"):
+        assert text in told
+    bound_box = next(row.dice for row in desk.lab.means.rows if row.strategy == "bound_box")
+    assert f"{bound_box:.4f}" in told
+    choices.tick(["bound_box"])
+    choices.more.editingFinished.emit()
+    assert desk.lab.choice.protocol == ""
+
+
+def test_a_run_does_not_wait_for_a_widget_that_is_gone(qtbot: QtBot) -> None:
+    busy = Mock(model=Mock(is_answering=True), carrying=Mock(is_busy=False))
+    beside, job, parent = [busy], Mock(), QObject()
+    waiting = Waiting(lambda: beside[0], lambda: False, parent)
+    waiting.begin(job)
+    job.pause.assert_called_once()
+    beside[0] = None  # closed, and never says that it has answered
+    qtbot.waitUntil(lambda: job.resume.called)
 
 
 def test_errors_are_one_line(desk: PanelDesk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -290,12 +413,6 @@ def test_errors_are_one_line(desk: PanelDesk, monkeypatch: pytest.MonkeyPatch, t
     assert "9999 or more pixels of a chosen organ" in desk.panel.status.text()
     choices.min_area.setValue(20)
 
-    def gone(model: str, device: str):
-        raise ModelError("nano is damaged; install the package again.")
-
-    monkeypatch.setattr(experiment_jobs, "load_model", gone)
-    desk.run()
-    assert desk.panel.status.text() == "nano is damaged; install the package again."
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_, **__: str(tmp_path))
     desk.click(desk.panel.open)
     desk.wait(lambda: not desk.control.is_filing)
@@ -308,8 +425,8 @@ def test_labels_on_another_grid_are_refused(make_panel: Callable[..., PanelDesk]
     desk.add_labels(labels_of(volume), translate=(0.0, 0.0, 40.0))
     desk.wait(lambda: desk.said)
     assert "lie elsewhere than the scan" in desk.panel.status.text()
-    desk.click(desk.panel.run)
-    assert not desk.control.is_running
+    desk.panel.say("")
+    desk.run()
     assert "lie elsewhere than the scan" in desk.panel.status.text()
 
 

@@ -21,9 +21,18 @@ from napari_sam_med.evaluation.measuring import (
     measure_model,
 )
 from napari_sam_med.evaluation.prompt_strategies import parse_strategies
+from napari_sam_med.evaluation.summary import summarised
 from napari_sam_med.session import experiment_jobs, experiment_results
 from napari_sam_med.session.experiment_results import SavedResults, slice_interval
-from napari_sam_med.session.experiments import NO_ORGAN, Choice, Laboratory, Shown, Source, named_models
+from napari_sam_med.session.experiments import (
+    NO_ORGAN,
+    Choice,
+    Laboratory,
+    Shown,
+    Source,
+    mean_dice,
+    named_models,
+)
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
@@ -124,6 +133,39 @@ def test_a_model_that_refuses_prompts_is_measured_on_the_others(
         measured(source, Choice(strategies=("center_mask",), slices=1))
 
 
+def test_what_a_run_is_of_comes_with_its_first_answers(source: Source, predictor: MeasuredPredictor) -> None:
+    steps = measured(source, Choice(slices=2, protocol="btcv-prompts"))
+    (begun,) = [step for step in steps if step.begun is not None]
+    assert begun is next(step for step in steps if step.scores)
+    assert begun.begun.source is source
+    assert begun.begun.run["protocol"] == "btcv-prompts"
+    assert [len(step.baselines) for step in steps if step.baselines] == [len(scores_of(steps))]
+
+
+def test_boxes_of_a_detector_are_checked_and_missed(
+    source: Source, predictor: MeasuredPredictor, tmp_path: Path
+) -> None:
+    boxes = tmp_path / "boxes.csv"
+    strategy = f"boxes:{boxes}"
+    assert [one.name for one in parse_strategies([strategy], reads_files=False)] == [strategy]
+    boxes.write_text("image,slice,organ,x0,y0,x1,y1\nvolume,0,liver,1,1,5,5\n", encoding="utf-8")
+    steps = measured(source, Choice(frozenset({6}), (strategy,), slices=1))
+    assert [score.dice for score in scores_of(steps)] == [0.0]
+    assert "has no box of these organs on any slice" in steps[-1].warnings[0]
+    boxes.write_text("image,slice,organ,x0,y0,x1,y1\nvolume,99,liver,1,1,5,5\n", encoding="utf-8")
+    with pytest.raises(PromptError, match="slice 99 of volume"):
+        measured(source, Choice(strategies=(strategy,), slices=1))
+
+
+def test_the_mean_of_a_plot_is_that_of_the_table(make_score: Callable[..., SliceScore]) -> None:
+    scores = [make_score(n, 1, 0.2) for n in range(5)]
+    scores += [make_score(0, 2, 0.8), replace(make_score(0, 2, 0.4), volume="other")]
+    assert mean_dice(scores) == pytest.approx((0.5 + 0.4) / 2)
+    assert mean_dice(scores) == pytest.approx(
+        summarised(scores, [])["models"]["nano"]["bound_box"]["mdice_volumes"]
+    )
+
+
 def test_closing_a_run_keeps_whole_slices_of_answers(source: Source, predictor: MeasuredPredictor) -> None:
     job = experiment_jobs.run(experiment_jobs.Request(source, Choice(slices=0), "cpu"))
     found = []
@@ -214,6 +256,9 @@ def test_an_answer_is_drawn_again_from_its_prompts(
         assert len(loaded) == 1  # the model, which was not at hand
         drawn, truth = again.prediction, again.truth
         assert 2 * (drawn & truth).sum() / (drawn.sum() + truth.sum()) == pytest.approx(score.dice)
+        assert not again.is_changed
+        sight = replace(sight, score=replace(score, dice=score.dice - 0.1))  # of other weights, say
+        assert outcome(experiment_jobs.look_again(sight, "nano", "cpu"))[1].is_changed
 
 
 def test_baselines_are_drawn_again_without_a_model(source: Source, predictor: MeasuredPredictor) -> None:
@@ -275,17 +320,20 @@ def test_models_are_called_by_the_last_part_of_their_path(tmp_path: Path) -> Non
 def test_results_are_saved_and_read_back(
     source: Source, predictor: MeasuredPredictor, tmp_path: Path
 ) -> None:
-    choice = Choice(strategies=("bound_box", "random_mask"), slices=2)
+    choice = Choice(strategies=("bound_box", "random_mask"), slices=2, protocol="btcv-prompts")
     steps = measured(source, choice)
     scores, baselines = scores_of(steps), [score for step in steps for score in step.baselines]
     models = {"nano": next(step.loaded[1] for step in steps if step.loaded is not None)}
-    results = SavedResults(scores, baselines, choice.facts({}), source, models)
-    _, report = outcome(experiment_results.save_results(tmp_path, results))
+    run = choice.facts({}) | {"model_sha256": {"nano": "measured with"}}
+    results = SavedResults(scores, baselines, run, source, models, ("odd",))
+    told, report = outcome(experiment_results.save_results(tmp_path, results))
     assert report == tmp_path / "report.html"
+    assert [one.fraction for one in told] == pytest.approx([0, *(n / 7 for n in (1, 2, 3, 4, 5, 6, 6))])
+    assert "Clicks and boxes on abdominal organs" in report.read_text(encoding="utf-8")
     with (tmp_path / "results.csv").open(encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(scores)
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-    assert summary["run"]["model_sha256"] == {"nano": predictor.model_hash}
+    assert summary["run"]["model_sha256"] == {"nano": "measured with"}, "whatever is loaded now"
     assert summary["comparisons"]
 
     _, opened = outcome(experiment_results.open_results(tmp_path))
@@ -294,6 +342,21 @@ def test_results_are_saved_and_read_back(
         [row.dice for row in steps[-1].means.rows], abs=1e-6
     )
     assert opened.run == summary["run"]
+    assert opened.warnings == ("odd",)
+    measures, findings = opened.means.study["tables"]
+    assert measures["headings"] == [
+        "prompt",
+        "nano",
+        "published test: original",
+        "published test: fine-tuned",
+    ]
+    assert dict(findings["rows"])["a box beats clicks"] in ("holds", "does not hold")
+    for title, kept in (("of test scans alone", True), (None, False)):
+        measures["title"] = title
+        summary["protocol"] = {"tables": [measures if kept else {"title": "damaged"}]}
+        (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+        _, opened = outcome(experiment_results.open_results(tmp_path))
+        assert (opened.means.study["tables"][0]["title"] == title) is kept, "else made anew from the rows"
 
 
 def test_folders_that_hold_no_results_are_refused(tmp_path: Path) -> None:
