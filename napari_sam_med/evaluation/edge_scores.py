@@ -131,24 +131,7 @@ def count_edges(
     thresholds : ndarray (T,)
         Ascending.
     """
-    from skimage.morphology import thin
-
-    reach = max_distance * float(np.hypot(*edges.shape))
-    matched: list[int] = []
-    found: list[int] = []
-    last = -1
-    for threshold in thresholds:
-        cut = edges >= np.float32(threshold)  # a map of thresholds reaches each of them
-        size = int(np.count_nonzero(cut))
-        if size == last:  # cuts nest: as many pixels are the same pixels
-            matched.append(matched[-1])
-            found.append(found[-1])
-            continue
-        last = size
-        lines = thin(cut)
-        matched.append(_pairs(lines, truth, reach))
-        found.append(int(np.count_nonzero(lines)))
-    return EdgeCounts(np.array(matched), np.array(found), int(np.count_nonzero(truth)))
+    return _counted(_cuts(edges, thresholds), truth, max_distance)
 
 
 def score_edges(
@@ -227,11 +210,12 @@ class EdgeMeter:
             return False
         grey = image.mean(axis=2, dtype=np.float32)
         maps = dict(zip(self._methods, (edges, canny_edges(grey), sobel_edges(grey)), strict=True))
+        cuts = {method: _cuts(one, THRESHOLDS) for method, one in maps.items()}
         for distance in MAX_DISTANCES:
             reach = round(distance * float(np.hypot(*truth.shape)), 2)
             self._reach_px.setdefault(distance, set()).add(reach)
-            for method, one in maps.items():
-                self._counts.setdefault((distance, method), []).append(count_edges(one, truth, distance))
+            for method, one in cuts.items():
+                self._counts.setdefault((distance, method), []).append(_counted(one, truth, distance))
         self.n_slices += 1
         return True
 
@@ -249,6 +233,30 @@ class EdgeMeter:
             for name, figures in PUBLISHED.items()
         }
         return {"slices": self.n_slices, "max_distance": by_distance, "published": {"BSDS500": published}}
+
+
+def _cuts(edges: FloatImage, thresholds: npt.NDArray[np.float64]) -> list[Mask]:
+    """What is left of an edge map at each threshold, thinned; equal cuts are one and the same array."""
+    from skimage.morphology import thin
+
+    cuts: list[Mask] = []
+    last = -1
+    for threshold in thresholds:
+        cut = edges >= np.float32(threshold)  # a map of thresholds reaches each of them
+        size = int(np.count_nonzero(cut))
+        cuts.append(cuts[-1] if size == last else thin(cut))  # cuts nest: as many pixels are the same pixels
+        last = size
+    return cuts
+
+
+def _counted(cuts: Sequence[Mask], truth: Mask, max_distance: float) -> EdgeCounts:
+    reach = max_distance * float(np.hypot(*truth.shape))
+    matched: list[int] = []
+    for number, lines in enumerate(cuts):
+        is_known = number > 0 and lines is cuts[number - 1]
+        matched.append(matched[-1] if is_known else _pairs(lines, truth, reach))
+    found = [int(np.count_nonzero(lines)) for lines in cuts]
+    return EdgeCounts(np.array(matched), np.array(found), int(np.count_nonzero(truth)))
 
 
 def _plain(scores: EdgeScores) -> dict[str, float | None]:
