@@ -87,14 +87,14 @@ class ChoicesPage(QWidget):
         self.protocol = combo("Strategies of a published study; ticks what it compares.")
         self.protocol.activated.connect(self._on_protocol)
         self.strategies = StrategyTree()
-        self.strategies.ticked.connect(self._on_ticked)
+        self.strategies.ticked.connect(self._tell)
         self.more = QLineEdit()
         self.more.setPlaceholderText("such as bound_box+center_mask")
         self.more.setToolTip(
             "More strategies, separated by commas: names joined by + are given at once,\n"
             "a parameter follows a colon: bound_box+corrective_clicks:3."
         )
-        self.more.editingFinished.connect(self._on_ticked)
+        self.more.editingFinished.connect(self._tell)
         column.addLayout(labelled("Prompts", self.protocol, width=_CAPTION))
         column.addWidget(self.strategies, 3)
         column.addLayout(labelled("More", self.more, width=_CAPTION))
@@ -220,7 +220,12 @@ class ChoicesPage(QWidget):
 
     def _tell(self) -> None:
         if self._control.catalogue is not None:  # before, nothing can be ticked
-            self._control.choose(self.choice())
+            choice = self.choice()
+            # a study stays chosen while all that it compares is ticked, whatever else is
+            if not set(self.protocol.currentData() or ()) <= set(choice.strategies):
+                self.protocol.setCurrentIndex(0)
+                choice = self.choice()
+            self._control.choose(choice)
 
     def _tick_organs(self, is_ticked: bool) -> None:
         with QSignalBlocker(self.organs):
@@ -234,13 +239,6 @@ class ChoicesPage(QWidget):
             self.tick(strategies)
         else:
             self._tell()
-
-    def _on_ticked(self) -> None:
-        """A study stays chosen while all that it compares is ticked, whatever else is."""
-        compared = self.protocol.currentData() or ()
-        if not set(compared) <= set(self.choice().strategies):
-            self.protocol.setCurrentIndex(0)
-        self._tell()
 
     def _ask_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Add a checkpoint", "", _CHECKPOINTS)

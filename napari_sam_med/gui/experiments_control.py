@@ -253,7 +253,7 @@ class Experiments(QObject):
             self._begin(step.begun)
         if self._has_begun:
             self.lab.warnings = list(self._warnings)
-            self.lab.run["model_sha256"] = self._hashes()
+            self.lab.run["model_sha256"] = self.lab.run.get("model_sha256", {}) | self._hashes()
         self.lab.add(step.scores, step.baselines)
         if step.means is not None:
             self.lab.means = step.means

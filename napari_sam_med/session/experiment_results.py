@@ -110,8 +110,16 @@ def slice_interval(scores: Sequence[SliceScore]) -> tuple[float, float] | None:
     times = np.random.default_rng(0).multinomial(len(views), [1 / len(views)] * len(views), _DRAWS)
     drawn = times @ counts
     means = np.divide(times @ sums, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
-    low, high = np.quantile(np.nanmean(means, axis=1), (0.025, 0.975))
-    return float(low), float(high)
+    drawn_means = np.nanmean(means, axis=1)
+    # an organ on few slices is missing from many draws, most often a small one that is hard: without this,
+    # 6 slices of the phantom gave 0.57 to 0.71 for a mean of 0.60
+    low, high = np.quantile(drawn_means, (0.025, 0.975)) + _mean_of_organs(sums, counts) - drawn_means.mean()
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+def _mean_of_organs(sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> float:
+    """Of (slices, organs)."""
+    return float((sums.sum(axis=0) / counts.sum(axis=0)).mean())
 
 
 def save_results(folder: Path, results: SavedResults) -> Generator[Progress, None, Path]:

@@ -310,6 +310,7 @@ def test_the_report_is_saved_and_opened_again(
     assert len(rows) == len(desk.lab.scores) == 8
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert summary["run"]["strategies"] == ["bound_box", "corrective_clicks:2"]
+    assert list(summary["run"]["model_sha256"]) == ["nano"]
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
     assert list(folder.glob("figures/gallery*.png"))
 
@@ -380,8 +381,8 @@ def test_published_values_stand_beside_the_measured_ones(desk: PanelDesk) -> Non
     bound_box = next(row.dice for row in desk.lab.means.rows if row.strategy == "bound_box")
     assert f"{bound_box:.4f}" in told
     choices.tick(["bound_box"])
-    choices.more.editingFinished.emit()
     assert desk.lab.choice.protocol == ""
+    assert choices.protocol.currentText() == "Own choice"
 
 
 def test_a_run_does_not_wait_for_a_widget_that_is_gone(qtbot: QtBot) -> None:

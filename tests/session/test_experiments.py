@@ -217,6 +217,9 @@ def test_the_interval_is_that_of_the_mean_of_organs(make_score: Callable[..., Sl
     assert low < dice.mean() < high
     assert high - low == pytest.approx(spread, rel=0.2)
     assert slice_interval(scores[:8]) is None  # four slices
+    easy, hard = [[make_score(n, label, dice) for n in range(6)] for label, dice in ((1, 0.9), (2, 0.3))]
+    uneven = [*easy, hard[0]]  # a third of the draws have the easy organ alone
+    assert slice_interval(uneven)[0] < 0.6 < slice_interval(uneven)[1] < 0.85
     constant = [replace(score, dice=0.5) for score in scores]
     assert slice_interval(constant) == pytest.approx((0.5, 0.5))
 
