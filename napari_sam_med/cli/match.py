@@ -102,15 +102,18 @@ def _check(request: MatchRequest) -> None:
 
 
 def _examples(request: MatchRequest, shown: Volume, labels: LabelVolume) -> dict[int, Example]:
-    """One example an organ.
+    """One example an organ; of a slice that was chosen, the organs that it shows.
 
     Raises
     ------
     LabelError
-        When there is no such organ, or the slice shows none of it.
+        When there is no such organ, or the slice shows none.
     """
+    import numpy as np
+
     from napari_sam_med.evaluation.measuring import chosen_organs
     from napari_sam_med.segmentation.matching.example import Example
+    from napari_sam_med.volume.slice_view import SliceView
 
     chosen = sorted(chosen_organs(labels, listed(request.only)) & set(labels.class_ids()))
     if not chosen:
@@ -121,6 +124,14 @@ def _examples(request: MatchRequest, shown: Volume, labels: LabelVolume) -> dict
             "slice, or name another."
         )
     index = _canonical(request, shown)
+    if index != "best":
+        here = np.unique(SliceView(request.matching.plane, index).extract(labels.data))
+        chosen = [number for number in chosen if number in here]
+        if not chosen:
+            raise LabelError(
+                f"Slice {request.example_slice} of {request.example_labels.name} shows none of the organs; "
+                "take one that is labelled, or best."
+            )
     return {
         number: Example.of_labels(
             shown, labels.data, number, plane=request.matching.plane, index=index, window=request.window
