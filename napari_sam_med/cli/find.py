@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,12 +167,14 @@ def _objects(request: FindRequest, volume: Volume, predictor: Predictor) -> list
         warn(labels.warnings)
         return objects_of(labels)
     from napari_sam_med.sam.embedding_store import default_store
-    from napari_sam_med.segmentation.automatic.everything import EverythingOptions
-    from napari_sam_med.segmentation.automatic.volume_search import VolumeSearch, search_volume
-
-    search = VolumeSearch(
-        every=request.every, options=EverythingOptions(points_per_side=request.points_per_side)
+    from napari_sam_med.segmentation.automatic.volume_search import (
+        VolumeSearch,
+        search_volume,
+        usual_options,
     )
+
+    options = replace(usual_options(predictor), points_per_side=request.points_per_side)
+    search = VolumeSearch(every=request.every, options=options)
     searched = search_volume(volume, predictor, search, window=request.window, store=default_store())
     with progress_bar(f"Searching with {predictor.record.name}") as show:
         while True:

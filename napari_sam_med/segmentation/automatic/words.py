@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import PromptError
 from napari_sam_med.segmentation.automatic.found_objects import FoundObject
+from napari_sam_med.segmentation.automatic.linking import object_iou
 from napari_sam_med.segmentation.automatic.naming import object_votes
 from napari_sam_med.segmentation.organ_objects import OrganGuess, SliceVotes
 from napari_sam_med.segmentation.organ_vote import OTHER, put_on_own_side, vote
@@ -29,7 +30,15 @@ if TYPE_CHECKING:
     from napari_sam_med.segmentation.organ_classifier import OrganClassifier
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["RankedObject", "WordMeaning", "clear_winner", "organs_called", "rank_by_organ"]
+__all__ = [
+    "OrganChances",
+    "RankedObject",
+    "WordMeaning",
+    "clear_winner",
+    "organ_chances",
+    "organs_called",
+    "rank_by_organ",
+]
 
 # what else the organs are called; the left side in the spelling of `_plain`
 _SAME = {
@@ -115,6 +124,62 @@ def organs_called(word: str, known: Sequence[str]) -> WordMeaning:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class OrganChances:
+    """What the classifier makes of all objects: asked once, it answers any number of words.
+
+    Attributes
+    ----------
+    objects : tuple of FoundObject
+        By falling score, numbered from 1, each with its `organ`.
+    organs : tuple of str
+        The classifier's classes.
+    probabilities : ndarray (N, C) float64
+        Of each object and class; rows add up to 1.
+    """
+
+    objects: tuple[FoundObject, ...]
+    organs: tuple[str, ...]
+    probabilities: npt.NDArray[np.float64]
+
+    def ranked(self, word: str) -> list[RankedObject]:
+        """All objects, the likeliest to be what a word means first.
+
+        Raises
+        ------
+        PromptError
+            When the word is no known organ.
+        """
+        wanted = [self.organs.index(name) for name in organs_called(word, self.organs).organs]
+        scores = self.probabilities[:, wanted].sum(axis=1)
+        ranked = [RankedObject(one, float(score)) for one, score in zip(self.objects, scores, strict=True)]
+        return sorted(ranked, key=lambda one: (-one.score, one.object.number))
+
+
+def organ_chances(
+    objects: Sequence[FoundObject],
+    volume: Volume,
+    predictor: Predictor,
+    classifier: OrganClassifier,
+    *,
+    store: EmbeddingStore | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> OrganChances:
+    """What the classifier makes of objects; parameters and errors as in `rank_by_organ`."""
+    facts = classifier.facts
+    numbered = FoundObject.renumbered(objects)
+    table = np.zeros((len(numbered), len(facts.organs)))
+    if numbered:
+        votes = object_votes(numbered, volume, predictor, classifier, store=store, on_progress=on_progress)
+        table = np.exp([_said(votes[one.number], classifier) for one in numbered])
+    named = []
+    for one, row in zip(numbered, table, strict=True):
+        best = int(row.argmax())
+        guess = OrganGuess(facts.organs[best], float(row[best]), float(row[best]) < facts.threshold)
+        named.append(one.with_organ(guess))
+    return OrganChances(tuple(named), facts.organs, table)
+
+
 def rank_by_organ(
     objects: Sequence[FoundObject],
     word: str,
@@ -126,6 +191,8 @@ def rank_by_organ(
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[RankedObject]:
     """All objects, the likeliest to be what a word means first; each with its `organ` filled in.
+
+    For several words about the same objects ask `organ_chances` once.
 
     Parameters
     ----------
@@ -154,20 +221,9 @@ def rank_by_organ(
     ModelError
         When the classifier was trained on another model.
     """
-    meaning = organs_called(word, classifier.facts.organs)
-    wanted = [classifier.facts.organs.index(name) for name in meaning.organs]
-    if not objects:
-        return []
-    numbered = FoundObject.renumbered(objects)
-    votes = object_votes(numbered, volume, predictor, classifier, store=store, on_progress=on_progress)
-    ranked = []
-    for one in numbered:
-        probabilities = np.exp(_said(votes[one.number], classifier))
-        best = int(probabilities.argmax())
-        sure = float(probabilities[best])
-        guess = OrganGuess(classifier.facts.organs[best], sure, sure < classifier.facts.threshold)
-        ranked.append(RankedObject(one.with_organ(guess), float(probabilities[wanted].sum())))
-    return sorted(ranked, key=lambda one: (-one.score, one.object.number))
+    organs_called(word, classifier.facts.organs)  # refused before the work
+    chances = organ_chances(objects, volume, predictor, classifier, store=store, on_progress=on_progress)
+    return chances.ranked(word)
 
 
 def clear_winner(ranked: Sequence[RankedObject], threshold: float) -> RankedObject | None:
@@ -186,7 +242,7 @@ def clear_winner(ranked: Sequence[RankedObject], threshold: float) -> RankedObje
     for rival in ranked[1:]:
         if rival.score <= _RIVAL * first.score:
             return first
-        if _iou(first.object, rival.object) < _SAME_PLACE:
+        if object_iou(first.object, rival.object) < _SAME_PLACE:
             return None
     return first
 
@@ -198,12 +254,6 @@ def _said(votes: SliceVotes, classifier: OrganClassifier) -> npt.NDArray[np.floa
     return put_on_own_side(voted, facts.organs, votes.centre_x)
 
 
-def _iou(one: FoundObject, other: FoundObject) -> float:
-    """IoU of two objects; 0 when they lie in different planes."""
-    both = sum(mask.overlap_px(other.masks[view]) for view, mask in one if view in other.masks)
-    return both / (one.voxels + other.voxels - both)
-
-
 def _named(meant: str, names: Sequence[str]) -> tuple[str, ...]:
     """Names that a plain spelling stands for: with its side that one, without a side both."""
     whole = tuple(name for name in names if _plain(name) == meant)
@@ -212,7 +262,7 @@ def _named(meant: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def _plain(text: str) -> str:
     """One spelling for all that mean the same: American, small letters, singular, the side first."""
-    letters = unicodedata.normalize("NFKD", text.replace("œ", "oe").replace("æ", "ae")).casefold()
+    letters = unicodedata.normalize("NFKD", text.casefold().replace("œ", "oe").replace("æ", "ae"))
     words = re.findall(r"[a-z0-9]+", letters.encode("ascii", "ignore").decode())
     words = [_SIDES.get(word, _singular(word.replace("oe", "e").replace("ae", "e"))) for word in words]
     side = [word for word in words if word in ("left", "right")]
