@@ -8,8 +8,10 @@ INSTALLED := $(VENV)/.installed
 # Tests draw on a virtual screen where there is one to be had, so that no window ever opens over your work.
 SCREEN = $(if $(shell command -v xvfb-run 2>/dev/null),QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1400x900x24 +extension GLX",)
 
+TESTS := tests-of-the-window-a-to-k tests-of-the-window-l-to-z tests-of-the-commands tests-of-the-rest
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports tests tests-of-the-window tests-of-the-rest bench format clean
+.PHONY: help demo test lint types imports tests $(TESTS) bench format clean
 
 help:
 	@echo "make demo     set up, then segment the bundled sample: opens napari, or writes demo_output/ without a display"
@@ -18,17 +20,19 @@ help:
 	@echo "make format   rewrite the sources the way lint wants them"
 	@echo "make clean    remove the environment and what was generated"
 
+# Not compiled, which takes a minute for all that is installed: the few modules that are imported are so then.
 $(INSTALLED): pyproject.toml constraints.txt .ci/system-packages
 	sh .ci/system-packages "$(PYTHON)"
 	"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,dicom,lora,onnx,text,video]"
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,dicom,lora,onnx,text,video]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/napari-sam-med demo --output demo_output
 
-test: lint types imports tests
+test: lint
+	$(SIDE_BY_SIDE) $(TESTS) types imports
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -40,18 +44,28 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-# the outputs of the two runs one after the other, where this make can
-UNMIXED = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target,)
+# Three runs at a time, of one thread each, on two cores, as those of the window wait now and then; the next begins
+# where one ends. Their outputs come one after the other, where this make can.
+UNMIXED := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target,)
+SIDE_BY_SIDE = OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=3 $(UNMIXED)
 
-# two runs side by side, one core each, of about the same length
+PYTEST = $(SCREEN) $(BIN)/python -m pytest
+COMMANDS := tests/cli tests/evaluation tests/training
+
 tests: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 $(UNMIXED) tests-of-the-window tests-of-the-rest
+	$(SIDE_BY_SIDE) $(TESTS)
 
-tests-of-the-window: $(INSTALLED)
-	$(SCREEN) $(BIN)/python -m pytest tests/gui --ignore-glob='*/test_wo*.py'
+tests-of-the-window-a-to-k: $(INSTALLED)
+	$(PYTEST) tests/gui --ignore-glob='*/gui/test_[l-z]*.py'
+
+tests-of-the-window-l-to-z: $(INSTALLED)
+	$(PYTEST) tests/gui --ignore-glob='*/gui/test_[a-k]*.py'
+
+tests-of-the-commands: $(INSTALLED)
+	$(PYTEST) $(COMMANDS)
 
 tests-of-the-rest: $(INSTALLED)
-	$(SCREEN) $(BIN)/python -m pytest tests benchmarks --ignore-glob='*/gui/test_[!w]*.py' --ignore-glob='*/gui/test_w[!o]*.py'
+	$(PYTEST) tests benchmarks --ignore=tests/gui $(COMMANDS:%=--ignore=%)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
