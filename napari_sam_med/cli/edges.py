@@ -91,12 +91,12 @@ def _search(request: EdgesRequest, opened: OpenedSearch, options: Any) -> dict[s
             options,
             window=opened.window,
             store=default_store(),
+            on_points=on_progress,
         ):
             step.view.insert(edges, step.edges)
             if opened.labels is not None:
                 image = to_rgb(opened.volume, step.view, opened.window)
                 meter.add(step.edges, image, step.view.extract(opened.labels.data))
-            on_progress(step.progress)
     write_image(request.output, edges, opened.volume)
     return None if opened.labels is None else meter.summary()
 

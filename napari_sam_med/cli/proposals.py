@@ -113,13 +113,13 @@ def _search(request: ProposalsRequest, opened: OpenedSearch, options: ProposalOp
             options,
             window=opened.window,
             store=default_store(),
+            on_points=on_progress,
         ):
             detections += _detections(request, step)
             if opened.labels is not None:
                 labels_hw = step.view.extract(opened.labels.data)
                 if labels_hw.any():
                     _measure(meter, opened, step, options, labels_hw)
-            on_progress(step.progress)
             if step.progress.done == step.progress.total:
                 boxes = boxes_of_objects(step.linker.objects(), opened.volume.shape)
     return _Found(detections, boxes, None if opened.labels is None else meter.summary())

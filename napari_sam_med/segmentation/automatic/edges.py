@@ -9,7 +9,7 @@ masks, put linearly to 0..1, is the map; non-maximum suppression as Canny does i
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.automatic.grid_answers import (
     answers_on_grid,
     check_grid,
+    of_all_slices,
     refuse_without_points,
 )
 from napari_sam_med.segmentation.slicewise import Window, embed_slice
@@ -113,6 +114,7 @@ def edge_map(
     *,
     pixel_spacing: npt.ArrayLike = (1.0, 1.0),
     embedding: ImageEmbedding | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> FloatImage:
     """How much of an edge each pixel is.
 
@@ -126,6 +128,8 @@ def edge_map(
         Millimetres.
     embedding : ImageEmbedding, optional
         Of the image, where it is there already; image and spacing are then not looked at.
+    on_progress : callable, optional
+        Told after each batch of points; an error that it raises ends the search.
 
     Returns
     -------
@@ -145,7 +149,9 @@ def edge_map(
         embedding = predictor.embed(image, pixel_spacing)
     outlines = [
         outline
-        for _, answer in answers_on_grid(embedding, predictor, options.points_per_side)
+        for _, answer in answers_on_grid(
+            embedding, predictor, options.points_per_side, on_progress=on_progress
+        )
         for logits, iou, stability in zip(
             predictor.upsample(embedding, answer.low_res_logits),
             answer.iou_predictions,
@@ -167,6 +173,7 @@ def search_edges(
     *,
     window: Window = "auto",
     store: EmbeddingStore | None = None,
+    on_points: Callable[[Progress], None] | None = None,
 ) -> Generator[EdgeSlice, None, None]:
     """Edges of slices of a volume, one slice at a time; closing it ends it.
 
@@ -180,6 +187,8 @@ def search_edges(
     window : str or (low, high)
         Preset name or limits in the volume's own values.
     store : EmbeddingStore, optional
+    on_points : callable, optional
+        Told after each batch of points, as of those of all slices; an error that it raises ends the search.
 
     Yields
     ------
@@ -193,8 +202,9 @@ def search_edges(
     """
     refuse_without_points(predictor)
     for done, view in enumerate(views, start=1):
+        tell = of_all_slices(on_points, done - 1, len(views), f"slice {view.index}")
         embedding = embed_slice(volume, view, predictor, window=window, store=store)
-        edges = edge_map(np.empty(0), predictor, options, embedding=embedding)
+        edges = edge_map(np.empty(0), predictor, options, embedding=embedding, on_progress=tell)
         yield EdgeSlice(Progress(done, len(views), f"slice {view.index}"), view, edges)
 
 

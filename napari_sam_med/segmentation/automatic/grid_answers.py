@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from napari_sam_med.errors import PromptError
+from napari_sam_med.progress import Progress
 from napari_sam_med.sam.prompts import Prompts
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.mask_prediction import MaskPrediction
     from napari_sam_med.sam.predictor import ImageEmbedding, Predictor
 
-__all__ = ["answers_on_grid", "check_grid", "refuse_without_points"]
+__all__ = ["answers_on_grid", "check_grid", "of_all_slices", "refuse_without_points"]
 
 _AT_ONCE = 64
 """Points whose masks are held at a time, as in SAM's own generator."""
@@ -20,7 +21,12 @@ _MOST_POINTS_PER_SIDE = 256
 
 
 def answers_on_grid(
-    embedding: ImageEmbedding, predictor: Predictor, points_per_side: int, *, multimask: bool = True
+    embedding: ImageEmbedding,
+    predictor: Predictor,
+    points_per_side: int,
+    *,
+    multimask: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[tuple[tuple[float, float], MaskPrediction]]:
     """The point (x, y) and its masks for every point of a grid, row by row.
 
@@ -34,6 +40,8 @@ def answers_on_grid(
     points_per_side : int
     multimask : bool
         Three masks a point, or one.
+    on_progress : callable, optional
+        Told after each batch of points; an error that it raises ends the search.
 
     Raises
     ------
@@ -49,6 +57,21 @@ def answers_on_grid(
         prompts = [Prompts.from_points([point], [1]) for point in chunk]
         answers = predictor.predict_batch(embedding, prompts, multimask, direct_upsampling=True)
         yield from zip(chunk, answers, strict=True)
+        if on_progress is not None:
+            on_progress(Progress(start + len(chunk), len(points), "points"))
+
+
+def of_all_slices(
+    on_points: Callable[[Progress], None] | None, number: int, count: int, text: str
+) -> Callable[[Progress], None] | None:
+    """What tells of the points of slice `number` (from 0) of `count` as of those of all slices."""
+    if on_points is None:
+        return None
+
+    def tell(points: Progress) -> None:
+        on_points(Progress(number * points.total + points.done, count * points.total, text))
+
+    return tell
 
 
 def check_grid(points_per_side: int, box_nms_thresh: float) -> None:

@@ -9,7 +9,7 @@ output") is an option; the paper takes 128 x 128 points and 0.95 for that.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from napari_sam_med.segmentation.automatic.found_objects import FoundMask, Found
 from napari_sam_med.segmentation.automatic.grid_answers import (
     answers_on_grid,
     check_grid,
+    of_all_slices,
     refuse_without_points,
 )
 from napari_sam_med.segmentation.automatic.linking import Linker, LinkRules
@@ -134,6 +135,7 @@ def propose(
     *,
     pixel_spacing: npt.ArrayLike = (1.0, 1.0),
     embedding: ImageEmbedding | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Proposal]:
     """What may be objects on an image, the likeliest first.
 
@@ -147,6 +149,8 @@ def propose(
         Millimetres.
     embedding : ImageEmbedding, optional
         Of the image, where it is there already; image and spacing are then not looked at.
+    on_progress : callable, optional
+        Told after each batch of points; an error that it raises ends the search.
 
     Raises
     ------
@@ -162,7 +166,11 @@ def propose(
     found = [
         FoundMask.of(mask, float(iou), float(stability), point)
         for point, answer in answers_on_grid(
-            embedding, predictor, options.points_per_side, multimask=options.multimask
+            embedding,
+            predictor,
+            options.points_per_side,
+            multimask=options.multimask,
+            on_progress=on_progress,
         )
         for mask, iou, stability in zip(
             answer.masks, answer.iou_predictions, answer.stability_scores, strict=True
@@ -181,6 +189,7 @@ def search_proposals(
     window: Window = "auto",
     store: EmbeddingStore | None = None,
     rules: LinkRules | None = None,
+    on_points: Callable[[Progress], None] | None = None,
 ) -> Generator[ProposedSlice, None, None]:
     """Proposals on slices of a volume, one slice at a time; closing it ends it.
 
@@ -197,6 +206,8 @@ def search_proposals(
     store : EmbeddingStore, optional
     rules : LinkRules, optional
         How masks of neighbouring slices become one box of the volume.
+    on_points : callable, optional
+        Told after each batch of points, as of those of all slices; an error that it raises ends the search.
 
     Yields
     ------
@@ -211,8 +222,9 @@ def search_proposals(
     refuse_without_points(predictor)
     linker = Linker(rules or LinkRules())
     for done, view in enumerate(views, start=1):
+        tell = of_all_slices(on_points, done - 1, len(views), f"slice {view.index}")
         embedding = embed_slice(volume, view, predictor, window=window, store=store)
-        proposals = propose(np.empty(0), predictor, options, embedding=embedding)
+        proposals = propose(np.empty(0), predictor, options, embedding=embedding, on_progress=tell)
         linker.add(view, [one.found for one in proposals])
         yield ProposedSlice(Progress(done, len(views), f"slice {view.index}"), view, proposals, linker)
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from napari_sam_med import SliceView, load_predictor
-from napari_sam_med.errors import PromptError
+from napari_sam_med.errors import CancelledError, PromptError
 from napari_sam_med.segmentation.automatic.edges import (
     EdgeOptions,
     edge_map,
@@ -15,7 +15,7 @@ from napari_sam_med.segmentation.automatic.edges import (
     sobel_gradient,
     suppress_non_maxima,
 )
-from tests.segmentation.automatic.point_model import PointModel, picture
+from tests.segmentation.automatic.point_model import NoStore, PointModel, picture
 
 SQUARE = {"grey200": (10, 30, 12, 36)}
 
@@ -102,6 +102,22 @@ def test_volumes_are_searched_slice_by_slice(volume):
     again = [step.edges for step in search_edges(volume, predictor, views, options)]
     assert np.array_equal(again[0], first.edges)
     assert len(again) == 2
+
+
+def test_a_search_tells_of_points_and_ends_where_it_is_told_to(volume):
+    told = []
+    views = [SliceView("axial", i) for i in (2, 3)]
+    options = EdgeOptions(points_per_side=9)
+    list(search_edges(volume, PointModel(), views, options, store=NoStore(), on_points=told.append))
+    assert [(one.done, one.total) for one in told] == [(64, 162), (81, 162), (145, 162), (162, 162)]
+
+    def leave(progress):
+        raise CancelledError("enough")
+
+    model = PointModel()
+    with pytest.raises(CancelledError):
+        edge_map(picture(**SQUARE), model, on_progress=leave)
+    assert len(model.asked) == 64
 
 
 def test_models_without_points_and_odd_options_are_refused(volume):

@@ -16,7 +16,7 @@ from napari_sam_med.segmentation.automatic.proposals import (
     search_proposals,
 )
 from napari_sam_med.volume.grid import Grid
-from tests.segmentation.automatic.point_model import PointModel, picture
+from tests.segmentation.automatic.point_model import NoStore, PointModel, picture
 
 TWO = {"grey200": (10, 30, 12, 36), "grey120": (2, 8, 2, 10)}
 
@@ -55,13 +55,6 @@ def volume_with_rod():
     data = np.zeros((5, 40, 48), dtype=np.uint8)
     data[1:4, 10:30, 12:36] = 200
     return Volume(data, Grid.from_zyx(data.shape))
-
-
-class NoStore:
-    """Embeds without keeping."""
-
-    def get_or_embed(self, predictor, image, pixel_spacing=(1.0, 1.0)):
-        return predictor.embed(image, pixel_spacing)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
