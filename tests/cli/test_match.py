@@ -54,7 +54,7 @@ def test_one_labelled_slice_of_the_same_volume_is_kept_and_carried(
     run: Runs, scan: Scan, tmp_path: Path
 ) -> None:
     file = nib.load(scan.labels)
-    truth = np.array(file.dataobj)
+    truth = np.asarray(file.dataobj).copy()
     labels = np.where(np.arange(truth.shape[2]) == 3, truth, 0).astype(np.uint8)
     nib.save(nib.Nifti1Image(labels, file.affine), scan.labels)
     output = tmp_path / "out.nii.gz"
@@ -70,7 +70,7 @@ def test_a_slice_that_shows_no_organ_is_refused_by_the_number_that_was_given(
     run: Runs, scan: Scan, tmp_path: Path
 ) -> None:
     file = nib.load(scan.labels)
-    labels = np.array(file.dataobj)
+    labels = np.asarray(file.dataobj).copy()
     labels[:, :, 7:] = 0
     nib.save(nib.Nifti1Image(labels, file.affine), scan.labels)
     refused = run(*arguments(scan, tmp_path / "out.nii.gz", "--example-slice", "7"))
