@@ -27,7 +27,7 @@ _POINTED = 1
 _COLORS = 48
 """Candidates share so many colours; the golden ratio keeps those of neighbours apart."""
 _ALPHA, _POINTED_COLOR = 0.42, (1.0, 1.0, 1.0, 0.7)
-_MOST_BOXES = 40
+_MOST_BOXES = 20
 """A slice may have hundreds, of which the worst would hide the best, and take napari long to draw."""
 _BOX, _BOX_POINTED = "#4dd2ff", "#ffffff"
 _META = {"sam_med_own": True, FOUND_MARK: True}
@@ -88,9 +88,9 @@ class ChooserLayers(QObject):
         return was_chosen_from
 
     def begin(self) -> None:
-        """Have the layer of the candidates, over all others."""
+        """Have the layer that is chosen from, over all others."""
         frame, view = self._bridge.frame, self._bridge.current_view() or SliceView("axial", 0)
-        if self.candidates is None and frame is not None:
+        if self.candidates is None and frame is not None and not self._found.boxes:
             self.candidates = self._bridge.viewer.add_labels(
                 thin_array(frame.shape_zyx, view),
                 name=CANDIDATES_NAME,
@@ -177,7 +177,6 @@ class ChooserLayers(QObject):
                 face_color=[0, 0, 0, 0],
                 edge_width=max(frame.shape_zyx[1:]) / 300,
                 features={"number": np.empty(0, dtype=int), "score": np.empty(0)},
-                text={"string": "{score:.2f}", "size": 8, "color": _BOX, "anchor": "upper_left"},
                 metadata=dict(_META),
                 **frame.layer_arguments,
             )
@@ -214,6 +213,7 @@ class ChooserLayers(QObject):
                 name=EDGES_NAME,
                 colormap="magma",
                 blending="additive",
+                gamma=2.0,  # weak edges step back
                 contrast_limits=(0, 255),
                 metadata=dict(_META),
                 **frame.layer_arguments,

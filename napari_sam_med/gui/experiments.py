@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QLabel,
-    QMainWindow,
     QProgressBar,
     QScrollArea,
     QSizePolicy,
@@ -27,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from napari_sam_med.errors import SamMedError
 from napari_sam_med.gui.appearance import InputManners, button, note, row
+from napari_sam_med.gui.docked import Docked
 from napari_sam_med.gui.experiments_choices import ChoicesPage
 from napari_sam_med.gui.experiments_control import Experiments
 from napari_sam_med.gui.experiments_results import AnswersPage, MeansPage, PlotsPage
@@ -46,7 +46,7 @@ _GOOD_WIDTH = 470
 """Pixels in which tables show all columns."""
 
 
-class ExperimentsWidget(QWidget):
+class ExperimentsWidget(Docked):
     """Choose, run, look.
 
     Parameters
@@ -57,7 +57,7 @@ class ExperimentsWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         super().__init__()
-        self._is_stopped = self._was_docked = self._close_is_asked = False
+        self._is_stopped = False
         viewer = current_viewer() if napari_viewer is None else napari_viewer
         # napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once
         viewer = getattr(viewer, "__wrapped__", viewer)
@@ -244,7 +244,7 @@ class ExperimentsWidget(QWidget):
         if path:
             self.attempt(lambda: self.control.open(Path(path), self.choices.added_models))
 
-    # the end: closing a docked widget sends it no closeEvent (napari issue 8071)
+    # the end
 
     def _watch_the_end(self) -> None:
         # a bound method would be disconnected before `destroyed` reaches it; the closure holds no widget
@@ -258,36 +258,17 @@ class ExperimentsWidget(QWidget):
         self.destroyed.connect(end)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  Qt's name
-        """Watch the main window from the moment that this is part of it."""
+        """List the models that are there by now."""
         super().showEvent(event)
-        host: QWidget | None = self
-        while host is not None and not isinstance(host, QMainWindow):
-            host = host.parentWidget()
-        if host is not None:
-            self._was_docked = True
-            host.installEventFilter(self)
         self.choices.list_models()
         self._fit()
 
-    def event(self, event: QEvent) -> bool:
-        """A dock that is closed lets go of its widget, which may live on unseen: a run ends here."""
-        if event.type() == QEvent.Type.ParentChange and self._was_docked and self.parentWidget() is None:
-            self.stop()
-        return super().event(event)
-
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
-        """Stop when the main window really closes: Qt hides it right after the close event."""
-        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange):
-            if watched is getattr(self, "choices", None):  # Qt still asks while Python is taken down
-                self._fit()
-        elif isinstance(watched, QMainWindow):
-            if event.type() == QEvent.Type.Close:
-                self._close_is_asked = True  # whether it closes is up to others
-            elif event.type() == QEvent.Type.Hide and self._close_is_asked:
-                self.stop()
-            elif event.type() == QEvent.Type.Show:
-                self._close_is_asked = False
-        return False
+        """Fit the width to the content, too."""
+        is_layout = event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange)
+        if is_layout and watched is getattr(self, "choices", None):  # also asked when half is gone
+            self._fit()
+        return super().eventFilter(watched, event)
 
     def stop(self) -> None:
         """Cancel what runs and let go of the viewer; safe to call twice."""

@@ -79,6 +79,7 @@ class FindList(QTreeWidget):
     def refresh(self) -> None:
         """List what there is."""
         found = self._found
+        self.headerItem().setText(_NAME, "Box" if found.boxes else "Looks like")
         with QSignalBlocker(self):
             self.clear()
             rows = [self._row(number) for number in found.ranked[:_MOST_ROWS]]

@@ -10,13 +10,13 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from napari.viewer import current_viewer
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import InputManners, button
 from napari_sam_med.gui.disk_panel import DiskPanel
+from napari_sam_med.gui.docked import Docked
 from napari_sam_med.gui.experiments import open_experiments
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.find_panel import FindPanel
@@ -39,7 +39,7 @@ __all__ = ["SamMedWidget"]
 _MIN_WIDTH = 320
 
 
-class SamMedWidget(QWidget):
+class SamMedWidget(Docked):
     """Prompt, look, accept, carry, export.
 
     Parameters
@@ -52,7 +52,6 @@ class SamMedWidget(QWidget):
 
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         super().__init__()
-        self._was_docked = self._close_is_asked = False
         viewer = current_viewer() if napari_viewer is None else napari_viewer
         # napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once
         viewer = getattr(viewer, "__wrapped__", viewer)
@@ -185,7 +184,7 @@ class SamMedWidget(QWidget):
             if fitting:
                 self.actions_.open_scan(fitting[0], self.actions_.bridge.labels_of_work(fitting[0]))
 
-    # the end: closing a docked widget sends it no closeEvent (napari issue 8071)
+    # the end
 
     def _watch_the_end(self) -> None:
         # a bound method would be disconnected before `destroyed` reaches it; the closure holds no widget
@@ -199,40 +198,12 @@ class SamMedWidget(QWidget):
         self._end = end
         self.destroyed.connect(end)
 
-    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  Qt's name
-        """Watch the main window from the moment that this is part of it."""
-        super().showEvent(event)
-        host: QWidget | None = self
-        while host is not None and not isinstance(host, QMainWindow):
-            host = host.parentWidget()
-        if host is not None:
-            self._was_docked = True
-            host.installEventFilter(self)
-
-    def event(self, event: QEvent) -> bool:
-        """A dock that is closed lets go of its widget, which may live on unseen: its threads end here."""
-        if event.type() == QEvent.Type.ParentChange and self._was_docked and self.parentWidget() is None:
-            self.stop()
-        return super().event(event)
-
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
-        """Stop the threads when the main window really closes: Qt hides it right after the close event."""
-        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange):
-            if watched is getattr(self, "_content", None):  # Qt still asks while Python is taken down
-                self._fit()
-        elif event.type() == QEvent.Type.Close and isinstance(watched, QMainWindow):
-            if not self._may_close(watched):
-                if hasattr(watched, "_quit_app"):  # else a later close of this window would still quit napari
-                    watched._quit_app = False
-                event.ignore()
-                return True
-            self._close_is_asked = True  # napari may ask the user, and the answer may be no
-        elif event.type() == QEvent.Type.Hide and isinstance(watched, QMainWindow):
-            if self._close_is_asked:
-                self.stop()
-        elif event.type() == QEvent.Type.Show and isinstance(watched, QMainWindow):
-            self._close_is_asked = False
-        return False
+        """Fit the width to the content, too."""
+        is_layout = event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange)
+        if is_layout and watched is getattr(self, "_content", None):  # also asked when half is gone
+            self._fit()
+        return super().eventFilter(watched, event)
 
     def _may_close(self, window: QMainWindow) -> bool:
         """Ask where work was not exported; not a script that closes the viewer, half of which is gone."""

@@ -57,6 +57,10 @@ def test_hovering_lights_up_the_smallest_and_j_what_lies_around_it(ready: Desk) 
     assert np.array_equal(lit(ready), LARGE.mask)
     hover(ready, (3, 22, 4))
     assert not lit(ready).any()
+    assert not ready.labels.any()
+    layer = ready.viewer.layers[CANDIDATES_NAME]
+    assert layer.data.shape == (1, 24, 32), "one slice of it, however large the volume is"
+    assert layer not in ready.bridge.layers_of_type(type(layer))
 
 
 def test_a_click_takes_it_into_the_chosen_organ_and_one_undo_brings_it_back(ready: Desk) -> None:
@@ -75,7 +79,7 @@ def test_a_click_takes_it_into_the_chosen_organ_and_one_undo_brings_it_back(read
     assert np.array_equal(lit(ready), SMALL.mask)
 
 
-def test_the_organ_that_it_looks_like_or_a_new_one(ready: Desk) -> None:
+def test_the_organ_that_it_looks_like_or_a_new_one_or_joined_to_one(ready: Desk) -> None:
     panel = ready.widget.find_panel
     choose(panel.into, "suggested")
     ready.click((3, 9, 11))
@@ -88,6 +92,14 @@ def test_the_organ_that_it_looks_like_or_a_new_one(ready: Desk) -> None:
     assert len(ready.session.objects) == 2
     assert max(ready.session.organs) == 14
     assert (ready.labels[3] == 14).sum() == LARGE.area_px - SMALL.area_px
+    ready.look_at(axial(5))
+    hover(ready, (5, 19, 25))
+    choose(panel.into, "active")
+    panel.joins.setChecked(True)
+    ready.key(Qt.Key.Key_Return)  # as a click
+    assert found(ready).taken == {1, 2, 3}
+    assert len(ready.session.objects) == 2
+    assert (ready.labels[5] == 14).sum() == LARGE.area_px + STOMACH.voxels
 
 
 def test_a_locked_organ_is_refused_with_a_word(ready: Desk) -> None:
@@ -136,13 +148,6 @@ def test_another_tool_leaves_it(ready: Desk) -> None:
     assert ready.session.active_object is not None, "the click was a prompt"
 
 
-def test_enter_takes_what_is_lit_up(ready: Desk) -> None:
-    hover(ready, (3, 9, 11))
-    ready.key(Qt.Key.Key_J)
-    ready.key(Qt.Key.Key_Return)
-    assert found(ready).taken == {2}
-
-
 def test_the_list_goes_to_the_best_slice_and_a_double_click_takes(ready: Desk) -> None:
     rows = ready.widget.find_panel.list
     shown = [[rows.topLevelItem(i).text(c) for c in range(5)] for i in range(rows.topLevelItemCount())]
@@ -181,40 +186,16 @@ def test_it_follows_to_other_slices_and_planes(ready: Desk) -> None:
     assert found(ready).pointed == 3
 
 
-def test_the_labels_of_the_user_are_not_written(ready: Desk) -> None:
-    hover(ready, (3, 9, 11))
-    assert not ready.labels.any()
-    assert ready.viewer.layers[CANDIDATES_NAME].data.shape == (1, 24, 32)
-    assert ready.viewer.layers[CANDIDATES_NAME] not in ready.bridge.layers_of_type(
-        type(ready.viewer.layers[CANDIDATES_NAME])
-    )
-
-
-def test_joining_the_object_that_is_there(ready: Desk) -> None:
-    ready.widget.find_panel.joins.setChecked(True)
-    ready.click((3, 9, 11))
-    ready.look_at(axial(5))
-    ready.click((5, 19, 25))
-    [item] = ready.session.objects.values()
-    assert sorted(view.index for view in item.masks) == [2, 3, 4, 5]
-    ready.undo()
-    [item] = ready.session.objects.values()
-    assert len(item.masks) == 3
-
-
-def test_a_layer_that_the_user_removes_is_made_again(ready: Desk) -> None:
+def test_a_layer_that_the_user_removes_is_made_again_and_clear_forgets_all(ready: Desk) -> None:
     ready.viewer.layers.remove(ready.viewer.layers[CANDIDATES_NAME])
     ready.settle()
     assert not ready.actions.finding.chooser.is_on
     ready.widget.find_panel.choose.click()
     hover(ready, (3, 9, 11))
     assert np.array_equal(lit(ready), SMALL.mask)
-
-
-def test_clear_forgets_them_and_keeps_what_was_taken(ready: Desk) -> None:
     ready.click((3, 9, 11))
     ready.widget.find_panel.forget.click()
     assert CANDIDATES_NAME not in ready.viewer.layers
     assert found(ready).is_empty
-    assert (ready.labels == LIVER).any()
+    assert (ready.labels == LIVER).any(), "what was taken stays"
     assert ready.widget.find_panel.list.topLevelItemCount() == 0
