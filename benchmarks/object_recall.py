@@ -121,7 +121,8 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
 def main(given: Sequence[str] | None = None) -> None:
     """Search, name and print the table."""
     arguments = parse(given)
-    case = Case(arguments.image.name, str(arguments.image), arguments.image, arguments.labels, arguments.names)
+    image = arguments.image
+    case = Case(image.name, str(image), image, arguments.labels, arguments.names)
     volume, labels = read_case(case)
     search = VolumeSearch(arguments.plane, arguments.every, point_spacing_mm=arguments.spacing_mm)
     wall, own = time.perf_counter(), time.process_time()
