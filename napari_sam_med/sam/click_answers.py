@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from napari_sam_med.errors import DeviceMemoryError, PromptError
 from napari_sam_med.sam.architectures.base import ClickDecoder, PlainClickDecoder, PromptBatch
-from napari_sam_med.sam.device import memory_errors_explained
+from napari_sam_med.sam.device import memory_errors_explained, side_by_side
 from napari_sam_med.sam.square import upsample_logits
 
 if TYPE_CHECKING:
@@ -86,20 +86,23 @@ def answer_clicks(
     size = at_once or predictor.prompts_at_once
     with memory_errors_explained(predictor.device, predictor.record.title), torch.inference_mode():
         decoder = _decoder_of(predictor, predictor.features_of(embedding))
+    cores = torch.get_num_threads() if predictor.device.type == "cpu" else 1
     start = 0
     while start < len(squares):
-        chunk = squares[start : start + size]
+        ends = range(start + size, start + (cores + 1) * size, size)
+        chunks = [part for end in ends if len(part := squares[end - size : end])]
         try:
-            answers = _answer(predictor, decoder, chunk, fit.scale_xy, iou_above)
+            given = side_by_side(
+                lambda part: _answer(predictor, decoder, part, fit.scale_xy, iou_above), chunks
+            )
         except DeviceMemoryError:
-            if len(chunk) == 1:
+            if len(chunks[0]) == 1:
                 raise
-            size = len(chunk) // 2  # the same answers, fewer at once
+            size = len(chunks[0]) // 2  # the same answers, fewer at once
             continue
-        yield ClickAnswers(
-            len(chunk), answers.clicks + start, answers.iou_predictions, answers.low_res_logits
-        )
-        start += len(chunk)
+        for answers in given:
+            yield replace(answers, clicks=answers.clicks + start)
+            start += answers.n_clicks
 
 
 def check_takes_points(predictor: Predictor) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from napari_sam_med.sam.architectures.base import DecodedMasks, PromptBatch
+from napari_sam_med.sam.architectures.base import ClickDecoder, DecodedMasks, PromptBatch
 from napari_sam_med.sam.native_imports import import_segment_anything
 
 __all__ = [
@@ -94,10 +94,8 @@ class SamNetwork(nn.Module):
         height, width = image.shape[-2:]
         image_out = image_out.transpose(1, 2).view(len(tokens), -1, height, width)
         upscaled = decoder.output_upscaling(image_out)
-        weights = torch.stack(
-            [decoder.output_hypernetworks_mlps[i](mask_tokens[:, i, :]) for i in range(n_masks)], dim=1
-        )
-        with _no_autocast(upscaled):
+        weights = self.mask_weights(mask_tokens)
+        with no_autocast(upscaled):
             logits = weights.float() @ upscaled.flatten(2).float()
         logits = logits.unflatten(2, upscaled.shape[-2:])
         iou_predictions = decoder.iou_prediction_head(iou_token).float()
@@ -108,6 +106,12 @@ class SamNetwork(nn.Module):
             for wanted in (slice(1, None), slice(0, 1))
         )
         return three, single
+
+    def click_decoder(self, features: SamFeatures) -> ClickDecoder:
+        """A decoder of many lone clicks on one image (`features` with B = 1); for inference only."""
+        from napari_sam_med.sam.architectures.meta_clicks import SamClickDecoder
+
+        return SamClickDecoder(self, features)
 
     def decode_class_token(
         self, features: SamFeatures, prompts: PromptBatch, class_token: torch.Tensor, transformer: nn.Module
@@ -126,24 +130,34 @@ class SamNetwork(nn.Module):
         tokens_out, _ = _two_way(transformer, image, self.image_pe, tokens)
         return tokens_out[:, 1 + int(self.mask_decoder.num_mask_tokens)]
 
+    def mask_weights(self, mask_tokens: torch.Tensor) -> torch.Tensor:
+        """Weights (P, 4, 32) that make each mask out of the enlarged image, from tokens (P, 4, 256)."""
+        mlps = self.mask_decoder.output_hypernetworks_mlps
+        return torch.stack([mlps[i](mask_tokens[:, i, :]) for i in range(mask_tokens.shape[1])], dim=1)
+
     def _decoder_input(
         self, features: SamFeatures, prompts: PromptBatch, *extra_tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image (1 or P, 256, h, w) and tokens (P, N, 256): IoU, masks, extra ones, prompts."""
-        decoder = self.mask_decoder
-        sparse, dense = self._embed_prompts(prompts)
+        sparse, dense = self.embed_prompts(prompts)
         if prompts.mask_inputs is None:  # the image side is the same for all prompts: keep it (1, C, h, w)
             dense = dense[:1]
         image = features.image.to(dense.dtype) + dense
-        own_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, *extra_tokens], dim=0)
-        return image, torch.cat((own_tokens.unsqueeze(0).expand(sparse.size(0), -1, -1), sparse), dim=1)
+        return image, self.tokens_of(sparse, *extra_tokens)
 
-    def _embed_prompts(self, prompts: PromptBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def tokens_of(self, sparse: torch.Tensor, *extra_tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens (P, N, 256): IoU, masks, extra ones, and the embedded prompts (P, n, 256)."""
+        decoder = self.mask_decoder
+        own_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, *extra_tokens], dim=0)
+        return torch.cat((own_tokens.unsqueeze(0).expand(sparse.size(0), -1, -1), sparse), dim=1)
+
+    def embed_prompts(self, prompts: PromptBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Points and boxes (P, n, 256), and masks (P, 256, h, w), as the decoder takes them."""
         points = None
         if prompts.points_xy is not None:
             points = (prompts.points_xy, prompts.point_labels)
         # random Fourier features of coordinates in bf16 would be off by pixels
-        with _no_autocast(self.image_pe):
+        with no_autocast(self.image_pe):
             sparse, dense = self.prompt_encoder(
                 points=points, boxes=prompts.boxes_xyxy, masks=prompts.mask_inputs
             )
@@ -158,7 +172,7 @@ class SamNetwork(nn.Module):
         self.image_pe = self._image_pe().to(self.image_pe.device)
 
 
-def _no_autocast(tensor: torch.Tensor) -> torch.autocast:
+def no_autocast(tensor: torch.Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
@@ -170,35 +184,44 @@ def _two_way(
     key_pe = image_pe.flatten(2).permute(0, 2, 1)
     queries = tokens
     for layer in transformer.layers:
-        queries, keys = _two_way_block(layer, queries, keys, tokens, key_pe)
-    attended = _attend(transformer.final_attn_token_to_image, queries + tokens, keys + key_pe, keys)
+        queries, keys = two_way_block(layer, queries, keys, tokens, key_pe)
+    attended = attend(transformer.final_attn_token_to_image, queries + tokens, keys + key_pe, keys)
     return transformer.norm_final_attn(queries + attended), keys
 
 
-def _two_way_block(
+def two_way_block(
     layer: Any, queries: torch.Tensor, keys: torch.Tensor, query_pe: torch.Tensor, key_pe: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if layer.skip_first_layer_pe:
-        queries = _attend(layer.self_attn, queries, queries, queries)
+        queries = attend(layer.self_attn, queries, queries, queries)
     else:
         q = queries + query_pe
-        queries = queries + _attend(layer.self_attn, q, q, queries)
+        queries = queries + attend(layer.self_attn, q, q, queries)
     queries = layer.norm1(queries)
     keys_with_pe = keys + key_pe
-    queries = queries + _attend(layer.cross_attn_token_to_image, queries + query_pe, keys_with_pe, keys)
+    queries = queries + attend(layer.cross_attn_token_to_image, queries + query_pe, keys_with_pe, keys)
     queries = layer.norm2(queries)
     queries = layer.norm3(queries + layer.mlp(queries))
-    keys = keys + _attend(layer.cross_attn_image_to_token, keys_with_pe, queries + query_pe, queries)
+    keys = keys + attend(layer.cross_attn_image_to_token, keys_with_pe, queries + query_pe, queries)
     return queries, layer.norm4(keys)
 
 
-def _attend(attention: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def attend(attention: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Meta's decoder attention; a batch of 1 on either side is broadcast after its projection."""
-    heads = attention.num_heads
     q, k, v = (
-        x.unflatten(-1, (heads, -1)).transpose(1, 2)
-        for x in (attention.q_proj(q), attention.k_proj(k), attention.v_proj(v))
+        in_heads(attention, x) for x in (attention.q_proj(q), attention.k_proj(k), attention.v_proj(v))
     )
+    return attend_in_heads(attention, q, k, v)
+
+
+def in_heads(attention: Any, projected: torch.Tensor) -> torch.Tensor:
+    """Projected (P, N, C) as (P, heads, N, C / heads)."""
+    prompts, tokens, _ = projected.shape
+    return projected.reshape(prompts, tokens, attention.num_heads, -1).transpose(1, 2)
+
+
+def attend_in_heads(attention: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """What is left of the attention once all three are projected."""
     weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
     out: torch.Tensor = attention.out_proj((weights @ v).transpose(1, 2).flatten(2))
     return out
