@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.cli.cli_scan import CENTRE, SHAPE, Run, Scan
 
 Runner = Callable[..., Run]
 
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "automatic.md").read_text("utf-8")
 FEW = ("--spacing-mm", "18", "--min-iou", "0.2", "--min-stability", "0.2")
 SAM_COLUMNS = (
     "id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,point_input_x,point_input_y,"
@@ -150,6 +152,25 @@ def test_where_nothing_is_asked_nothing_is_found(run: Runner, scan: Scan, tmp_pa
     assert answer.status == 0
     assert "nothing was found" in answer.out
     assert not np.asarray(nib.load(out).dataobj).any()
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_the_page_shows_runs(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the scan is ct.nii.gz
+    commands = re.findall(r"^napari-sam-med (auto .*)$", PAGE, flags=re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        answer = run(*command.replace("--slice 57", f"--slice {CENTRE[2]}").split())
+        assert answer.status == 0, answer.err
+    assert json.loads(Path("objects.json").read_text())["objects"]
+    assert Path("masks", "metadata.csv").is_file()
+    assert json.loads(Path("masks.json").read_text())
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert len(names["objects"]) == 2
 
 
 def test_refusals(run: Runner, scan: Scan, tmp_path: Path) -> None:
