@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding"]
 
+_LIKELY = 0.5
+"""Probability from which the first of a ranking is offered without a warning."""
+
 
 class Finding(QObject):
     """Starts the jobs of `session.finding_jobs`, and keeps what they found.
@@ -262,7 +265,12 @@ class Finding(QObject):
         if self.found.boxes:
             return f"{len(self.found.boxes)} boxes proposed. A click takes one as a prompt."
         if self.found.objects:
-            return f"{len(self.found.objects)} objects found. Point at one; a click takes it."
+            count = len(self.found.objects)
+            if self.found.is_ranked and self.found.score(self.found.ranked[0]) < _LIKELY:
+                return (
+                    f"None of {count} objects is likely to be that; the likeliest is the first of the list."
+                )
+            return f"{count} object{'s' * (count != 1)} found. Point at one; a click takes it."
         if self.chooser.layers.edges is not None and self._n_slices:
             return f"Edges of {self._n_slices} slice{'s' * (self._n_slices != 1)} are shown."
         return "Nothing was found."

@@ -74,9 +74,9 @@ class FindPanel(QCollapsible):
         self.where.activated.connect(self._on_what)
         self.every = QSpinBox()
         self.every.setRange(1, 50)
-        self.every.setPrefix("each ")
-        self.every.setSuffix(". slice")
-        self.every.setToolTip("Search each n-th slice; those between are filled.")
+        self.every.setValue(4)
+        self.every.setPrefix("1 in ")
+        self.every.setToolTip("Search one slice in so many; those between are filled.")
         column.addLayout(labelled("Where", self.where, self.every))
         self.everything, self.example, self.word = EverythingForm(), ExampleForm(), WordForm()
         self._forms = {"everything": self.everything, "example": self.example, "word": self.word}
@@ -140,7 +140,7 @@ class FindPanel(QCollapsible):
         self.take.setEnabled(found.pointed is not None)
         self.forget.setEnabled(not self._finding.is_busy)
         count = len(found.boxes) or len(found.objects)
-        what = "boxes" if found.boxes else "objects"
+        what = ("box" if count == 1 else "boxes") if found.boxes else f"object{'s' * (count != 1)}"
         taken = f", {len(found.taken)} taken" if found.taken else ""
         so_far = " so far" if self._finding.is_busy else ""
         self.told.setText(f"{count} {what}{so_far}{taken}. Not for clinical use.")

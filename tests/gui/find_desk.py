@@ -87,16 +87,17 @@ def choose(combo: object, key: object) -> None:
     combo.activated.emit(index)
 
 
-def find(desk: Desk, *, whole: bool = True) -> None:
+def find(desk: Desk, *, whole: bool = True, every: int = 1) -> None:
     """Run "Everything" to its end, and look at slice 3."""
-    start(desk, whole=whole)
+    start(desk, whole=whole, every=every)
     desk.wait(lambda: not desk.actions.is_busy and not desk.actions.finding.found.is_empty)
     desk.settle()
 
 
-def start(desk: Desk, *, whole: bool = True) -> None:
+def start(desk: Desk, *, whole: bool = True, every: int = 1) -> None:
     desk.look_at(axial(3))
     panel = desk.widget.find_panel
     panel.expand(animate=False)
     choose(panel.where, whole)
+    panel.every.setValue(every)
     panel.start.click()

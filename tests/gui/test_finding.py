@@ -52,10 +52,9 @@ def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: De
 
 def test_what_is_chosen_is_asked_and_an_error_keeps_what_was_found(desk: Desk, search: Search) -> None:
     panel = desk.widget.find_panel
-    panel.every.setValue(2)
     panel.everything.grid.setValue(12)
     panel.everything.names.setChecked(False)
-    find(desk, whole=False)
+    find(desk, whole=False, every=2)
     [plan] = search.asked
     assert (plan.view, plan.whole, plan.every, plan.grid_mm, plan.names) == (axial(3), False, 2, 12.0, False)
     assert desk.said[-1] == "2 objects found. Point at one; a click takes it."
@@ -69,12 +68,11 @@ def test_what_is_chosen_is_asked_and_an_error_keeps_what_was_found(desk: Desk, s
 
 
 def test_a_word_ranks_what_is_there(desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    asked, likely = [], {1: 0.1, 2: 0.05, 3: 0.8}
 
     def word(sight, plan, meant, objects):
         asked.append((meant, objects))
         yield FindingStep(Progress(0, 0, "looking"))
-        likely = {1: 0.1, 2: 0.05, 3: 0.8}
         return sorted((RankedObject(one, likely[one.number]) for one in objects), key=lambda r: -r.score)
 
     monkeypatch.setattr(finding_jobs, "word", word)
@@ -85,9 +83,13 @@ def test_a_word_ranks_what_is_there(desk: Desk, search: Search, monkeypatch: pyt
     panel.start.click()
     desk.wait(lambda: asked and done(desk))
     desk.settle()
-    [(meant, objects)] = asked
-    assert (meant, len(objects)) == ("stomach", 3)
+    assert asked[0][0] == "stomach"
+    assert len(asked[0][1]) == 3
     assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["0.80", "0.10", "0.05"]
+    likely[3] = 0.2
+    panel.start.click()
+    desk.wait(lambda: len(asked) == 2 and done(desk))
+    assert desk.said[-1].startswith("None of 3 objects is likely to be that")
     assert desk.viewer.layers[CANDIDATES_NAME].visible
     panel.word.word.setText("  ")
     panel.start.click()

@@ -1,0 +1,160 @@
+"""The jobs behind the section Find: what streams, what is returned, and how they end early."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+
+import numpy as np
+import pytest
+
+from napari_sam_med import SliceView, Volume
+from napari_sam_med.errors import PromptError
+from napari_sam_med.progress import Progress
+from napari_sam_med.segmentation.automatic import volume_search
+from napari_sam_med.segmentation.matching import volume_matching
+from napari_sam_med.segmentation.matching.matcher import MatchedMask
+from napari_sam_med.session.finding_jobs import (
+    FindingPlan,
+    FindingStep,
+    GivenExample,
+    edges,
+    everything,
+    example,
+    linked,
+    proposals,
+    word,
+)
+from napari_sam_med.session.jobs import ModelView
+from napari_sam_med.volume.grid import Grid
+from tests.segmentation.automatic.point_model import NoStore, PointModel
+from tests.segmentation.automatic.searchable import ImageStore, RodFinder, RodModel, rods
+
+WINDOW = (0.0, 255.0)
+HERE = SliceView("axial", 3)
+
+
+@pytest.fixture
+def finder(monkeypatch: pytest.MonkeyPatch) -> RodFinder:
+    made = RodFinder()
+    monkeypatch.setattr(volume_search, "find_masks", made)
+    return made
+
+
+def run(steps: Generator[FindingStep, None, list]) -> tuple[list[FindingStep], list]:
+    seen = []
+    while True:
+        try:
+            seen.append(next(steps))
+        except StopIteration as stop:
+            return seen, stop.value
+
+
+def sight(model: object, volume: Volume, store: object) -> ModelView:
+    return ModelView(volume, WINDOW, model, store)
+
+
+def test_everything_on_a_slice_or_in_the_volume(finder: RodFinder) -> None:
+    view = sight(RodModel(), rods(), ImageStore())
+    _, objects = run(everything(view, FindingPlan(HERE)))
+    assert [one.masks.keys() for one in objects] == [{HERE}, {HERE}]
+    seen, objects = run(everything(view, FindingPlan(HERE, whole=True, every=2, grid_mm=4)))
+    assert sorted(one.voxels for one in objects) == [5 * 4 * 5, 5 * 8 * 8]
+    shown = [step for step in seen if step.view is not None]
+    assert [step.view.index for step in shown] == [0, 2, 4, 6, 8]
+    assert shown[-1].progress.fraction == 1.0
+    assert finder.options.points_per_side is None
+    assert [len(step.so_far()) for step in shown] == [2] * 5, "the search is over by now"
+
+
+def test_a_search_ends_within_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, finder = threading.Event(), RodFinder()
+
+    def slow(*args: object, on_progress, **options: object) -> list:
+        if len(finder.calls) == 2:
+            try:
+                while True:
+                    on_progress(Progress(1, 2, "points"))
+            finally:
+                ended.set()
+        return finder(*args, on_progress=on_progress, **options)
+
+    monkeypatch.setattr(volume_search, "find_masks", slow)
+    steps = everything(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE, whole=True))
+    last = next(step for step in steps if step.view == SliceView("axial", 1))
+    steps.close()
+    assert ended.wait(10)
+    [step], objects = run(linked(last.so_far))
+    assert step.view is None
+    assert [one.masks.keys() for one in objects] == [] or all(
+        SliceView("axial", 1) in o.masks for o in objects
+    )
+
+
+def test_a_model_without_points_is_refused(finder: RodFinder) -> None:
+    with pytest.raises(PromptError, match="points"):
+        run(everything(sight(RodModel(("box",)), rods(), ImageStore()), FindingPlan(HERE)))
+
+
+def test_edges_and_proposals_of_slices() -> None:
+    data = np.zeros((2, 40, 48), dtype=np.uint8)
+    data[1, 10:30, 12:36] = 200
+    view = sight(PointModel(), Volume(data, Grid.from_zyx(data.shape)), NoStore())
+    here = SliceView("axial", 1)
+    seen, nothing = run(edges(view, FindingPlan(here)))
+    assert nothing == []
+    [step] = [step for step in seen if step.view is not None]
+    assert step.view == here
+    assert step.edges[9, 20] > 0
+    assert step.edges[20, 20] == 0
+    seen, _ = run(proposals(view, FindingPlan(here, whole=True)))
+    boxes = {step.view.index: [box.box_xyxy for box in step.boxes] for step in seen if step.view is not None}
+    assert boxes == {0: [], 1: [(12, 10, 35, 29)]}
+
+
+class Matcher:
+    """What is as bright as the example."""
+
+    def __init__(self, shown, predictor, matching) -> None:
+        self.shown = shown
+        self.matching = matching
+
+    def find(self, query) -> list[MatchedMask]:
+        found = RodFinder()(
+            query.image,
+            None,
+            None,
+            pixel_spacing=None,
+            embedding=None,
+            where=np.ones(query.image.shape[:2], dtype=bool),
+            on_progress=None,
+        )
+        return [MatchedMask(one, 0.8) for one in found]
+
+
+def test_one_example_on_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Matcher] = []
+    monkeypatch.setattr(volume_matching, "matcher_of", lambda *args: made.append(Matcher(*args)) or made[-1])
+    volume = rods()
+    mask = HERE.extract(volume.data) > 150
+    given = GivenExample("rod", 6, mask=mask, engine="stitching", design="grid")
+    _, objects = run(example(sight(RodModel(), volume, ImageStore()), FindingPlan(HERE), given))
+    assert [(one.number, list(one.masks)) for one in objects] == [(1, [HERE]), (2, [HERE])]
+    assert np.array_equal(made[0].shown.slices[0].mask, mask)
+    assert (made[0].matching.engine, made[0].matching.design) == ("stitching", "grid")
+
+
+def test_a_word_that_means_nothing_is_refused_before_the_search(
+    finder: RodFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "napari_sam_med.session.finding_jobs.classifier_and_model", lambda model: (_Classifier(), model)
+    )
+    with pytest.raises(PromptError, match="no organ that the classifier knows"):
+        run(word(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE), "teapot"))
+    assert not finder.calls
+
+
+class _Classifier:
+    class facts:  # noqa: N801  an attribute of the real one
+        organs = ("liver", "spleen", "other")
