@@ -44,13 +44,11 @@ def table(rows: Sequence[WordRank]) -> str:
     return "\n".join(lines)
 
 
-def found_objects(volume: Volume, every: int, points_per_side: int) -> list[FoundObject]:
+def found_objects(volume: Volume, every: int, spacing_mm: float | None) -> list[FoundObject]:
     """What nano finds without a prompt."""
-    from dataclasses import replace
-
     predictor = load_predictor("nano", device="cpu")
-    options = replace(usual_options(predictor), points_per_side=points_per_side)
-    search = search_volume(volume, predictor, VolumeSearch(every=every, options=options))
+    plan = VolumeSearch(every=every, options=usual_options(predictor), point_spacing_mm=spacing_mm)
+    search = search_volume(volume, predictor, plan)
     while True:
         try:
             step = next(search)
@@ -84,14 +82,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--points-per-side", type=int, default=32)
+    parser.add_argument("--spacing-mm", type=float, help="of the points asked; 32 per side when left out")
     arguments = parser.parse_args(argv)
     volume = read_volume(arguments.data / "image.nii.gz")
     labels = read_labels(arguments.data / "label_btcv13.nii.gz", reference=volume)
     labels.organs = OrganTable.btcv()
     print(measured("the labels themselves", objects_of(labels), volume, labels), flush=True)
     start = time.perf_counter()
-    objects = found_objects(volume, arguments.every, arguments.points_per_side)
+    objects = found_objects(volume, arguments.every, arguments.spacing_mm)
     seconds = time.perf_counter() - start
     print("\n" + measured("objects found by nano", objects, volume, labels))
     print(f"\nThe search took {seconds:.0f} s on this machine.")

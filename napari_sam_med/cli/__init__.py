@@ -100,6 +100,7 @@ def _call(arguments: list[str]) -> int:
         find_command,
         finding_commands,
         match_command,
+        onnx_export_command,
     )
     from napari_sam_med.cli.training_commands import app
 

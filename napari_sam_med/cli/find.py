@@ -40,6 +40,7 @@ class FindRequest:
     window: str = "auto"
     every: int = 1
     points_per_side: int = 32
+    spacing_mm: float | None = None
     model: str = "nano"
     device: str = "auto"
 
@@ -174,7 +175,7 @@ def _objects(request: FindRequest, volume: Volume, predictor: Predictor) -> list
     )
 
     options = replace(usual_options(predictor), points_per_side=request.points_per_side)
-    search = VolumeSearch(every=request.every, options=options)
+    search = VolumeSearch(every=request.every, options=options, point_spacing_mm=request.spacing_mm)
     searched = search_volume(volume, predictor, search, window=request.window, store=default_store())
     with progress_bar(f"Searching with {predictor.record.name}") as show:
         while True:

@@ -44,6 +44,9 @@ def find(
     points_per_side: Annotated[
         int, typer.Option("--points-per-side", min=1, metavar="N", help="Grid of points asked on a slice.")
     ] = 32,
+    spacing_mm: Annotated[
+        float | None, typer.Option("--spacing-mm", metavar="MM", help="Or points so far apart.")
+    ] = None,
     window: Annotated[
         str, typer.Option("--window", "-w", metavar="W", help="As in segment: auto, liver, or LOW,HIGH, ...")
     ] = "auto",
@@ -86,6 +89,7 @@ def find(
         window=window,
         every=every,
         points_per_side=points_per_side,
+        spacing_mm=spacing_mm,
         model=model,
         device=device,
     )

@@ -179,7 +179,7 @@ def _triangle_weights(position: torch.Tensor, width: torch.Tensor, span: tuple[i
 
     The weights of a position sum to 1 over all integers: samples beyond the ends count as zeros.
     """
-    width = width.clamp(1.0, _WIDEST)
+    width = width.clamp(1.0, float(_WIDEST))
     sample = torch.arange(span[0] - _WIDEST, span[1] + _WIDEST, device=position.device)
     weight = (1 - (position[..., None] - sample).abs() / width).clamp(min=0)
     # outside the extended line all weights are 0, and so they stay
@@ -287,7 +287,7 @@ def _blob(positive: torch.Tensor) -> torch.Tensor:
 def _prior(prompts: RegionPrompts, g: _Geometry) -> torch.Tensor:
     has_box, has_mask = prompts.has_box[:, None, None], prompts.has_mask[:, None, None]
     radius = torch.where(has_box, g.radius, _blob(g.positive))
-    blob = 4 * (1 - radius).clamp(-1.5, 1)
+    blob = 4 * (1 - radius).clamp(-1.5, 1.0)
     return torch.where(has_mask, g.mask.clamp(-6, 6), blob)
 
 
