@@ -183,7 +183,11 @@ def _search(request: AutoRequest, volume: Volume, predictor: Predictor, plan: Vo
 
     masks: dict[SliceView, tuple[FoundMask, ...]] = {}
     with progress_bar(f"Finding masks with {predictor.record.name}") as on_progress:
-        search = search_volume(volume, predictor, plan, window=request.window, store=default_store())
+        # of a volume the bar counts slices; a lone slice would be one step
+        on_points = None if request.slice_index is None else on_progress
+        search = search_volume(
+            volume, predictor, plan, window=request.window, store=default_store(), on_points=on_points
+        )
         while True:
             try:
                 done = next(search)
@@ -304,12 +308,15 @@ def _show(document: dict[str, Any]) -> None:
         ]
         for entry in objects[:_ROWS]
     ]
-    searched = len(document["slices_searched"])
-    title = f"{document['output']}: {len(objects)} objects on {searched} {document['plane']} slices"
-    show_table(title, columns, rows)
+    searched = _count(len(document["slices_searched"]), f"{document['plane']} slice")
+    show_table(f"{document['output']}: {_count(len(objects), 'object')} on {searched}", columns, rows)
     if len(objects) > _ROWS:
         say_faintly(f"  and {len(objects) - _ROWS} more; --records FILE.json or --json lists them all")
     if any(entry["abstained"] for entry in objects[:_ROWS]):
         say_faintly("  ?: the best guess, but not likely enough to rely on")
     if not objects:
         say_faintly("  nothing was found: lower --min-iou or --min-stability, or take another --window")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

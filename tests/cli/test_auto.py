@@ -140,7 +140,7 @@ def test_a_table_is_printed_and_what_is_left_out_is_said(run: Runner, scan: Scan
     out = tmp_path / "one.nii.gz"
     answer = run("auto", scan.volume, "-o", out, "--every", "2", "--most", "1", "--not-named")
     assert answer.status == 0
-    for word in ("object", "organ", "score", "ml", "1 objects on 5 axial slices"):
+    for word in ("object", "organ", "score", "ml", "1 object on 5 axial slices"):
         assert word in answer.out
     assert "objects are left out" in answer.err
     assert np.unique(np.asarray(nib.load(out).dataobj)).tolist() == [0, 1]
