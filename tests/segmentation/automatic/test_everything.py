@@ -35,7 +35,7 @@ from tests.segmentation.automatic.varied_sam import (
 IMAGE = random_image(90, 130)
 OPEN = {
     "points_per_side": 4,
-    "pred_iou_thresh": 0.01,
+    "pred_iou_thresh": 0.51,
     "stability_score_thresh": 0.3,
     "stability_score_offset": 0.2,
     "box_nms_thresh": 0.97,
@@ -66,7 +66,7 @@ def predictor(sam):
     [
         (8, {}),
         (12, {"pred_iou_thresh": -1.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}),
-        (5, {"pred_iou_thresh": 0.04, "stability_score_thresh": 0.4}),
+        (5, {"pred_iou_thresh": 0.54, "stability_score_thresh": 0.4}),
         (3, {"stability_score_offset": 0.1, "stability_score_thresh": 0.6}),
         (8, {"points_per_batch": 3, "output_mode": "uncompressed_rle"}),
         (8, {"points_per_side": None, "point_grids": [np.random.default_rng(0).random((15, 2))]}),
@@ -254,7 +254,13 @@ def test_what_does_not_fit_the_image_is_refused(predictor):
         find_masks(IMAGE, predictor, embedding=other)
 
 
-FEW = {"points_per_side": 3, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.1, "box_nms_thresh": 0.99}
+FEW = {
+    "points_per_side": 3,
+    "pred_iou_thresh": 0.35,
+    "stability_score_thresh": 0.1,
+    "stability_score_offset": 0.2,
+    "box_nms_thresh": 1.0,
+}
 
 
 @pytest.mark.slow

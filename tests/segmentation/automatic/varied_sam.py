@@ -20,6 +20,7 @@ def vary_clicks(sam: Sam, offset: float = 4.0) -> Sam:
             layer.cross_attn_image_to_token.v_proj.weight.mul_(4.0)
         for mlp in sam.mask_decoder.output_hypernetworks_mlps:
             mlp.layers[-1].bias.sub_(offset)
+        sam.mask_decoder.iou_prediction_head.layers[-1].bias.add_(0.5)  # a limit of 0 or less is none
     return sam
 
 
