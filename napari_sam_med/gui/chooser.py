@@ -94,6 +94,11 @@ class Chooser(QObject):
         """Whether hovering points and clicking takes."""
         return self._is_on
 
+    @property
+    def is_taking(self) -> bool:
+        """Whether a candidate is being written into the labels."""
+        return self._work is not None
+
     # in and out
 
     def begin(self) -> None:

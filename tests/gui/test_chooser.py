@@ -36,6 +36,11 @@ def hover(desk: Desk, index_zyx: tuple[float, float, float]) -> None:
     desk.settle()
 
 
+def click(desk: Desk, index_zyx: tuple[float, float, float]) -> None:
+    desk.click(index_zyx)
+    desk.wait(lambda: not desk.actions.finding.chooser.is_taking)
+
+
 def lit(desk: Desk) -> np.ndarray:
     """Pixels that stand out on the canvas's layer."""
     layer = desk.viewer.layers[CANDIDATES_NAME]
@@ -44,17 +49,17 @@ def lit(desk: Desk) -> np.ndarray:
 
 def test_hovering_lights_up_the_smallest_and_j_what_lies_around_it(ready: Desk) -> None:
     hover(ready, (3, 9, 11))
-    assert np.array_equal(lit(ready), SMALL.mask)
+    ready.wait(lambda: np.array_equal(lit(ready), SMALL.mask))
     assert ready.said[-1] == "left kidney 91 %, score 0.90, 0.288 ml. Click takes it into liver."
     ready.key(Qt.Key.Key_J)
-    assert np.array_equal(lit(ready), LARGE.mask)
+    ready.wait(lambda: np.array_equal(lit(ready), LARGE.mask))
     assert "Object 2, score 0.80" in ready.said[-1]
     hover(ready, (3, 9, 12))  # still over both: what was stepped to stays
     assert found(ready).pointed == 2
     ready.key(Qt.Key.Key_J)
-    assert np.array_equal(lit(ready), SMALL.mask)
+    ready.wait(lambda: np.array_equal(lit(ready), SMALL.mask))
     hover(ready, (3, 5, 18))
-    assert np.array_equal(lit(ready), LARGE.mask)
+    ready.wait(lambda: np.array_equal(lit(ready), LARGE.mask))
     hover(ready, (3, 22, 4))
     assert not lit(ready).any()
     assert not ready.labels.any()
@@ -64,7 +69,7 @@ def test_hovering_lights_up_the_smallest_and_j_what_lies_around_it(ready: Desk) 
 
 
 def test_a_click_takes_it_into_the_chosen_organ_and_one_undo_brings_it_back(ready: Desk) -> None:
-    ready.click((3, 9, 11))
+    click(ready, (3, 9, 11))
     expected = np.zeros_like(ready.labels)
     KIDNEY.written_into(expected, LIVER)
     assert np.array_equal(ready.labels, expected)
@@ -72,23 +77,23 @@ def test_a_click_takes_it_into_the_chosen_organ_and_one_undo_brings_it_back(read
     assert "Liver taken. Ctrl-Z brings it back" in ready.said[-1]
     assert found(ready).taken == {1}
     hover(ready, (3, 9, 11.5))
-    assert np.array_equal(lit(ready), LARGE.mask), "what was taken is no candidate any more"
+    ready.wait(lambda: np.array_equal(lit(ready), LARGE.mask))  # what was taken is no candidate any more
     ready.undo()
     assert not ready.labels.any()
     hover(ready, (3, 9, 11))
-    assert np.array_equal(lit(ready), SMALL.mask)
+    ready.wait(lambda: np.array_equal(lit(ready), SMALL.mask))
 
 
 def test_the_organ_that_it_looks_like_or_a_new_one_or_joined_to_one(ready: Desk) -> None:
     panel = ready.widget.find_panel
     choose(panel.into, "suggested")
-    ready.click((3, 9, 11))
+    click(ready, (3, 9, 11))
     [item] = ready.session.objects.values()
     assert ready.session.organs.name_of(item.class_id) == "left kidney"
-    ready.click((3, 5, 18))
+    click(ready, (3, 5, 18))
     assert "Nothing says which organ this is" in ready.said[-1]
     choose(panel.into, "new")
-    ready.click((3, 5, 18))
+    click(ready, (3, 5, 18))
     assert len(ready.session.objects) == 2
     assert max(ready.session.organs) == 14
     assert (ready.labels[3] == 14).sum() == LARGE.area_px - SMALL.area_px
@@ -97,6 +102,7 @@ def test_the_organ_that_it_looks_like_or_a_new_one_or_joined_to_one(ready: Desk)
     choose(panel.into, "active")
     panel.joins.setChecked(True)
     ready.key(Qt.Key.Key_Return)  # as a click
+    ready.wait(lambda: not ready.actions.finding.chooser.is_taking)
     assert found(ready).taken == {1, 2, 3}
     assert len(ready.session.objects) == 2
     assert (ready.labels[5] == 14).sum() == LARGE.area_px + STOMACH.voxels
@@ -104,7 +110,7 @@ def test_the_organ_that_it_looks_like_or_a_new_one_or_joined_to_one(ready: Desk)
 
 def test_a_locked_organ_is_refused_with_a_word(ready: Desk) -> None:
     ready.session.set_organ(Organ(LIVER, "liver", (1, 0, 0), locked=True))
-    ready.click((3, 9, 11))
+    click(ready, (3, 9, 11))
     assert "liver is locked" in ready.said[-1]
     assert not ready.labels.any()
     assert found(ready).taken == set()
@@ -143,7 +149,7 @@ def test_escape_leaves_it_and_gives_the_tool_back(desk: Desk, search: Search) ->
 def test_another_tool_leaves_it(ready: Desk) -> None:
     ready.key(Qt.Key.Key_W)
     assert not ready.actions.finding.chooser.is_on
-    ready.click((3, 9, 11))
+    click(ready, (3, 9, 11))
     assert found(ready).taken == set()
     assert ready.session.active_object is not None, "the click was a prompt"
 
@@ -162,9 +168,9 @@ def test_the_list_goes_to_the_best_slice_and_a_double_click_takes(ready: Desk) -
     QTest.mouseClick(rows.viewport(), LEFT, NO_KEY, place)
     ready.settle()
     assert ready.bridge.current_view() == axial(5)
-    assert np.array_equal(lit(ready), STOMACH.masks[axial(5)].mask)
+    ready.wait(lambda: np.array_equal(lit(ready), STOMACH.masks[axial(5)].mask))
     QTest.mouseDClick(rows.viewport(), LEFT, NO_KEY, place)
-    ready.settle()
+    ready.wait(lambda: found(ready).taken)
     assert found(ready).taken == {3}
     assert rows.topLevelItem(1).text(0) == "✓"
     ready.undo()
@@ -192,8 +198,8 @@ def test_a_layer_that_the_user_removes_is_made_again_and_clear_forgets_all(ready
     assert not ready.actions.finding.chooser.is_on
     ready.widget.find_panel.choose.click()
     hover(ready, (3, 9, 11))
-    assert np.array_equal(lit(ready), SMALL.mask)
-    ready.click((3, 9, 11))
+    ready.wait(lambda: np.array_equal(lit(ready), SMALL.mask))
+    click(ready, (3, 9, 11))
     ready.widget.find_panel.forget.click()
     assert CANDIDATES_NAME not in ready.viewer.layers
     assert found(ready).is_empty

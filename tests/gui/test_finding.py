@@ -18,7 +18,7 @@ from napari_sam_med.session.finding_jobs import FindingStep
 from napari_sam_med.session.found import FoundBox
 from tests.gui.desk import Desk
 from tests.gui.find_desk import KIDNEY, SHAPE, STOMACH, Search, axial, choose, find, start
-from tests.gui.test_chooser import hover
+from tests.gui.test_chooser import click, hover
 
 LIVER = 6
 
@@ -46,7 +46,7 @@ def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: De
     slices = [[view.index for view in one.masks] for one in found.objects.values()]
     assert slices == [[2, 3, 4], [1, 2, 3, 4]], "with the slice that was at work"
     desk.session.select_organ(LIVER)
-    desk.click((3, 9, 11))
+    click(desk, (3, 9, 11))
     assert (desk.labels == LIVER).any(axis=(1, 2)).nonzero()[0].tolist() == [2, 3, 4]
 
 
