@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -21,6 +19,7 @@ from napari_sam_med.training.recipes import named_recipe
 from napari_sam_med.training.team import Team, train_together
 from napari_sam_med.training.tuning_run import TuningRequest, tune_model
 from tests.training.ring_cases import write_case
+from tests.training.team_ends import be_killed, fail_in_the_second
 
 
 @pytest.fixture
@@ -67,21 +66,11 @@ def test_two_processes_come_to_what_one_comes_to_also_where_that_was_stopped(
     assert (one / "curves.csv").read_text() == (two / "curves.csv").read_text()
 
 
-def _fail_in_the_second(team: Team) -> None:
-    if team.is_first:
-        team.joined([1])  # waits for the other
-    raise ModelError("the weights of the second are gone")
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_error_of_any_process_is_that_of_the_call() -> None:
     with pytest.raises(ModelError, match="weights of the second"):
-        train_together(_fail_in_the_second, 2, "cpu", "auto")
-
-
-def _be_killed(team: Team) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+        train_together(fail_in_the_second, 2, "cpu", "auto")
 
 
 @pytest.mark.slow
@@ -92,7 +81,7 @@ def test_a_process_that_is_killed_is_said_and_those_of_others_live_on() -> None:
     other.start()
     try:
         with pytest.raises(DeviceError, match=r"SIGKILL.*want of memory.*fewer --devices"):
-            train_together(_be_killed, 2, "cpu", "auto")
+            train_together(be_killed, 2, "cpu", "auto")
         assert other.is_alive()
     finally:
         other.terminate()
