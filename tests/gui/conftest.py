@@ -25,7 +25,7 @@ from tests.gui.find_desk import search  # noqa: F401  a fixture
 
 @pytest.fixture(autouse=True)
 def _garbage_is_sought_among_what_is_new() -> None:
-    """Viewers are looked for in it at the end of a test: long, among all that torch and earlier viewers hold."""
+    """Lost viewers are looked for at the end: it takes long among all that torch and earlier viewers hold."""
     gc.collect()
     gc.freeze()
 
