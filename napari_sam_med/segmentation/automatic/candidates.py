@@ -26,6 +26,8 @@ __all__ = ["Candidate", "candidates_of"]
 Mask = npt.NDArray[np.bool_]
 
 _MASK_THRESHOLD = 0.0
+_MASKS_AT_ONCE_ON_GPU = 32
+"""A processor takes one at a time, which stays in its cache."""
 _NOTHING = (0, 0, 0, 0)
 """The box of an empty mask, as SAM has it."""
 
@@ -155,43 +157,49 @@ def candidates_of(
     from napari_sam_med.sam.click_answers import enlarged
 
     found = []
-    # one mask at a time stays in the cache
-    for i, click in enumerate(answers.clicks):
-        logits = enlarged(predictor, embedding, answers.low_res_logits[i : i + 1])[0]
-        stability = _stability_score(logits, options.stability_score_offset)
-        if options.stability_score_thresh > 0 and not stability >= np.float32(options.stability_score_thresh):
-            continue
-        box, bits = _packed((logits > _MASK_THRESHOLD).cpu().numpy())
-        x, y = crop.xyxy[:2]
-        box = (box[0] + x, box[1] + y, box[2] + x, box[3] + y)
-        if touches_crop_edge(np.array(box), crop.xyxy, embedding.original_size):
-            continue
-        found.append(
-            Candidate(
-                embedding.original_size,
-                box,
-                bits,
-                float(answers.iou_predictions[i]),
-                float(stability),
-                (float(points_xy[click, 0] + x), float(points_xy[click, 1] + y)),
-                crop.xyxy,
+    x, y = crop.xyxy[:2]
+    at_once = 1 if predictor.device.type == "cpu" else _MASKS_AT_ONCE_ON_GPU
+    for start in range(0, len(answers.clicks), at_once):
+        logits = enlarged(predictor, embedding, answers.low_res_logits[start : start + at_once])
+        stability = _stability_scores(logits, options.stability_score_offset)
+        stays = np.ones(len(stability), dtype=bool)
+        if options.stability_score_thresh > 0:
+            stays = stability >= np.float32(options.stability_score_thresh)
+        for i in np.flatnonzero(stays):
+            box, bits = _packed((logits[i] > _MASK_THRESHOLD).cpu().numpy())
+            box = (box[0] + x, box[1] + y, box[2] + x, box[3] + y)
+            if touches_crop_edge(np.array(box), crop.xyxy, embedding.original_size):
+                continue
+            point = points_xy[answers.clicks[start + i]]
+            found.append(
+                Candidate(
+                    embedding.original_size,
+                    box,
+                    bits,
+                    float(answers.iou_predictions[start + i]),
+                    float(stability[i]),
+                    (float(point[0] + x), float(point[1] + y)),
+                    crop.xyxy,
+                )
             )
-        )
     return found
 
 
-def _stability_score(logits: torch.Tensor, offset: float) -> np.float32:
-    """IoU of the masks at a raised and a lowered cut-off, of logits (H, W); NaN where both are empty."""
-    inner, outer = (_count(logits > _MASK_THRESHOLD + shift) for shift in (offset, -offset))
+def _stability_scores(logits: torch.Tensor, offset: float) -> npt.NDArray[np.float32]:
+    """IoU (M,) of the masks above a raised and a lowered cut-off, of logits (M, H, W); NaN where both are
+    empty.
+    """
+    inner, outer = (_areas(logits > _MASK_THRESHOLD + shift) for shift in (offset, -offset))
     with np.errstate(invalid="ignore"):
-        return np.float32(inner) / np.float32(outer)
+        return inner / outer
 
 
-def _count(mask: torch.Tensor) -> int:
-    if mask.device.type != "cpu":
-        return int(mask.sum())
+def _areas(masks: torch.Tensor) -> npt.NDArray[np.float32]:
+    if masks.device.type != "cpu":
+        counts: npt.NDArray[np.float32] = masks.flatten(1).sum(1).cpu().numpy().astype(np.float32)
+        return counts
     # numpy counts truth values several times as fast as torch, which widens them first
-    return int(np.count_nonzero(mask.numpy()))
+    return np.array([np.count_nonzero(mask) for mask in masks.numpy()], dtype=np.float32)
 
 
 def _packed(mask: Mask) -> tuple[tuple[int, int, int, int], npt.NDArray[np.uint8]]:
