@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -25,15 +24,9 @@ from tests.gui.find_desk import search  # noqa: F401  a fixture
 
 @pytest.fixture(autouse=True)
 def _garbage_is_sought_among_what_is_new() -> None:
-    """Lost viewers are looked for at the end: it takes long among all that torch and earlier viewers hold."""
+    """napari looks for it whenever a layer goes: long, among all that torch and earlier viewers hold."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def garbage_of_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """napari looks for it whenever a layer goes, for the sake of drivers of another system: it takes long."""
-    monkeypatch.setattr("napari._vispy.canvas.gc", SimpleNamespace(collect=lambda: 0))
 
 
 @pytest.fixture(autouse=True)

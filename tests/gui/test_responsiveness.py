@@ -47,11 +47,6 @@ class Heartbeat:
         self._timer.stop()
 
 
-@pytest.fixture(autouse=True)
-def garbage_of_layers() -> None:
-    """What napari does is part of what is timed."""
-
-
 @pytest.fixture
 def beats(desk: Desk) -> Callable[[], None]:
     """Waits for beats of the main thread: it returns only if the main thread is free."""
