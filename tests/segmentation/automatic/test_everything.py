@@ -26,6 +26,7 @@ from napari_sam_med.segmentation.automatic.everything import (
 from napari_sam_med.segmentation.automatic.mask_encoding import mask_of_rle
 from tests.sam.micro_sam import MICRO_RECORD, build_micro_sam, enliven, predictor_over, random_image
 from tests.segmentation.automatic.varied_sam import (
+    EncodedOnce,
     assert_equal_to_meta,
     assert_same_records,
     connected_components_with_stats,
@@ -264,22 +265,14 @@ FEW = {
 
 
 @pytest.mark.slow
-def test_vit_b_equals_sams_generator():
+@pytest.mark.parametrize("model", ["sam_vit_b", "mobile_sam"])
+def test_a_models_layout_gives_the_records_of_sams_generator(model):
     torch.manual_seed(0)
     sam = sam_model_registry["vit_b"](checkpoint=None)
+    if model == "mobile_sam":
+        sam = Sam(TinyVitEncoder(), sam.prompt_encoder, sam.mask_decoder).eval()
     enliven(sam)
     vary_clicks(sam)
+    sam.image_encoder = EncodedOnce(sam.image_encoder)
     network = SamNetwork(sam.image_encoder, sam.prompt_encoder, sam.mask_decoder)
-    assert_equal_to_meta(sam, Predictor(network, MODELS["sam_vit_b"]), random_image(200, 300), 4, **FEW)
-
-
-@pytest.mark.slow
-def test_mobile_sam_equals_sams_generator():
-    torch.manual_seed(0)
-    encoder = TinyVitEncoder()
-    decoder = sam_model_registry["vit_b"](checkpoint=None)
-    sam = Sam(encoder, decoder.prompt_encoder, decoder.mask_decoder).eval()
-    enliven(sam)
-    vary_clicks(sam)
-    network = SamNetwork(sam.image_encoder, sam.prompt_encoder, sam.mask_decoder)
-    assert_equal_to_meta(sam, Predictor(network, MODELS["mobile_sam"]), random_image(200, 300), 4, **FEW)
+    assert_equal_to_meta(sam, Predictor(network, MODELS[model]), random_image(200, 300), 4, **FEW)

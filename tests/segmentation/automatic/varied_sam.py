@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 from segment_anything import SamAutomaticMaskGenerator
 from segment_anything.modeling import Sam
+from torch import nn
 
 from napari_sam_med.segmentation.automatic.everything import segment_everything
 
@@ -22,6 +23,23 @@ def vary_clicks(sam: Sam, offset: float = 4.0) -> Sam:
             mlp.layers[-1].bias.sub_(offset)
         sam.mask_decoder.iou_prediction_head.layers[-1].bias.add_(0.5)  # a limit of 0 or less is none
     return sam
+
+
+class EncodedOnce(nn.Module):
+    """An image encoder that takes its time for the first image only, and is asked about no other."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.img_size = encoder.img_size
+        self.answers: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, squares: torch.Tensor) -> torch.Tensor:
+        if not self.answers:
+            self.answers.append((squares, self.encoder(squares)))
+        (seen, features), *_ = self.answers
+        assert torch.equal(squares, seen), "both generators must show the encoder the same"
+        return features
 
 
 def meta_records(sam: Sam, image: Any, **options: Any) -> list[dict[str, Any]]:
