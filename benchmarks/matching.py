@@ -40,6 +40,7 @@ from napari_sam_med.volume.volume import Volume
 
 PUBLISHED = {"example": 0.002, "random": 0.693, "grid": 0.393, "grid-negatives": 0.480}
 """IoU of buildings in aerial images: AIL 862, lecture 21, "Numerical result"."""
+NEAR_MM = 30.0
 COLUMNS = (
     *("query", "organ", "arm", "published_iou", "slices", "dice", "iou", "dice_all"),
     *("false_alarms", "volume_dice", "volume_dice_all", "seconds"),
@@ -97,7 +98,9 @@ def opened(paths: tuple[Path, Path]) -> tuple[Volume, LabelVolume]:
 def arms_of(matching: Matching) -> dict[str, Matching]:
     """The engines and designs that are compared."""
     stitched = {f"stitching, {d}": replace(matching, engine="stitching", design=d) for d in DESIGNS}
-    return {"similarity": replace(matching, engine="similarity"), **stitched}
+    similar = replace(matching, engine="similarity")
+    near = {f"similarity, near {NEAR_MM:g} mm": replace(similar, near_mm=NEAR_MM)}
+    return {"similarity": similar, **near, **stitched}
 
 
 def baselines(task: Task, matching: Matching) -> Iterator[tuple[str, MatchingScore]]:
@@ -130,7 +133,7 @@ def carried(task: Task, predictor: Any, store: EmbeddingStore) -> float:
     return dice(found[counted], task.truth[counted])
 
 
-def measured(task: Task, predictor: Any, matching: Matching) -> Iterator[dict[str, Any]]:
+def measured(task: Task, predictor: Any, matching: Matching, only: str = "") -> Iterator[dict[str, Any]]:
     """One row an arm."""
     store = EmbeddingStore(None)
     facts = {"query": task.query, "organ": task.organ}
@@ -139,6 +142,8 @@ def measured(task: Task, predictor: Any, matching: Matching) -> Iterator[dict[st
     if task.is_own:
         yield facts | {"arm": "carried, no matching", "volume_dice": carried(task, predictor, store)}
     for name, arm in arms_of(matching).items():
+        if not name.startswith(only):
+            continue
         score = score_matching(
             task.volume, task.truth, task.example, predictor, arm, left_out=task.left_out, store=store
         )
@@ -146,17 +151,40 @@ def measured(task: Task, predictor: Any, matching: Matching) -> Iterator[dict[st
         yield facts | {"arm": name, "published_iou": published} | asdict(score)
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """All rows, query by query, in Markdown."""
-    head = ["query, organ", "arm", "slices", "Dice", "IoU", "published IoU", "Dice, all"]
-    head += ["false alarms", "volume Dice", "volume Dice, all", "s"]
+def tables(rows: Sequence[dict[str, Any]]) -> str:
+    """Arms by organs: the surest mask of each slice, all masks of each slice, and volumes; in Markdown."""
+    return "\n".join(
+        f"{title}\n\n{table(rows, *columns)}"
+        for title, columns in (
+            ("Slices, the surest mask: Dice / IoU", ("dice", "iou")),
+            ("Slices, all masks: Dice / false alarms", ("dice_all", "false_alarms")),
+            ("Volumes: Dice of the surest instance / of all", ("volume_dice", "volume_dice_all")),
+        )
+    )
+
+
+def table(rows: Sequence[dict[str, Any]], first: str, second: str) -> str:
+    """Two measures of every arm and organ, with their means over the organs."""
+    organs = list(dict.fromkeys((row["query"], row["organ"]) for row in rows))
+    by_key = {(row["arm"], row["query"], row["organ"]): row for row in rows}
+    published = {row["arm"]: cell(row.get("published_iou")) for row in rows}
     lines = []
-    for row in rows:
-        cells = [cell(row.get(key)) for key in ("dice", "iou", "published_iou", "dice_all", "false_alarms")]
-        ends = [cell(row.get(key)) for key in ("volume_dice", "volume_dice_all")]
-        line = [f"{row['query']}, {row['organ']}", row["arm"], str(row.get("slices", ""))]
-        lines.append([*line, *cells, *ends, f"{row['seconds']:.0f}" if "seconds" in row else ""])
-    return markdown(head, lines)
+    for arm in published:
+        own = [by_key.get((arm, *organ), {}) for organ in organs]
+        pairs = [(row.get(first, np.nan), row.get(second, np.nan)) for row in own]
+        means = [
+            np.mean([v for v in values if np.isfinite(v)] or [np.nan]) for values in zip(*pairs, strict=True)
+        ]
+        cells = [pair_of(*pair) for pair in [*pairs, (float(means[0]), float(means[1]))]]
+        lines.append([arm, *cells, published[arm]])
+    heads = [f"{query.removesuffix('_frame01')} {organ}" for query, organ in organs]
+    return markdown(["", *heads, "mean", "published IoU"], lines)
+
+
+def pair_of(one: float, other: float) -> str:
+    """Two shares beside each other; nothing where there is neither."""
+    cells = [cell(one) or "-", cell(other) or "-"]
+    return "" if cells == ["-", "-"] else " / ".join(cells)
 
 
 def cell(value: Any) -> str:
@@ -175,6 +203,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--query", nargs=2, type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--middle", action="store_true", help="the example is the organ's middle slice")
     parser.add_argument("--every", type=int, default=0, help="search each so-manieth slice")
+    parser.add_argument("--only", default="", help="arms whose names begin so; copies are always made")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--device", default="auto")
@@ -185,7 +214,7 @@ def main(given: Sequence[str] | None = None) -> None:
     queries = [(image, labels) for image, labels in arguments.query]
     rows: list[dict[str, Any]] = []
     for task in tasks_of((arguments.example[0], arguments.example[1]), queries, middle=arguments.middle):
-        for row in measured(task, predictor, matching):
+        for row in measured(task, predictor, matching, arguments.only):
             print(
                 row["query"],
                 row["organ"],
@@ -198,8 +227,8 @@ def main(given: Sequence[str] | None = None) -> None:
         if arguments.output is not None:
             arguments.output.mkdir(parents=True, exist_ok=True)
             write_csv(arguments.output / "matching.csv", rows, COLUMNS)
-            (arguments.output / "matching.md").write_text(table(rows), encoding="utf-8")
-    print(table(rows))
+            (arguments.output / "matching.md").write_text(tables(rows), encoding="utf-8")
+    print(tables(rows))
 
 
 if __name__ == "__main__":

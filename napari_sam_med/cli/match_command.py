@@ -76,6 +76,15 @@ def match(
     min_score: Annotated[
         float, typer.Option("--min-score", min=0, max=1, metavar="S", help="Drop what is less sure, 0..1.")
     ] = 0.3,
+    near: Annotated[
+        float,
+        typer.Option(
+            "--near",
+            min=0,
+            metavar="MM",
+            help="Prefer the example's place in the image, give or take MM; 0: anywhere.",
+        ),
+    ] = 0.0,
     plane: Annotated[
         Planes, typer.Option("--plane", metavar="PLANE", help="axial, coronal or sagittal.")
     ] = Planes.axial,
@@ -117,6 +126,7 @@ def match(
         propagate=propagate,
         min_score=min_score,
         most_instances=instances,
+        near_mm=near,
         seed=seed,
     )
     request = MatchRequest(

@@ -27,6 +27,7 @@ from napari_sam_med.segmentation.matching.matcher import (
     MatchedMask,
     Matching,
     QuerySlice,
+    place_agreement,
     size_agreement,
     surest,
 )
@@ -169,7 +170,8 @@ class SimilarityMatcher:
                 continue
             looks = likeness(mask, alike)
             size = size_agreement(np.count_nonzero(mask) * query.pixel_mm2, self._example.area_mm2)
-            score = float(np.sqrt(np.clip(iou, 0.0, 1.0) * looks) * size)
+            place = place_agreement(mask, query.pixel_spacing, self._example, self._matching.near_mm)
+            score = float(np.sqrt(np.clip(iou, 0.0, 1.0) * looks) * size * place)
             yield MatchedMask(FoundMask.of(mask, float(iou), float(stability), point), score)
 
 

@@ -25,6 +25,7 @@ from napari_sam_med.segmentation.matching.matcher import (
     MatchedMask,
     Matching,
     QuerySlice,
+    place_agreement,
     size_agreement,
     surest,
 )
@@ -71,13 +72,13 @@ class StitchingMatcher:
                 f"{predictor.record.title} takes no points, and stitching asks with points; "
                 "take the engine similarity, or a model that takes points."
             )
-        self._example = example.slices[0]
+        self._example = example
         self._predictor = predictor
         self._matching = matching
 
     def find(self, query: QuerySlice) -> list[MatchedMask]:
         """Instances by falling score; see `Matcher`."""
-        canvas = Canvas.of(self._example, query.image, query.pixel_spacing)
+        canvas = Canvas.of(self._example.slices[0], query.image, query.pixel_spacing)
         prompts = prompts_of_design(
             canvas, self._matching.design, runs=self._matching.runs, seed=self._matching.seed
         )
@@ -107,7 +108,9 @@ class StitchingMatcher:
         for number in range(1, count + 1):
             piece = pieces == number
             area_mm2 = np.count_nonzero(piece) * query.pixel_mm2
-            score = sure * size_agreement(area_mm2, self._example.area_mm2)
+            size = size_agreement(area_mm2, self._example.slices[0].area_mm2)
+            place = place_agreement(piece, query.pixel_spacing, self._example, self._matching.near_mm)
+            score = sure * size * place
             point = canvas.query_xy(asked[0]) if asked else None
             yield MatchedMask(FoundMask.of(piece, iou, stability, point), score)
 

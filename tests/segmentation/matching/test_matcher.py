@@ -14,10 +14,11 @@ from napari_sam_med.segmentation.matching.matcher import (
     ENGINES,
     MatchedMask,
     Matching,
+    place_agreement,
     size_agreement,
     surest,
 )
-from tests.segmentation.matching.scenes import disc
+from tests.segmentation.matching.scenes import disc, example_of
 
 
 def matched(mask: np.ndarray, score: float) -> MatchedMask:
@@ -36,6 +37,7 @@ def test_engines_and_designs_have_these_names() -> None:
         ({"design": "spiral"}, "no prompt design 'spiral'; use example, random, grid, grid-negatives"),
         ({"every": -1}, "0 or more for every"),
         ({"most_instances": 0}, "1 or more for most_instances"),
+        ({"near_mm": -3.0}, "near_mm is 0 or more"),
         ({"min_score": 2.0}, "0 to 1 for min_score"),
     ],
 )
@@ -59,3 +61,14 @@ def test_size_counts_only_far_from_that_of_the_example() -> None:
     assert size_agreement(100.0, 100.0) == size_agreement(10.0, 100.0) == size_agreement(250.0, 100.0) == 1.0
     assert size_agreement(1.0, 100.0) < 0.5
     assert size_agreement(1000.0, 100.0) < 0.5
+
+
+def test_place_counts_from_the_middles_in_millimetres_and_only_where_asked_for() -> None:
+    example = example_of((40.0, 42.0, 9.0))
+    same, moved = disc(40, 42, 5), disc(40, 72, 5)
+    assert place_agreement(moved, (1.0, 1.0), example, 0.0) == 1.0
+    assert place_agreement(same, (1.0, 1.0), example, 30.0) == pytest.approx(1.0)
+    assert place_agreement(moved, (1.0, 1.0), example, 30.0) == pytest.approx(np.exp(-0.5))
+    # an image of the same extent with pixels half as large
+    fine = disc(80.5, 84.5, 10, (192, 224))
+    assert place_agreement(fine, (0.5, 0.5), example, 30.0) == pytest.approx(1.0, abs=1e-3)

@@ -49,6 +49,13 @@ def test_two_instances_are_two(nano: Predictor) -> None:
         assert max(dice(mask, disc(*place)) for mask in masks) > 0.85
 
 
+def test_of_two_alike_the_nearer_to_the_examples_place_is_kept(nano: Predictor) -> None:
+    places = [(42.0, 40.0, 9.0), (50.0, 74.0, 9.0)]
+    masks = masks_on(grey_slice(places, seed=5), example_of(ORGAN, [OTHER]), nano, near_mm=20.0)
+    assert len(masks) == 1
+    assert dice(masks[0], disc(*places[0])) > 0.85
+
+
 @pytest.mark.parametrize("shift", [(0, 8), (-6, 0), (5, -7)])
 def test_the_answer_moves_with_the_query(nano: Predictor, shift: tuple[int, int]) -> None:
     example = example_of(ORGAN, [OTHER])
