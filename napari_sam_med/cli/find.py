@@ -57,6 +57,22 @@ class _Asker:
     by: str
 
 
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What was asked for, found, and chosen; ``shown`` are the candidates with their ranks."""
+
+    request: FindRequest
+    volume: Volume
+    asker: _Asker
+    ranked: Sequence[RankedObject]
+    winner: RankedObject | None
+    taken: Sequence[RankedObject]
+
+    @property
+    def shown(self) -> list[tuple[int, RankedObject]]:
+        return list(enumerate(self.ranked[: self.request.top], start=1))
+
+
 def run_find(request: FindRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
     _check(request)
@@ -91,12 +107,13 @@ def run_find(request: FindRequest, *, as_json: bool) -> int:
             )
     winner = clear_winner(ranked, asker.sure)
     taken = _taken(request, ranked, winner)
+    outcome = _Outcome(request, volume, asker, ranked, winner, taken)
     if request.output is not None and taken:
-        _write(request.output, volume, taken, asker, request.word, predictor)
+        _write(request.output, outcome, predictor)
     if as_json:
-        print_json(_document(request, volume, asker, ranked, winner, taken))
+        print_json(_document(outcome))
     else:
-        _show(request, volume, asker, ranked, winner, taken)
+        _show(outcome)
     if request.output is not None and not taken:
         raise PromptError(
             f'"{request.word}" is not clear here, so {request.output} was not written; take one of the '
@@ -203,24 +220,23 @@ def _taken(
     return [ranked[rank - 1] for rank in dict.fromkeys(request.take)]
 
 
-def _write(
-    path: Path, volume: Volume, taken: Sequence[RankedObject], asker: _Asker, word: str, predictor: Predictor
-) -> None:
+def _write(path: Path, outcome: _Outcome, predictor: Predictor) -> None:
     from napari_sam_med.volume.labels import LabelVolume
     from napari_sam_med.volume.organs import Organ, OrganTable, default_color
     from napari_sam_med.volume.writing import remarks, write_labels
 
-    table = OrganTable.btcv() if asker.meant else OrganTable([Organ(1, word, default_color(1))])
-    labels = LabelVolume.like(volume, table)
-    for one in taken:
-        name = _organ_of(one, asker.meant) or word
+    meant, word = outcome.asker.meant, outcome.request.word
+    table = OrganTable.btcv() if meant else OrganTable([Organ(1, word, default_color(1))])
+    labels = LabelVolume.like(outcome.volume, table)
+    for one in outcome.taken:
+        name = _organ_of(one, meant) or word
         numbers = [number for number, organ in labels.organs.items() if organ.name == name]
         number = numbers[0] if numbers else labels.organs.next_free_id()
         if not numbers:
             labels.organs = labels.organs.with_organ(Organ(number, name, default_color(number)))
         for view, mask in one.object:
             labels.assign(view, mask.mask, number)
-    write_labels(path, labels, source=volume, model=_described(predictor))
+    write_labels(path, labels, source=outcome.volume, model=_described(predictor))
     warn(remarks(path, len(labels.class_ids())))
 
 
@@ -242,26 +258,20 @@ def _organ_of(one: RankedObject, meant: Sequence[str]) -> str | None:
     return meant[0] if meant else None
 
 
-def _document(
-    request: FindRequest,
-    volume: Volume,
-    asker: _Asker,
-    ranked: Sequence[RankedObject],
-    winner: RankedObject | None,
-    taken: Sequence[RankedObject],
-) -> dict[str, Any]:
+def _document(outcome: _Outcome) -> dict[str, Any]:
+    request, taken = outcome.request, outcome.taken
     return {
         "word": request.word,
-        "organs": list(asker.meant),
-        "by": asker.by,
+        "organs": list(outcome.asker.meant),
+        "by": outcome.asker.by,
         "point": None if request.point is None else list(request.point),
-        "objects": len(ranked),
-        "winner": None if winner is None else 1,
-        "taken": [rank for rank, one in enumerate(ranked, start=1) if one in taken],
+        "objects": len(outcome.ranked),
+        "winner": None if outcome.winner is None else 1,
+        "taken": [rank for rank, one in enumerate(outcome.ranked, start=1) if one in taken],
         "labels": str(request.output) if taken else None,
         "candidates": [
-            {"rank": rank, **_place(volume, one), "score": round(one.score, 4)}
-            for rank, one in enumerate(ranked[: request.top], start=1)
+            {"rank": rank, **_place(outcome.volume, one), "score": round(one.score, 4)}
+            for rank, one in outcome.shown
         ],
     }
 
@@ -280,38 +290,34 @@ def _place(volume: Volume, one: RankedObject) -> dict[str, Any]:
     }
 
 
-def _show(
-    request: FindRequest,
-    volume: Volume,
-    asker: _Asker,
-    ranked: Sequence[RankedObject],
-    winner: RankedObject | None,
-    taken: Sequence[RankedObject],
-) -> None:
+def _show(outcome: _Outcome) -> None:
+    word, asker = outcome.request.word, outcome.asker
     columns = {"rank": "right", "slices": "right", "best": "right", "ml": "right"}
     columns |= {"taken for": "left"} if asker.meant else {}
     columns |= {"probability": "right", "": "left"}
     rows = []
-    for rank, one in enumerate(ranked[: request.top], start=1):
-        place = _place(volume, one)
+    for rank, one in outcome.shown:
+        place = _place(outcome.volume, one)
         row = [str(rank), f"{place['first_slice']}-{place['last_slice']}", str(place["best_slice"])]
         row.append(f"{place['volume_ml']:.1f}")
         if asker.meant:
             organ = place["organ"]
             row.append(f"{organ['name']} {organ['probability']:.2f}")
-        rows.append([*row, f"{one.score:.3f}", "taken" if one in taken else ""])
-    meant = f" ({', '.join(asker.meant)})" if asker.meant and asker.meant != (request.word,) else ""
-    show_table(f"{request.word}{meant}, by {asker.by}", columns, rows)
-    say_faintly(f"  {_in_words(asker, ranked, winner, request.top)}", indent=2)
-    if taken:
-        say(f"Written: {request.output}")
+        rows.append([*row, f"{one.score:.3f}", "taken" if one in outcome.taken else ""])
+    meant = f" ({', '.join(asker.meant)})" if asker.meant and asker.meant != (word,) else ""
+    show_table(f"{word}{meant}, by {asker.by}", columns, rows)
+    say_faintly(f"  {_in_words(outcome)}", indent=2)
+    if outcome.taken:
+        say(f"Written: {outcome.request.output}")
 
 
-def _in_words(asker: _Asker, ranked: Sequence[RankedObject], winner: RankedObject | None, top: int) -> str:
+def _in_words(outcome: _Outcome) -> str:
+    ranked, asker = outcome.ranked, outcome.asker
     if not ranked:
         return "No object was found; search more slices or points."
-    more = f" {len(ranked) - top} more objects are less likely." if len(ranked) > top else ""
-    if winner is not None:
+    hidden = len(ranked) - len(outcome.shown)
+    more = f" {hidden} more objects are less likely." if hidden else ""
+    if outcome.winner is not None:
         return f"The first is likely, and no other one comes near it.{more}"
     remedy = "take one by its rank (--take), or give a point inside it (--point)"
     if ranked[0].score < asker.sure:

@@ -205,7 +205,7 @@ def _write(
     opset: int | None,
 ) -> int:
     """Write the file; returns its opset."""
-    prompts = case.prompts(record)
+    prompts = case.prompts()
     names = (*module.feature_names, *OnnxPrompts._fields)
     points = torch.export.Dim("num_points", min=1, max=1024)
     free = {"point_coords": {1: points}, "point_labels": {1: points}}
@@ -272,7 +272,7 @@ def _compare(
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for case in asked:
-        prompts = case.prompts(record)
+        prompts = case.prompts()
         given = dict(zip((*module.feature_names, *OnnxPrompts._fields), (*features, *prompts), strict=True))
         answers = session.run(list(OUTPUTS), {name: value.numpy() for name, value in given.items()})
         expected = answers_of_torch(network, record, features, case, multimask=multimask)

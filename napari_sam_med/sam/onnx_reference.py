@@ -37,9 +37,8 @@ class Case:
     has_mask: bool
     image: tuple[int, int]
 
-    def prompts(self, record: ModelRecord) -> OnnxPrompts:
+    def prompts(self) -> OnnxPrompts:
         """As the file takes them: without a box SAM is given a point that is none."""
-        del record
         points, labels = list(self.points), [float(label) for label in self.labels]
         if self.box is not None:
             points += [self.box[:2], self.box[2:]]
@@ -124,7 +123,7 @@ def answers_of_torch(
         logits = torch.cat([single.low_res_logits, three.low_res_logits], 1)
         iou = torch.cat([single.iou_predictions, three.iou_predictions], 1)
         if not multimask:
-            n_points = case.prompts(record).point_labels.shape[1]
+            n_points = case.prompts().point_labels.shape[1]
             takes_best = not is_nano and record.multimask and n_points < 3  # as segment_anything's export
             place = 1 + int(iou[0, 1:].argmax()) if takes_best else 0
             logits, iou = logits[:, place : place + 1], iou[:, place : place + 1]

@@ -101,7 +101,7 @@ def test_one_mask_is_chosen_as_segment_anything_chooses(sam, network, features):
     meta = SamOnnxModel(sam, return_single_mask=True)
     ours = sam_decoder(network, MICRO_RECORD, multimask=False)
     for case in CASES:
-        prompts = case.prompts(MICRO_RECORD)
+        prompts = case.prompts()
         with torch.inference_mode():
             same(ours(*features, *prompts), meta(*features, *prompts))
 
@@ -113,7 +113,7 @@ def test_what_is_exported_answers_as_predictions_do(record, network, features):
         module = sam_decoder(network, record, multimask=multimask)
         for case in CASES:
             with torch.inference_mode():
-                found = module(*features, *case.prompts(record))
+                found = module(*features, *case.prompts())
             same(found, answers_of_torch(network, record, features, case, multimask=multimask))
 
 
@@ -125,7 +125,7 @@ def test_nano_takes_the_same_interface_with_its_own_features():
         module = nano_decoder(network, record, multimask=multimask)
         for case in cases(256, 256):
             with torch.inference_mode():
-                found = module(*features, *case.prompts(record))
+                found = module(*features, *case.prompts())
             same(found, answers_of_torch(network, record, features, case, multimask=multimask))
 
 
