@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Tests draw on a virtual screen where there is one to be had, so that no window ever opens over your work.
 SCREEN = $(if $(shell command -v xvfb-run 2>/dev/null),QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1400x900x24 +extension GLX",)
 
-TESTS := tests-of-the-window-a-to-k tests-of-the-window-l-to-z tests-of-the-commands tests-of-the-rest
+TESTS := tests-of-the-window-a-to-l tests-of-the-window-m-to-z tests-of-the-commands tests-of-the-rest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types imports tests $(TESTS) bench format clean
@@ -55,11 +55,11 @@ COMMANDS := tests/cli tests/evaluation tests/training
 tests: $(INSTALLED)
 	$(SIDE_BY_SIDE) $(TESTS)
 
-tests-of-the-window-a-to-k: $(INSTALLED)
-	$(PYTEST) tests/gui --ignore-glob='*/gui/test_[l-z]*.py'
+tests-of-the-window-a-to-l: $(INSTALLED)
+	$(PYTEST) tests/gui --ignore-glob='*/gui/test_[m-z]*.py'
 
-tests-of-the-window-l-to-z: $(INSTALLED)
-	$(PYTEST) tests/gui --ignore-glob='*/gui/test_[a-k]*.py'
+tests-of-the-window-m-to-z: $(INSTALLED)
+	$(PYTEST) tests/gui --ignore-glob='*/gui/test_[a-l]*.py'
 
 tests-of-the-commands: $(INSTALLED)
 	$(PYTEST) $(COMMANDS)
