@@ -1,8 +1,8 @@
 """At which rank a word puts the right object: ``python -m benchmarks.words --data FOLDER``.
 
 Needs a CT with labels in BTCV's numbers, such as TotalSegmentator's example, as ``image.nii.gz`` and
-``label_btcv13.nii.gz``. Two tables: words among objects that were found without a prompt, and among the
-labels themselves. Nothing is tuned here: the search is that of ``auto``.
+``label_btcv13.nii.gz``. Three tables: words among the labels themselves, with a point in the organ, and among
+objects that were found without a prompt. Nothing is tuned here: the search is that of ``auto``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_sam_med import load_predictor, read_volume
-from napari_sam_med.evaluation.word_ranks import RIGHT_IOU, WordRank, word_ranks
+from napari_sam_med.evaluation.word_ranks import RIGHT_IOU, WordRank, inmost_voxel, iou_with, word_ranks
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.segmentation.automatic.found_objects import FoundObject
 from napari_sam_med.segmentation.automatic.labelled_objects import objects_of
+from napari_sam_med.segmentation.automatic.point_refinement import objects_at_point
 from napari_sam_med.segmentation.automatic.volume_search import VolumeSearch, search_volume, usual_options
 from napari_sam_med.segmentation.automatic.words import clear_winner, organ_chances
 from napari_sam_med.segmentation.organ_classifier import load_classifier
@@ -77,6 +78,35 @@ def measured(name: str, objects: Sequence[FoundObject], volume: Volume, labels: 
     )
 
 
+def with_points(volume: Volume, labels: LabelVolume) -> str:
+    """A table of words with a point each, the inmost voxel of the organ, and nothing searched."""
+    predictor, classifier, store = (
+        load_predictor("nano", device="cpu"),
+        load_classifier(),
+        EmbeddingStore(None),
+    )
+    lines = [
+        "| word | answers | best IoU | by the word | by the model's own score |",
+        "|---|---|---|---|---|",
+    ]
+    totals = []
+    for class_id in labels.class_ids():
+        point, organ = inmost_voxel(labels, class_id), labels.organs.name_of(class_id)
+        objects = objects_at_point(volume, point, predictor, store=store)
+        if not objects:
+            lines.append(f"| {organ} | 0 | - | - | - |")
+            continue
+        ranked = organ_chances(objects, volume, predictor, classifier, store=store).ranked(organ)
+        ious = [max(iou_with(one, labels, class_id) for one in objects)]
+        ious += [iou_with(first, labels, class_id) for first in (ranked[0].object, objects[0])]
+        totals.append(ious)
+        shown = " | ".join(f"{iou:.2f}" for iou in ious)
+        lines.append(f"| {organ} | {len(objects)} | {shown} |")
+    means = [sum(column) / len(totals) for column in zip(*totals, strict=True)]
+    lines.append(f"| mean | | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+    return "### With a point in the organ, and nothing searched\n\n" + "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -88,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     labels = read_labels(arguments.data / "label_btcv13.nii.gz", reference=volume)
     labels.organs = OrganTable.btcv()
     print(measured("the labels themselves", objects_of(labels), volume, labels), flush=True)
+    print("\n" + with_points(volume, labels), flush=True)
     start = time.perf_counter()
     objects = found_objects(volume, arguments.every, arguments.spacing_mm)
     seconds = time.perf_counter() - start

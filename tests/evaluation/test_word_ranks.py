@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam_med.evaluation.word_ranks import word_ranks
+from napari_sam_med.evaluation.word_ranks import inmost_voxel, word_ranks
 from napari_sam_med.segmentation.automatic.labelled_objects import objects_of
 from napari_sam_med.segmentation.automatic.words import OrganChances
 from napari_sam_med.volume.grid import Grid
@@ -49,3 +49,11 @@ def test_where_no_object_is_right_the_best_one_stands_for_it():
     assert (spleen.rank, spleen.best_iou) == (1, pytest.approx(2 / 8))
     assert not liver.is_there
     assert (liver.rank, liver.score, liver.best_iou) == (None, None, 0.0)
+
+
+def test_a_person_would_click_in_the_middle():
+    data = np.zeros((7, 9, 20), dtype=np.uint8)
+    data[1:6, 2:7, 3:8] = 1
+    data[3, 4, 8:18] = 1  # a thin tail does not draw it away
+    truth = LabelVolume(data, Grid.from_zyx(data.shape))
+    assert inmost_voxel(truth, 1) == (3, 4, 5)
