@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "CancelledError",
+    "ClusterError",
     "DeviceError",
     "DeviceMemoryError",
     "ExportError",
@@ -48,6 +49,10 @@ class PromptError(SamMedError):
 
 class ModelError(SamMedError):
     """A checkpoint is missing, damaged, or of an unknown layout; or it could not be fetched."""
+
+
+class ClusterError(SamMedError):
+    """Workers cannot be had, differ from this machine, or were lost; what was finished is kept."""
 
 
 class DeviceError(SamMedError):

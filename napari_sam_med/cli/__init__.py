@@ -96,6 +96,7 @@ def _call(arguments: list[str]) -> int:
 
     from napari_sam_med.cli import (  # noqa: F401  they add their commands to those of `app`
         auto_command,
+        embed_command,
         evaluate_command,
         find_command,
         finding_commands,

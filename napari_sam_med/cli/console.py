@@ -16,6 +16,7 @@ from napari_sam_med.progress import Progress
 
 __all__ = [
     "log_as_warnings",
+    "note",
     "print_error",
     "print_json",
     "progress_bar",
@@ -31,6 +32,11 @@ _REMARK_WIDTH = 98
 def print_error(message: str) -> None:
     """One line ``error: ...`` on standard error."""
     _one_line("error", message)
+
+
+def note(what: str, text: str) -> None:
+    """One line ``WHAT: TEXT`` on standard error, for who watches."""
+    _one_line(what, text)
 
 
 def warn(messages: Iterable[str]) -> list[str]:

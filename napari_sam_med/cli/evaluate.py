@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.cli.case_options import chosen_planes, listed
+from napari_sam_med.cli.cluster_options import device_here, workers_of
 from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table, warn
 from napari_sam_med.cli.outputs import check_input, check_output
 from napari_sam_med.errors import ExportError, ImageError
@@ -44,6 +45,8 @@ class EvaluateRequest:
     precision: str = "auto"
     organs: bool = False
     resume: bool = False
+    scheduler: str = ""
+    workers: int | None = None
 
 
 def run_evaluate(request: EvaluateRequest, *, as_json: bool) -> int:
@@ -153,11 +156,17 @@ def _measured(experiment: Experiment, request: EvaluateRequest) -> dict[str, Any
     from napari_sam_med.evaluation.experiment import run_experiment
     from napari_sam_med.sam.predictor import load_predictor
 
-    load = partial(load_predictor, device=request.device, precision=request.precision)
+    device = device_here(request.device, request.scheduler)
+    load = partial(load_predictor, device=device, precision=request.precision)
     summary: dict[str, Any] = {}
     try:
-        with progress_bar("Measuring") as on_progress:
-            for step in run_experiment(experiment, request.output, load=load, resume=request.resume):
+        with (
+            workers_of(request.scheduler, request.workers, request.device) as cluster,
+            progress_bar("Measuring") as on_progress,
+        ):
+            for step in run_experiment(
+                experiment, request.output, load=load, resume=request.resume, cluster=cluster
+            ):
                 warn(step.warnings)
                 on_progress(step.progress)
                 summary = step.summary or summary

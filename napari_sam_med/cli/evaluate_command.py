@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_sam_med.cli.case_options import Every, MinArea, Names, Planes
+from napari_sam_med.cli.cluster_options import Scheduler, Workers
 from napari_sam_med.cli.commands import FLAG, Device, Json, Precision, _Command, app
 
 __all__ = ["app"]
@@ -72,6 +73,8 @@ def evaluate(
     precision: Annotated[
         Precision, typer.Option("--precision", metavar="P", help="auto, fp32 or bf16.")
     ] = Precision.auto,
+    scheduler: Scheduler = "",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> int:
     """Measure models on labelled volumes, with prompts simulated from the labels."""
@@ -97,5 +100,7 @@ def evaluate(
         device=device,
         precision=precision.value,
         organs=organs,
+        scheduler=scheduler,
+        workers=workers,
     )
     return run_evaluate(request, as_json=as_json)

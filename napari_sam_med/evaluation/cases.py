@@ -18,7 +18,7 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.reading import read_labels, read_volume
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["SPLITS", "Case", "parse_names", "read_case", "read_case_folder", "read_cases"]
+__all__ = ["SPLITS", "Case", "is_file_of_names", "parse_names", "read_case", "read_case_folder", "read_cases"]
 
 SPLITS = ("", "train", "val", "test")
 _BTCV_IMAGE = re.compile(r"img(\d+)\.nii(\.gz)?")
@@ -252,10 +252,14 @@ def parse_names(text: str) -> dict[int, str]:
         raise LabelError(f'The organ names "{text}" cannot be read ({error}); {remedy}') from None
 
 
+def is_file_of_names(names: str) -> bool:
+    """Whether organ names are given as the path of a file."""
+    return bool(names) and names.strip().lower() != "btcv" and not names.lstrip().startswith("{")
+
+
 def _beside(names: str, folder: Path) -> str:
     """Organ names of a cases file: a path in it is relative to it."""
-    is_path = names and names.lower() != "btcv" and not names.lstrip().startswith("{")
-    return str(folder / names) if is_path else names
+    return str(folder / names) if is_file_of_names(names) else names
 
 
 def distinct_names(names: list[str], images: list[str]) -> list[str]:

@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy.typing as npt
 
+from napari_sam_med.cluster.workers import Cluster
 from napari_sam_med.errors import ImageError, ModelError, PromptError
 from napari_sam_med.evaluation.cases import Case, read_case
 from napari_sam_med.evaluation.detector_boxes import boxes_of, check_boxes, without_boxes
-from napari_sam_med.evaluation.experiment_folder import ExperimentFolder, locked_folder
+from napari_sam_med.evaluation.experiment_folder import EarlierRows, ExperimentFolder, locked_folder
 from napari_sam_med.evaluation.instance_scores import InstanceSlice, instance_summary, measure_instances
 from napari_sam_med.evaluation.measuring import Embeds, Simulation, SliceChoice, SliceScore, organ_names
 from napari_sam_med.evaluation.prompt_strategies import Strategy
 from napari_sam_med.evaluation.protocols import named_protocol, protocol_facts, split_summaries
 from napari_sam_med.evaluation.report_gallery import GallerySource
 from napari_sam_med.evaluation.running import Contestant, Step, evaluate
+from napari_sam_med.evaluation.shared_cases import CaseShare, evaluate_shared
 from napari_sam_med.evaluation.statistics import comparisons
 from napari_sam_med.evaluation.summary import summarised
 from napari_sam_med.sam.digests import sha256_of
@@ -27,6 +29,7 @@ from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.predictor import ImageEmbedding, Predictor, load_predictor
 from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.sam.shared_model import SharedModel
 
 __all__ = ["Experiment", "model_titles", "run_experiment"]
 
@@ -91,6 +94,7 @@ def run_experiment(
     store: EmbeddingStore | None = None,
     resume: bool = True,
     pages: bool = True,
+    cluster: Cluster | None = None,
 ) -> Iterator[Step]:
     """Measure, slice by slice, and write what is found into a folder.
 
@@ -112,6 +116,10 @@ def run_experiment(
         Carry on what lies in the folder; else it is replaced.
     pages : bool
         Write ``report.md`` and ``report.html`` at the end, for which some slices are asked once more.
+    cluster : Cluster, optional
+        Workers that the cases are shared out to, without a store; this process then writes the rows of a case
+        when it is finished, makes the reports, and finds the instances in boxes of detectors. Files must be
+        there on all machines under the same paths.
 
     Yields
     ------
@@ -128,10 +136,12 @@ def run_experiment(
     ModelError, PromptError
         When a model cannot be loaded, or none takes any of the prompts.
     """
+    if cluster is not None and store is not None:
+        raise ValueError("Workers look nothing up in a store of this process.")
     check_boxes(experiment.strategies, [case.name for case in experiment.cases])
     predictors = {name: load(model) for name, model in model_titles(experiment.models).items()}
     with locked_folder(folder):
-        yield from _run_in(experiment, folder, predictors, store, resume=resume, pages=pages)
+        yield from _run_in(experiment, folder, predictors, store, cluster, resume=resume, pages=pages)
 
 
 def _run_in(
@@ -139,6 +149,7 @@ def _run_in(
     folder: Path,
     predictors: dict[str, Predictor],
     store: EmbeddingStore | None,
+    cluster: Cluster | None,
     *,
     resume: bool,
     pages: bool,
@@ -147,17 +158,22 @@ def _run_in(
     contestants, remarks = _contestants(experiment, predictors, store)
     run = _facts(experiment, predictors, store)
     warnings = [*remarks]
+    devices: set[str] = set()
     step = None
     with (
         ExperimentFolder(folder, {"run": run, "cases": _case_facts(experiment)}, resume=resume) as kept,
-        closing(evaluate(experiment.cases, contestants, kept.known)) as steps,  # type: ignore[type-var]  # a generator
+        closing(_steps(experiment, contestants, predictors, cluster, kept.known, devices)) as steps,  # type: ignore[type-var]  # a generator
     ):
         for step in steps:
             kept.take(step)
             warnings += step.warnings
             yield replace(step, warnings=(*remarks, *step.warnings))
             remarks = []
-    scores, baselines = kept.scores(), kept.baselines()
+    # in the order of the cases, in which workers do not finish them
+    order = {case.name: number for number, case in enumerate(experiment.cases)}
+    scores, baselines = (
+        sorted(rows, key=lambda row: order[row.volume]) for rows in (kept.scores(), kept.baselines())
+    )
     if step is None or not scores:
         raise ImageError(_nothing(experiment))
     instances: list[InstanceSlice] = []
@@ -171,7 +187,7 @@ def _run_in(
     absent = [*_absent(experiment, scores), *without_boxes(experiment.strategies, scores)]
     summary: dict[str, Any] = {
         "version": 1,
-        "run": run | {"device": str(next(iter(predictors.values())).device)},
+        "run": run | {"device": ", ".join(sorted(devices))},
         "warnings": [*warnings, *absent],
         **summarised(scores, baselines),
         "comparisons": comparisons(scores, seed=experiment.seeds[0]),
@@ -184,6 +200,31 @@ def _run_in(
         kept.write_pages(summary, scores, GallerySource.of_cases(experiment.cases, predictors))
     kept.finish(summary)
     yield replace(step, scores=[], baselines=[], warnings=tuple(absent), is_new=False, summary=summary)
+
+
+def _steps(
+    experiment: Experiment,
+    contestants: Sequence[Contestant],
+    predictors: dict[str, Predictor],
+    cluster: Cluster | None,
+    known: EarlierRows,
+    devices: set[str],
+) -> Iterator[Step]:
+    """What is measured, here or by workers; the devices of these are added."""
+    if cluster is None:
+        devices.add(str(next(iter(predictors.values())).device))
+        return evaluate(experiment.cases, contestants, known)
+    paths = model_titles(experiment.models)
+    asked = tuple(
+        (
+            one.name,
+            SharedModel.of_loaded(paths[one.name], predictors[one.name], cluster.device),
+            one.simulation,
+        )
+        for one in contestants
+    )
+    shares = [CaseShare(case, asked, known.of(case)) for case in experiment.cases]
+    return evaluate_shared(cluster, shares, devices)
 
 
 def _absent(experiment: Experiment, scores: Sequence[SliceScore]) -> list[str]:

@@ -29,7 +29,7 @@ from napari_sam_med.segmentation.report import write_json
 from napari_sam_med.volume.replacement import Replacement
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["FILES", "INSTANCES", "ExperimentFolder", "locked_folder"]
+__all__ = ["FILES", "INSTANCES", "EarlierRows", "ExperimentFolder", "locked_folder"]
 
 EXPERIMENT, RESULTS, BASELINES = "experiment.json", "results.csv", "baselines.csv"
 SUMMARY, REPORT, INSTANCES = "summary.json", "report.md", "instances.json"
@@ -75,61 +75,35 @@ def locked_folder(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-class ExperimentFolder:
-    """Context in which an experiment is measured into a folder.
+class EarlierRows:
+    """The rows of slices that were measured in an earlier run; can be sent to other processes.
 
     Parameters
     ----------
-    folder : Path
-        Made when needed.
-    facts : dict
-        What is measured, as plain values; only the same is carried on.
-    resume : bool
-        Keep the rows that are there; else they are replaced.
-
-    Raises
-    ------
-    ExportError
-        When the folder holds another experiment, or cannot be written.
+    file : Path
+        That they were read from, for messages.
+    rows : dict of (case, model, view) to list of SliceScore
     """
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
-        self.folder = folder
-        self._facts = {"version": 1, **facts}
-        self._resume = resume
-        self._earlier: dict[_Slice, list[SliceScore]] = {}
-        self._results: TextIO | None = None
-        self._baselines: TextIO | None = None
+    def __init__(self, file: Path, rows: dict[_Slice, list[SliceScore]] | None = None) -> None:
+        self._file = file
+        self.rows = {} if rows is None else rows
 
-    def __enter__(self) -> ExperimentFolder:
-        with self._explained():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if self._resume:
-                self._take_up()
-            for stale in (SUMMARY, REPORT, PAGE, INSTANCES):  # they would stand beside other rows
-                (self.folder / stale).unlink(missing_ok=True)
-            if not self._earlier:  # or, killed now, rows of another experiment would be carried on as of this
-                (self.folder / RESULTS).unlink(missing_ok=True)
-            write_json(self.folder / EXPERIMENT, self._facts)
-            self._begin()
-        return self
+    def of(self, case: Case) -> EarlierRows:
+        """Those of one case."""
+        return EarlierRows(self._file, {key: rows for key, rows in self.rows.items() if key[0] == case.name})
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for file in (self._results, self._baselines):
-            if file is not None:
-                file.close()
-
-    def known(self, case: Case, contestant: Contestant, labelled: LabelledSlice) -> list[SliceScore] | None:
-        """The rows of a slice from an earlier run, or None.
+    def __call__(
+        self, case: Case, contestant: Contestant, labelled: LabelledSlice
+    ) -> list[SliceScore] | None:
+        """The rows of a slice, or None.
 
         Raises
         ------
         ExportError
             When some are missing: the file was changed, and new rows would stand beside old ones.
         """
-        rows = self._earlier.get((case.name, contestant.name, labelled.view))
+        rows = self.rows.get((case.name, contestant.name, labelled.view))
         if rows is None:
             return None
         simulation = contestant.simulation
@@ -142,11 +116,65 @@ class ExperimentFolder:
         }
         if there != due or len(rows) != len(due):
             raise ExportError(
-                f"{self.folder / RESULTS} has {len(rows)} rows of {case.name}, {labelled.view.plane} slice "
+                f"{self._file} has {len(rows)} rows of {case.name}, {labelled.view.plane} slice "
                 f"{labelled.view.index}, where the experiment has {len(due)}; a file that was changed cannot "
                 "be carried on: run without resuming to replace it."
             )
         return rows
+
+
+class ExperimentFolder:
+    """Context in which an experiment is measured into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when needed.
+    facts : dict
+        What is measured, as plain values; only the same is carried on.
+    resume : bool
+        Keep the rows that are there; else they are replaced.
+
+    Attributes
+    ----------
+    known : EarlierRows
+        Of the rows that are kept.
+
+    Raises
+    ------
+    ExportError
+        When the folder holds another experiment, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
+        self.folder = folder
+        self._facts = {"version": 1, **facts}
+        self._resume = resume
+        self.known = EarlierRows(folder / RESULTS)
+        self._results: TextIO | None = None
+        self._baselines: TextIO | None = None
+
+    def __enter__(self) -> ExperimentFolder:
+        with self._explained():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self._resume:
+                self._take_up()
+            for stale in (SUMMARY, REPORT, PAGE, INSTANCES):  # they would stand beside other rows
+                (self.folder / stale).unlink(missing_ok=True)
+            if (
+                not self.known.rows
+            ):  # or, killed now, rows of another experiment would be carried on as of this
+                (self.folder / RESULTS).unlink(missing_ok=True)
+            write_json(self.folder / EXPERIMENT, self._facts)
+            self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in (self._results, self._baselines):
+            if file is not None:
+                file.close()
 
     def take(self, step: Step) -> None:
         """Write what was measured.
@@ -203,13 +231,13 @@ class ExperimentFolder:
                 "can be carried on; choose another folder, or run without resuming to replace what is there."
             )
         for score in read_results(results):
-            self._earlier.setdefault((score.volume, score.model, score.view), []).append(score)
-        if self._earlier and not (self.folder / SUMMARY).exists():
-            self._earlier.popitem()  # the last slice may have been broken off between two rows
+            self.known.rows.setdefault((score.volume, score.model, score.view), []).append(score)
+        if self.known.rows and not (self.folder / SUMMARY).exists():
+            self.known.rows.popitem()  # the last slice may have been broken off between two rows
 
     def _begin(self) -> None:
         """Put the rows that are kept in place of the files, and open these for more."""
-        kept = [score for rows in self._earlier.values() for score in rows]
+        kept = [score for rows in self.known.rows.values() for score in rows]
         with Replacement(self.folder / RESULTS, ".csv") as file:
             with file.temporary.open("w", encoding="utf-8", newline="") as rows:
                 write_header(rows)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
+from napari_sam_med.errors import ModelError
 from napari_sam_med.sam.image_embedding import ImageEmbedding
 from napari_sam_med.sam.model_registry import user_folder
 from napari_sam_med.sam.predictor import Predictor
@@ -92,6 +93,17 @@ class EmbeddingStore:
         if embedding is not None:
             self._remember(key, embedding)
         return embedding
+
+    def keep(self, key: str) -> int:
+        """Bytes of an entry on disk, which counts as used just now; 0 when it is not there."""
+        path = self._path(key)
+        if path is None:
+            return 0
+        try:
+            os.utime(path)
+            return path.stat().st_size
+        except OSError:  # not there, or another process has just removed it
+            return 0
 
     def put(self, key: str, embedding: ImageEmbedding) -> ImageEmbedding:
         """Keep an embedding. A disk that is full or read-only is logged, and memory goes on alone.
@@ -224,13 +236,35 @@ class EmbeddingStore:
 
 
 def default_store() -> EmbeddingStore:
-    """The store in the user's cache folder, one a process; NAPARI_SAM_MED_HOME moves it."""
-    return _store_in(user_folder("cache") / "embeddings")
+    """The store in the user's cache folder, one a process.
+
+    NAPARI_SAM_MED_HOME moves it, and NAPARI_SAM_MED_STORE_GB says how many gigabytes it keeps on disk.
+
+    Raises
+    ------
+    ModelError
+        When that is no number of gigabytes.
+    """
+    return _store_in(user_folder("cache") / "embeddings", _disk_bytes())
+
+
+def _disk_bytes() -> int:
+    """Limit on disk: what the user says, else 8 GiB."""
+    text = os.environ.get("NAPARI_SAM_MED_STORE_GB", "")
+    try:
+        gigabytes = float(text) if text else 8 * _GIB / 1e9
+    except ValueError:
+        gigabytes = 0.0
+    if not 0.0 < gigabytes < 1e9:
+        raise ModelError(
+            f'NAPARI_SAM_MED_STORE_GB is "{text}"; set it to a number of gigabytes, such as 100.'
+        )
+    return round(gigabytes * 1e9)
 
 
 @functools.cache
-def _store_in(directory: Path) -> EmbeddingStore:
-    return EmbeddingStore(directory)
+def _store_in(directory: Path, disk_bytes: int) -> EmbeddingStore:
+    return EmbeddingStore(directory, disk_bytes=disk_bytes)
 
 
 def _as_kept(embedding: ImageEmbedding) -> ImageEmbedding:

@@ -1,0 +1,315 @@
+"""Workers that share out the items of a job, by dask.distributed: here or at a scheduler's address."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError as LostFutureError
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_sam_med.errors import ClusterError, DeviceError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Cluster", "connected", "local_workers"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_PATIENCE_S = 20
+"""Seconds that a scheduler, or its first worker, has to answer."""
+_LOCAL_PATIENCE_S = 180
+"""On this machine they import torch first, which a slow disk takes long over."""
+_ALLOWED_DEATHS = 2
+"""Workers that may die over one task before it is given up: most often it needs more memory than there is."""
+_SAME_PACKAGES = ("napari-sam-med", "torch", "numpy", "dask", "distributed")
+"""Those whose versions decide the numbers, or what processes can say to one another."""
+_FAREWELL_S = 5
+
+
+class Cluster:
+    """Workers that are ready; made by `connected` and `local_workers`.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    device : str
+        That the workers compute on, as for `load_predictor`.
+    wants_gpu : bool
+        Whether tasks ask for the resource ``GPU``, of which each takes one.
+    """
+
+    def __init__(self, client: Client, *, device: str = "auto", wants_gpu: bool = False) -> None:
+        self._client = client
+        self.device = device
+        self.wants_gpu = wants_gpu
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the page that shows what the workers do."""
+        return str(self._client.dashboard_link)
+
+    def each(
+        self, function: Callable[[_Item], _Result], items: Iterable[_Item]
+    ) -> Iterator[tuple[int, _Result]]:
+        """Call a function for every item on the workers; every item comes back once, as it is finished.
+
+        A worker that dies costs the task it was at, which another one begins again. Closing the generator
+        gives up what is not finished. Items are sent a few at a time, so that many large ones may follow.
+
+        Parameters
+        ----------
+        function : callable
+            Of a module that workers have; writes files whole or not at all, as it may be called again.
+        items : iterable
+            Can be pickled.
+
+        Yields
+        ------
+        (int, result)
+            Number of the item, from 0, and what the function returned.
+
+        Raises
+        ------
+        ClusterError
+            When the scheduler is lost, or one task has ended too many workers.
+        Exception
+            That the function raised for an item.
+        """
+        from distributed import as_completed
+
+        waiting = iter(enumerate(items))
+        running: dict[str, int] = {}
+        finished = 0
+        try:
+            arriving = as_completed(loop=self._client.loop)
+            self._send(function, waiting, running, arriving)
+            while running:
+                future = next(arriving)
+                result = self._result_of(future, running[future.key])
+                number = running.pop(future.key)
+                future.release()
+                self._send(function, waiting, running, arriving)
+                finished += 1
+                yield number, result
+        except (LostFutureError, OSError) as error:  # OSError has the failures of connections among it
+            if isinstance(error, OSError) and self._client.status == "running":
+                raise  # the function's own
+            raise ClusterError(
+                f"The connection to the scheduler {self._address} was lost; {finished} of the cases were "
+                "finished and are kept: start the scheduler again and give the same command once more."
+            ) from None
+        finally:
+            with suppress(Exception):  # nothing to be given up where the scheduler is lost
+                self._client.cancel(list(running), asynchronous=False)
+
+    @property
+    def _address(self) -> str:
+        scheduler = self._client.scheduler
+        return "" if scheduler is None else str(scheduler.address)
+
+    def _send(
+        self,
+        function: Callable[[_Item], _Result],
+        waiting: Iterator[tuple[int, _Item]],
+        running: dict[str, int],
+        arriving: Any,
+    ) -> None:
+        """Have two tasks for every thread under way."""
+        wanted = 2 * max(1, sum(self._client.nthreads().values()))
+        while len(running) < wanted:
+            entry = next(waiting, None)
+            if entry is None:
+                return
+            number, item = entry
+            future = self._client.submit(
+                function, item, pure=False, resources={"GPU": 1} if self.wants_gpu else None
+            )
+            running[future.key] = number
+            arriving.add(future)
+
+    def _result_of(self, future: Future, number: int) -> Any:
+        from distributed import KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker:
+            raise ClusterError(
+                f"Case {number + 1} ended {_ALLOWED_DEATHS + 1} workers, most often for want of memory: "
+                "give a worker more of it, or start fewer on one machine. What was finished is kept."
+            ) from None
+
+
+@contextmanager
+def connected(address: str, *, device: str = "auto") -> Iterator[Cluster]:
+    """Context in which the workers of a running scheduler are there for a job.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://10.0.0.5:8786``, or ``tls://...``; certificates come from dask's own configuration.
+    device : str
+        With ``auto`` tasks go to workers that say that they have a GPU, where there are any; ``cuda`` refuses
+        to go on without them, and ``cpu`` leaves it open.
+
+    Raises
+    ------
+    ClusterError
+        When nobody answers, no worker is there, or a worker has other versions than this process.
+    DeviceError
+        When a GPU was asked for and no worker has one.
+    """
+    client_type = _distributed().Client
+    try:
+        client = client_type(address, timeout=_PATIENCE_S, set_as_default=False)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise ClusterError(
+            f"No scheduler answers at {address} ({_first_line(error)}); start one with dask scheduler, and "
+            "give the address that it prints."
+        ) from None
+    try:
+        _wait_for_workers(client, 1, _PATIENCE_S, f"start one with dask worker {address}")
+        _check_versions(client)
+        yield Cluster(client, device=device, wants_gpu=_asks_for_gpu(client, device))
+    finally:
+        _close(client)
+
+
+@contextmanager
+def local_workers(count: int | None = None, *, device: str = "auto") -> Iterator[Cluster]:
+    """Context in which processes of this machine, of one thread each, are there for a job.
+
+    Parameters
+    ----------
+    count : int, optional
+        One for each core that this process may use when left out.
+    device : str
+        All of them compute on.
+
+    Raises
+    ------
+    ClusterError
+        When they do not start.
+    """
+    from dask import config
+
+    distributed = _distributed()
+    wanted = count or _cores()
+    with config.set({"distributed.scheduler.allowed-failures": _ALLOWED_DEATHS}):
+        processes = distributed.LocalCluster(
+            n_workers=wanted,
+            threads_per_worker=1,
+            memory_limit=0,  # a scan may take more than its share for a moment, and would be killed for it
+            dashboard_address=":0",  # any free port
+            silence_logs=logging.CRITICAL,
+        )
+    client = None
+    try:
+        client = distributed.Client(processes, set_as_default=False)
+        _wait_for_workers(client, wanted, _LOCAL_PATIENCE_S, "give fewer --workers")
+        yield Cluster(client, device=device)
+    finally:
+        if client is not None:
+            _close(client)
+        with suppress(Exception):  # a farewell that fails must not hide why we leave
+            processes.close(timeout=_FAREWELL_S)
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _distributed() -> Any:
+    """The library, kept from speaking on its own."""
+    try:
+        import distributed
+    except ImportError:
+        raise ClusterError(
+            "Workers need dask.distributed, which is not installed; run pip install napari-sam-med[cluster]."
+        ) from None
+    for name in ("distributed", "distributed.client", "distributed.core", "tornado", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return distributed
+
+
+def _wait_for_workers(client: Client, count: int, seconds: float, remedy: str) -> None:
+    from distributed import TimeoutError as TooLateError
+
+    try:
+        client.wait_for_workers(count, timeout=seconds)
+    except (TooLateError, OSError):
+        there = len(client.nthreads())
+        raise ClusterError(
+            f"{count} {'workers were' if count > 1 else 'worker was'} waited for {seconds:g} s, and there "
+            f"are {there}; {remedy}."
+        ) from None
+
+
+def _check_versions(client: Client) -> None:
+    """Refuse workers whose numbers would differ, or that cannot read what they are sent."""
+
+    def versions_there(names: tuple[str, ...]) -> dict[str, str]:
+        # within a function it is sent as code, so that a worker without this package can say so
+        from importlib import metadata
+        from platform import python_version_tuple
+
+        found = {"Python": ".".join(python_version_tuple()[:2])}
+        for name in names:
+            try:
+                found[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                found[name] = "none"
+        return found
+
+    here = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    here |= {name: metadata.version(name) for name in _SAME_PACKAGES}
+    try:
+        answers: dict[str, Any] = client.run(versions_there, _SAME_PACKAGES, on_error="return")
+    except (OSError, LostFutureError) as error:
+        raise ClusterError(f"The workers do not answer ({_first_line(error)}); look at their logs.") from None
+    for worker, there in answers.items():
+        if isinstance(there, BaseException):
+            raise ClusterError(
+                f"The worker {worker} cannot run what it is sent ({_first_line(there)}); give it the same "
+                f"Python ({here['Python']}) and packages as this machine."
+            )
+        differing = [
+            f"{name} {there[name]} (here {here[name]})" for name in here if there[name] != here[name]
+        ]
+        if differing:
+            raise ClusterError(
+                f"The worker {worker} has {', '.join(differing)}; results would differ: install the same "
+                "there and start it again."
+            )
+
+
+def _asks_for_gpu(client: Client, device: str) -> bool:
+    if device not in ("auto", "cuda") and not device.startswith("cuda:"):
+        return False
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if any(worker.get("resources", {}).get("GPU", 0) >= 1 for worker in workers):
+        return True
+    if device == "auto":
+        return False
+    raise DeviceError(
+        'No worker says that it has a GPU; start one with dask worker ADDRESS --resources "GPU=1", or give '
+        "--device cpu."
+    )
+
+
+def _close(client: Client) -> None:
+    with suppress(Exception):  # a farewell that fails must not hide why we leave
+        client.close(timeout=_FAREWELL_S)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,120 @@
+"""Workers: each item comes back once, also where a worker dies, and what is wrong is said in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from napari_sam_med.cluster.workers import Cluster, connected, local_workers
+from napari_sam_med.errors import ClusterError, DeviceError
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture
+def threads():
+    """A scheduler and two workers in this process."""
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
+    ) as here:
+        yield here
+
+
+def test_a_killed_worker_costs_only_the_task_it_was_at(tmp_path: Path) -> None:
+    def stamp(number: int) -> int:
+        with (tmp_path / "begun.txt").open("a") as file:
+            file.write(f"{number}\n")
+        if number == 2 and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number * 10
+
+    with local_workers(2) as workers:
+        found = list(workers.each(stamp, range(8)))
+    assert sorted(found) == [(number, number * 10) for number in range(8)]
+    begun = Counter(int(line) for line in (tmp_path / "begun.txt").read_text().split())
+    assert begun[2] == 2
+    assert sum(begun.values()) <= 10, (
+        "beside that task at most one that had not been fetched from the dead worker"
+    )
+
+
+def test_what_a_task_refuses_is_raised_here_and_the_rest_is_given_up(threads) -> None:
+    def refuse(number: int) -> int:
+        from napari_sam_med.errors import PromptError
+
+        if number == 1:
+            raise PromptError("no prompt")
+        return number
+
+    from napari_sam_med.errors import PromptError
+
+    with connected(threads.scheduler_address) as workers, pytest.raises(PromptError, match="no prompt"):
+        list(workers.each(refuse, range(100)))
+
+
+def test_a_lost_scheduler_is_one_line_that_says_what_is_kept(threads) -> None:
+    with connected(threads.scheduler_address) as workers:
+        found = workers.each(abs, range(1000))
+        next(found)
+        threads.close()
+        with pytest.raises(ClusterError, match="was lost; 1 of the cases"):
+            next(found)
+
+
+def test_tasks_ask_for_a_gpu_where_a_worker_says_that_it_has_one(threads) -> None:
+    address = threads.scheduler_address
+    with connected(address, device="auto") as workers:
+        assert not workers.wants_gpu
+    with pytest.raises(DeviceError, match="GPU=1"), connected(address, device="cuda"):
+        pass
+    with (
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=":0",
+            protocol="tcp://",
+            resources={"GPU": 1},
+        ) as one,
+        connected(one.scheduler_address) as workers,
+    ):
+        assert workers.wants_gpu
+        assert sorted(workers.each(abs, [-1, 2])) == [(0, 1), (1, 2)]
+
+
+def test_a_worker_with_other_versions_is_refused(threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_sam_med.cluster import workers as module
+
+    real = module.metadata.version
+    # the worker asks in this process, too: other names for the two sides
+    monkeypatch.setattr(module, "metadata", _Versions(real))
+    with (
+        pytest.raises(ClusterError, match=r"has torch .* \(here 0\.0\)"),
+        connected(threads.scheduler_address),
+    ):
+        pass
+
+
+class _Versions:
+    def __init__(self, real) -> None:
+        self._real = real
+
+    def version(self, name: str) -> str:
+        return "0.0" if name == "torch" else self._real(name)
+
+
+def test_nobody_at_an_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam_med.cluster.workers._PATIENCE_S", 0.2)
+    refused = pytest.raises(ClusterError, match=r"No scheduler answers at tcp://127\.0\.0\.1:9")
+    with refused, connected("tcp://127.0.0.1:9"):
+        pass
+
+
+def test_the_dashboard_has_an_address(threads) -> None:
+    with distributed.Client(threads, set_as_default=False) as client:
+        assert Cluster(client).dashboard.startswith("http")
