@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from napari_sam_med import __version__
+from napari_sam_med.cli.cluster_options import Scheduler, Workers
 
 __all__ = ["app"]
 
@@ -161,10 +162,22 @@ def demo(
 @app.command(cls=_Command)
 def segment(
     volume: Annotated[
-        Path, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD, MetaImage or DICOM.")
-    ],
-    prompts: Annotated[Path, typer.Option("--prompts", "-p", metavar="P.json", help="Prompts file (JSON).")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="LABELS", help="Labels to write.")],
+        Path | None, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD, MetaImage or DICOM.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", "-p", metavar="P.json", help="Prompts file (JSON).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="LABELS", help="Labels to write.")
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option("--cases", "-c", metavar="C.csv", help='Or many: CSV with "image,prompts,output".'),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", metavar=FLAG, help="With --cases: leave out those whose labels are there."),
+    ] = False,
     propagate: Annotated[
         bool,
         typer.Option(
@@ -202,27 +215,39 @@ def segment(
     ] = None,
     model: Model = "nano",
     device: Device = "auto",
+    scheduler: Scheduler = "",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> int:
-    """Segment a volume from a prompts file."""
+    """Segment a volume, or many, from prompts files."""
     from napari_sam_med.cli.segment import SegmentRequest, run_segment
+    from napari_sam_med.cli.segment_cases import SegmentCases, run_segment_cases
 
-    return run_segment(
-        SegmentRequest(
-            volume=volume,
-            prompts=prompts,
-            output=output,
-            report=report,
-            propagate=propagate,
-            window=window,
-            model=model,
-            device=device,
-            precision=precision.value,
-            preprocessing=None if preprocessing is None else preprocessing.value,
-            engine=engine,
-        ),
-        as_json=as_json,
+    many = cases is not None
+    if many and (volume or prompts or output):
+        raise typer.BadParameter("--cases names all volumes, prompts and outputs: leave out the others")
+    if not many and (resume or scheduler or workers is not None):
+        raise typer.BadParameter("--resume, --scheduler and --workers are for --cases")
+    for name, given in (("VOLUME", volume), ("--prompts", prompts), ("--output", output)):
+        if given is None and not many:
+            raise typer.BadParameter(f"Missing argument {name}, or --cases in its place")
+    request = SegmentRequest(
+        volume=volume or Path(),
+        prompts=prompts or Path(),
+        output=output or Path(),
+        report=None if many else report,
+        propagate=propagate,
+        window=window,
+        model=model,
+        device=device,
+        precision=precision.value,
+        preprocessing=None if preprocessing is None else preprocessing.value,
+        engine=engine,
     )
+    if cases is None:
+        return run_segment(request, as_json=as_json)
+    shared = SegmentCases(cases, request, report, resume, scheduler, workers)
+    return run_segment_cases(shared, as_json=as_json)
 
 
 @app.command(cls=_Command)

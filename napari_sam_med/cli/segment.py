@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,25 @@ from napari_sam_med.cli.console import print_json, progress_bar, say_faintly, sh
 from napari_sam_med.cli.doubts import doubtful_objects, looks_like_labels
 from napari_sam_med.cli.outputs import check_input, check_label_output, check_output
 from napari_sam_med.errors import ExportError
+from napari_sam_med.progress import Progress
 from napari_sam_med.volume.formats.sidecar import path_beside
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import Predictor
+    from napari_sam_med.sam.shared_model import SharedModel
     from napari_sam_med.segmentation.from_prompts import Segmentation
     from napari_sam_med.segmentation.video_propagation import VideoPropagator
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["SLICEWISE", "Outcome", "SegmentRequest", "run_segment", "segment_file", "show_objects"]
+__all__ = [
+    "SLICEWISE",
+    "Outcome",
+    "SegmentRequest",
+    "check_request",
+    "run_segment",
+    "segment_file",
+    "show_objects",
+]
 
 
 SLICEWISE = "slicewise"
@@ -81,9 +91,18 @@ def run_segment(request: SegmentRequest, *, as_json: bool) -> int:
     return 0
 
 
-def segment_file(request: SegmentRequest, *, names_organs: bool = False) -> Outcome:
-    """Read, segment and write the labels; the report is returned, not written, with organs where asked."""
-    _check(request)
+def segment_file(
+    request: SegmentRequest,
+    *,
+    names_organs: bool = False,
+    quietly: bool = False,
+    model: SharedModel | None = None,
+) -> Outcome:
+    """Read, segment and write the labels; the report is returned, not written, with organs where asked.
+
+    Quietly nothing is printed: warnings are in the report alone. A shared model is loaded once a process.
+    """
+    check_request(request)
     from napari_sam_med.segmentation.prompts_file import read_prompts
     from napari_sam_med.volume.formats.dicom import refuse_foreign
     from napari_sam_med.volume.intensity import resolve_window
@@ -91,41 +110,50 @@ def segment_file(request: SegmentRequest, *, names_organs: bool = False) -> Outc
     from napari_sam_med.volume.writing import remarks, write_labels
 
     clock, warnings = _Clock(), []
+    said: Callable[[Iterable[str]], list[str]] = list if quietly else warn
+    shows = _no_bar if quietly else progress_bar
     with clock.stage("read"):
         volume = read_volume(request.volume)
-        warnings += warn(volume.warnings)
+        warnings += said(volume.warnings)
         refuse_foreign(request.output, volume.header)
         if looks_like_labels(volume):
-            warnings += warn([f"{request.volume.name} looks like labels, not a scan; check that it is meant"])
+            warnings += said([f"{request.volume.name} looks like labels, not a scan; check that it is meant"])
         objects = read_prompts(request.prompts, volume)
         window = resolve_window(volume, request.window)
     with clock.stage("load_model"):
-        model = _load(request)
+        loaded = _load(request) if model is None or request.engine != SLICEWISE else model.load()
     from napari_sam_med.sam.embedding_store import default_store
     from napari_sam_med.segmentation.from_prompts import segment_from_prompts
 
-    with clock.stage("segment"), progress_bar(f"Segmenting with {model.record.name}") as on_progress:
+    with clock.stage("segment"), shows(f"Segmenting with {loaded.record.name}") as on_progress:
         segmentation = segment_from_prompts(
             volume,
             objects,
-            **_model_or_engine(request, model),
+            **_model_or_engine(request, loaded),
             propagated=request.propagate,
             window=window,
             store=default_store(),
             on_progress=on_progress,
         )
-    warnings += warn(segmentation.warnings) + segmentation.remarks
+    warnings += said(segmentation.warnings) + segmentation.remarks
     with clock.stage("write"):
-        write_labels(request.output, segmentation.labels, source=volume, model=_described(model))
-        warnings += warn(remarks(request.output, len(segmentation.labels.class_ids())))
-    report = _report(request, model, segmentation, clock.seconds, warnings)
-    report["warnings"] += warn(doubtful_objects(report, volume.shape))
+        write_labels(request.output, segmentation.labels, source=volume, model=_described(loaded))
+        warnings += said(remarks(request.output, len(segmentation.labels.class_ids())))
+    report = _report(request, loaded, segmentation, clock.seconds, warnings)
+    report["warnings"] += said(doubtful_objects(report, volume.shape))
     if names_organs:
-        _name_organs(report, volume, segmentation, model)
+        _name_organs(report, volume, segmentation, loaded)
     return Outcome(volume, segmentation, report | {"window": list(window)})
 
 
-def _check(request: SegmentRequest) -> None:
+@contextmanager
+def _no_bar(_what: str) -> Iterator[Callable[[Progress], None]]:
+    """In place of `progress_bar`."""
+    yield lambda _progress: None
+
+
+def check_request(request: SegmentRequest) -> None:
+    """Refuse now what could not be read or written; errors are those of `outputs`."""
     check_input(request.volume, "volume")
     check_input(request.prompts, "prompts file")
     inputs = (request.volume, request.prompts)
