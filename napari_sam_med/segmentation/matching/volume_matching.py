@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from scipy import ndimage
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
+from napari_sam_med.segmentation.automatic.linking import LinkRules, without_duplicates
 from napari_sam_med.segmentation.matching.example import Example
 from napari_sam_med.segmentation.matching.matcher import MatchedMask, Matcher, Matching, QuerySlice
 from napari_sam_med.segmentation.matching.similarity import SimilarityMatcher
@@ -61,19 +62,22 @@ class MatchedSlice:
 
 @dataclass(eq=False)
 class _Instance:
-    """Masks of the searched slices that are one object."""
+    """Masks of the searched slices that are one object, and which of them a person drew."""
 
     masks: dict[SliceView, MatchedMask] = field(default_factory=dict)
+    drawn: dict[SliceView, MatchedMask] = field(default_factory=dict)
 
     def score(self, votes: int) -> float:
-        """Mean of its best masks; a slice that is missing counts as nothing."""
+        """Mean of its best masks; a slice that is missing counts as nothing, but not beside a drawn one."""
         best = sorted((one.score for one in self.masks.values()), reverse=True)[:votes]
-        return sum(best) / votes
+        return best[0] if self.drawn else sum(best) / votes
 
     @property
-    def key(self) -> tuple[SliceView, MatchedMask]:
-        """Its best slice; the larger mask of equal ones."""
-        return max(self.masks.items(), key=lambda item: (item[1].score, item[1].found.area_px))
+    def keys(self) -> dict[SliceView, MatchedMask]:
+        """What a person drew, else its best slice; the larger mask of equal ones."""
+        if self.drawn:
+            return self.drawn
+        return dict([max(self.masks.items(), key=lambda item: (item[1].score, item[1].found.area_px))])
 
 
 def matcher_of(example: Example, predictor: Predictor, matching: Matching) -> Matcher:
@@ -144,7 +148,8 @@ def match_volume(
 
     Slices are searched first. Masks of slices that follow each other and overlap are one instance; the best
     slice of each is the key from which it is carried through the volume. Slices of the example that lie in
-    this volume and plane are not searched: their masks are known, and are the keys of what they belong to.
+    this volume and plane are not searched: their masks are known, are the keys of what they belong to, and
+    come back as they are. Of two instances that turn out to be much the same the less sure one goes.
 
     Parameters
     ----------
@@ -167,7 +172,7 @@ def match_volume(
     Returns
     -------
     list of FoundObject
-        By falling score, numbered from 1 as in the slices; empty where nothing was sure enough.
+        By falling score, with the numbers that they have in the slices; empty where nothing was sure enough.
 
     Raises
     ------
@@ -190,7 +195,7 @@ def match_volume(
     best = max((one.score for masks in found.values() for one in masks), default=1.0)
     for view, masks in known.items():
         found[view] = [MatchedMask(mask, best) for mask in masks]
-    instances = _instances({view: found[view] for view in views}, chosen)
+    instances = _instances({view: found[view] for view in views}, known, chosen)
     if not chosen.propagate or not instances:
         return [
             FoundObject(number, {view: one.found for view, one in sorted(instance.masks.items())}, score)
@@ -207,12 +212,14 @@ def _carried(
     store: EmbeddingStore,
 ) -> Generator[MatchedSlice, None, list[FoundObject]]:
     """Carry each instance from its best slice."""
-    keys = {number: instance.key for number, (instance, _) in enumerate(instances, start=1)}
+    keys = {number: instance.keys for number, (instance, _) in enumerate(instances, start=1)}
     run = propagate(
         volume,
         {number: (1, {}) for number in keys},
         predictor,
-        masks={number: {view: one.found.mask} for number, (view, one) in keys.items()},
+        masks={
+            number: {view: one.found.mask for view, one in shown.items()} for number, shown in keys.items()
+        },
         window=window,
         store=store,
     )
@@ -220,15 +227,17 @@ def _carried(
     for done in run:
         here: tuple[MatchedMask, ...] = ()
         if done.mask.any():
-            key_view, key = keys[done.object_id]
-            found = key.found if done.view == key_view else _as_found(done)
+            key = keys[done.object_id].get(done.view)
+            found = _as_found(done) if key is None else key.found
             masks[done.object_id][done.view] = found
             here = (MatchedMask(found, done.quality),)
         yield MatchedSlice(done.progress, done.view, here, done.object_id)
-    return [
+    carried = [
         FoundObject(number, dict(sorted(masks[number].items())), score)
         for number, (_, score) in enumerate(instances, start=1)
     ]
+    # one that a searched slice between did not show was joined to two instances
+    return without_duplicates(carried, LinkRules().max_shared)
 
 
 def _as_found(done: PropagatedSlice) -> FoundMask:
@@ -263,7 +272,7 @@ def _pieces(mask: npt.NDArray[np.bool_]) -> Iterator[FoundMask]:
 
 
 def _instances(
-    found: Mapping[SliceView, Sequence[MatchedMask]], matching: Matching
+    found: Mapping[SliceView, Sequence[MatchedMask]], known: Container[SliceView], matching: Matching
 ) -> list[tuple[_Instance, float]]:
     """Masks of all slices joined to instances, the surest ones with their scores, by falling score."""
     instances: list[_Instance] = []
@@ -283,10 +292,14 @@ def _instances(
             if not instance.masks:
                 instances.append(instance)
             instance.masks[view] = one
+            if view in known:
+                instance.drawn[view] = one
             here.append((instance, one.found))
         before = here
     votes = min(_VOTES, len(found))
-    scored = sorted(((one, one.score(votes)) for one in instances), key=lambda pair: -pair[1])
+    scored = sorted(
+        ((one, one.score(votes)) for one in instances), key=lambda pair: (-pair[1], not pair[0].drawn)
+    )
     least = matching.least_of_best * scored[0][1] if scored else 0.0
     return [(one, score) for one, score in scored if score >= least][: matching.most_instances]
 

@@ -10,16 +10,18 @@ import pytest
 from napari_sam_med import Volume, load_predictor
 from napari_sam_med.evaluation.metrics import dice
 from napari_sam_med.sam.predictor import Predictor
-from napari_sam_med.segmentation.automatic.found_objects import FoundObject
+from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
+from napari_sam_med.segmentation.matching import volume_matching
 from napari_sam_med.segmentation.matching.example import Example
-from napari_sam_med.segmentation.matching.matcher import Matching
+from napari_sam_med.segmentation.matching.matcher import MatchedMask, Matching
 from napari_sam_med.segmentation.matching.volume_matching import (
     MatchedSlice,
     match_volume,
     searched_views,
 )
+from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.slice_view import SliceView
-from tests.segmentation.matching.scenes import disc, example_of, volume_of_rods
+from tests.segmentation.matching.scenes import Disc, disc, example_of, grey_slice, volume_of_rods
 
 RODS = [(42.0, 38.0, 9.0), (50.0, 74.0, 9.0)]
 WINDOW = (0.0, 255.0)
@@ -76,6 +78,55 @@ def test_the_examples_own_slice_is_kept_as_it_is_and_not_searched(nano: Predicto
     yielded, objects = matched(volume, example, nano, every=3)
     assert view not in [one.view for one in yielded if one.number is None]
     assert any(view in one.masks and np.array_equal(one.masks[view].mask, drawn) for one in objects)
+
+
+class Surveyor:
+    """Finds discs that are written down, by the grey value in the corner of a slice."""
+
+    def __init__(self, discs: dict[int, list[tuple[Disc, float]]]) -> None:
+        self.discs = discs
+
+    def find(self, query: Any) -> list[MatchedMask]:
+        return [
+            MatchedMask(FoundMask.of(disc(*place), 0.9, 0.9), score)
+            for place, score in self.discs.get(int(query.image[0, 0, 0]), [])
+        ]
+
+
+def surveyed(
+    monkeypatch: pytest.MonkeyPatch, discs: dict[int, list[tuple[Disc, float]]], n_slices: int = 7
+) -> Volume:
+    monkeypatch.setattr(volume_matching, "matcher_of", lambda *_: Surveyor(discs))
+    data = np.stack([grey_slice([RODS[0]], seed=z) for z in range(n_slices)])
+    data[:, 0, 0] = np.arange(n_slices)
+    return Volume(data, Grid.from_zyx(data.shape, (5.0, 1.0, 1.0)))
+
+
+def test_what_was_drawn_stays_though_a_searched_slice_shows_more_or_nothing_goes_on(
+    nano: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two drawn slices of one rod, and a surer look-alike on the others."""
+    wide, alike = (42.0, 38.0, 9.0), (50.0, 74.0, 9.0)
+    volume = surveyed(monkeypatch, {0: [(wide, 0.9)], 5: [(alike, 0.8)], 6: [(alike, 0.8)]})
+    drawn = {SliceView("axial", 1): disc(42, 38, 7), SliceView("axial", 2): disc(42, 39, 7)}
+    example = Example.of_masks(volume, list(drawn.items()), window=WINDOW)
+    _, objects = matched(volume, example, nano, every=1)
+    for view, mask in drawn.items():
+        assert np.array_equal(objects[0].masks[view].mask, mask)
+    lone = Example.of_masks(volume, [(SliceView("axial", 3), disc(20, 80, 4))], window=WINDOW)
+    _, objects = matched(volume, lone, nano, every=1, propagate=False)
+    assert [view.index for view in objects[0].masks] == [3]
+
+
+def test_an_object_that_one_slice_does_not_show_is_one_in_the_end(
+    nano: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = [(RODS[0], 0.8)]
+    volume = surveyed(monkeypatch, {0: seen, 1: seen, 3: seen, 4: seen}, 5)
+    yielded, objects = matched(volume, example_of((40.0, 42.0, 9.0)), nano, every=1)
+    assert {one.number for one in yielded if one.number is not None} == {1, 2}
+    assert [one.number for one in objects] == [1]
+    assert len(objects[0].masks) == 5
 
 
 def test_nothing_alike_gives_no_object(nano: Predictor) -> None:
