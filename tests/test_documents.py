@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,26 @@ def test_the_commands_of_the_readme_run(scan_folder, monkeypatch):
     assert (scan_folder / "report.json").exists()
     assert (scan_folder / "organs.json").exists()
     assert (scan_folder / "evaluation" / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_without_prompts_of_the_readme_run(scan_folder):
+    shutil.copy(scan_folder / "ct.nii.gz", scan_folder / "other.nii.gz")
+    commands = re.findall(
+        r"^napari-sam-med ((?:auto|match|find|edges|proposals) .*)$", README, flags=re.MULTILINE
+    )
+    assert len(commands) == 5
+    coarser = {
+        "auto": ["--every", "16", "--spacing-mm", "40"],
+        "edges": ["--grid", "4"],
+        "proposals": ["--grid", "4"],
+    }
+    for command in commands:
+        words = shlex.split(command)
+        # the last of an option given twice counts
+        assert main([*words, *coarser.get(words[0], [])]) == 0, command
+    for name in ("objects.nii.gz", "matched.nii.gz", "kidney.nii.gz", "edges.nii.gz", "boxes.csv"):
+        assert (scan_folder / name).exists(), name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
