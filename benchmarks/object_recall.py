@@ -93,10 +93,10 @@ def table(arms: Mapping[str, tuple[int, list[OrganRecall]]], names: Mapping[int,
 
 
 def named(volume: Volume, objects: Sequence[FoundObject], device: str) -> dict[int, str]:
-    """What the bundled classifier takes each object for, no organ twice."""
+    """What the bundled classifier takes each object for, by itself."""
     classifier = load_classifier()
     reader = load_predictor(classifier.facts.model, device=device, precision="fp32")
-    guesses = name_objects(objects, volume, reader, classifier, each_once=True)
+    guesses = name_objects(objects, volume, reader, classifier)
     return {
         one.number: f"{one.organ.name} {one.organ.probability:.2f}"
         for one in guesses
