@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
 import torch
 
 from napari_sam_med.errors import DeviceError, DeviceMemoryError
+from napari_sam_med.sam import device
 from napari_sam_med.sam.device import (
     memory_errors_explained,
     on_one_core,
@@ -119,11 +120,15 @@ def test_other_errors_are_left_alone() -> None:
 
 def test_one_core_is_of_this_thread_and_for_a_while() -> None:
     cores = torch.get_num_threads()
-    with on_one_core():
-        assert torch.get_num_threads() == 1
-        with ThreadPoolExecutor(1) as other:
-            assert other.submit(torch.get_num_threads).result() == cores
-    assert torch.get_num_threads() == cores
+    torch.set_num_threads(2)
+    try:
+        with on_one_core():
+            assert torch.get_num_threads() == 1
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(torch.get_num_threads).result() == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(cores)
 
 
 def test_parts_are_done_side_by_side_and_come_back_in_order() -> None:
@@ -143,6 +148,29 @@ def test_parts_are_done_side_by_side_and_come_back_in_order() -> None:
         assert side_by_side(lambda _: threading.current_thread(), [1, 2]) == [threading.current_thread()] * 2
     finally:
         torch.set_num_threads(cores)
+
+
+def test_after_an_error_no_part_begins_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores, begun, may_end = torch.get_num_threads(), list[int](), threading.Event()
+
+    def part(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise KeyboardInterrupt
+        may_end.wait(timeout=60)
+
+    def wait_for(parts: list[Future[None]]) -> None:
+        may_end.set()
+        wait(parts)
+
+    monkeypatch.setattr(device, "wait", wait_for)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            side_by_side(part, range(20))
+    finally:
+        torch.set_num_threads(cores)
+    assert len(begun) <= 3  # the one that failed, and one on each thread
 
 
 def test_nano_answers_the_same_on_one_core_and_on_two() -> None:
