@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.cli.case_options import chosen_planes
 from napari_sam_med.cli.case_rows import read_rows
-from napari_sam_med.cli.cluster_options import workers_of
+from napari_sam_med.cli.cluster_options import device_here, workers_of
 from napari_sam_med.cli.console import print_error, print_json, progress_bar, say, show_table, warn
 from napari_sam_med.cli.outputs import check_input
 from napari_sam_med.errors import ExportError, ImageError
@@ -83,17 +83,19 @@ def _tasks(request: EmbedRequest) -> tuple[list[str], list[EmbeddingTask]]:
     if request.cases is not None:
         rows = read_rows(request.cases, ["image"])
         names, paths = [row.name for row in rows], [row.paths["image"] for row in rows]
-    from napari_sam_med.sam.device import resolve_device
     from napari_sam_med.sam.embedding_store import default_store
     from napari_sam_med.sam.shared_model import SharedModel
     from napari_sam_med.segmentation.volume_embedding import EmbeddingTask
     from napari_sam_med.volume.intensity import parse_window
 
-    if not request.scheduler:
-        resolve_device(request.device)  # refused now, not by every worker
     planes = chosen_planes(request.planes)
     parse_window(request.window)
-    model = SharedModel.of(request.model, request.device, request.precision)
+    model = SharedModel.of(
+        request.model,
+        request.device,
+        request.precision,
+        here=device_here(request.device, request.scheduler),
+    )
     store = default_store()
     if store.directory is None:
         raise RuntimeError("The store in the cache folder has a folder.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam_med.cli.case_options import chosen_planes, listed
+from napari_sam_med.cli.cluster_options import is_shared, workers_of
 from napari_sam_med.cli.console import (
     log_as_warnings,
     print_json,
@@ -47,6 +48,8 @@ class FinetuneRequest:
     learning_rate: float | None = None
     trains: str = ""
     devices: int = 1
+    scheduler: str = ""
+    workers: int | None = None
 
 
 def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
@@ -55,6 +58,7 @@ def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
     from napari_sam_med.training.team import train_together
 
     _check(request)
+    _embed_first(request)
     train_together(_train, request.devices, request.device, request.precision, request)
     card = read_card(request.output)
     if as_json:
@@ -74,6 +78,21 @@ def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
     say(f"  {request.output}  (use it: --model {request.output})")
     say("  Not for clinical use.")
     return 0
+
+
+def _embed_first(request: FinetuneRequest) -> None:
+    """Have workers embed the slices, where they are asked to; what they have done is kept."""
+    from napari_sam_med.training.tuning_run import embed_on_workers
+
+    if not is_shared(request.scheduler, request.workers):
+        return
+    with (
+        workers_of(request.scheduler, request.workers, request.device) as cluster,
+        progress_bar("Embedding") as on_progress,
+    ):
+        if cluster is not None:
+            for step in embed_on_workers(_tuning(request), cluster):
+                on_progress(step.progress)
 
 
 def _train(team: Team, request: FinetuneRequest) -> None:

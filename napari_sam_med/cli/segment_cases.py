@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam_med.cli.case_rows import read_rows
-from napari_sam_med.cli.cluster_options import workers_of
+from napari_sam_med.cli.cluster_options import device_here, workers_of
 from napari_sam_med.cli.console import print_error, print_json, progress_bar, say, show_table, warn
 from napari_sam_med.cli.outputs import check_label_output, check_output
 from napari_sam_med.cli.segment import SLICEWISE, SegmentRequest, check_request, segment_file
@@ -117,12 +117,10 @@ def _model(request: SegmentCases) -> SharedModel | None:
     each = request.each
     if each.engine != SLICEWISE:
         return None
-    from napari_sam_med.sam.device import resolve_device
     from napari_sam_med.sam.shared_model import SharedModel
 
-    if not request.scheduler:
-        resolve_device(each.device)  # refused now, not by every worker
-    return SharedModel.of(each.model, each.device, each.precision, each.preprocessing)
+    here = device_here(each.device, request.scheduler)
+    return SharedModel.of(each.model, each.device, each.precision, each.preprocessing, here=here)
 
 
 def _reports(tasks: list[_Task], cluster: Cluster | None) -> Iterator[tuple[int, dict[str, Any]]]:

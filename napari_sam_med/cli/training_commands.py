@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_sam_med.cli.case_options import Every, MinArea, Names, Planes
+from napari_sam_med.cli.cluster_options import Scheduler, Workers
 from napari_sam_med.cli.commands import Device, Json, Model, Precision, _Command, app
 
 __all__ = ["app"]
@@ -63,6 +64,8 @@ def finetune(
     precision: Annotated[
         Precision, typer.Option("--precision", metavar="P", help="auto, fp32 or bf16.")
     ] = Precision.auto,
+    scheduler: Scheduler = "",
+    workers: Workers = None,
     as_json: Json = False,
 ) -> int:
     """Fine-tune a model on your own labelled volumes."""
@@ -86,5 +89,7 @@ def finetune(
         learning_rate=learning_rate,
         trains=trains,
         devices=devices,
+        scheduler=scheduler,
+        workers=workers,
     )
     return run_finetune(request, as_json=as_json)

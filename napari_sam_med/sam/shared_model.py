@@ -40,9 +40,15 @@ class SharedModel:
 
     @classmethod
     def of(
-        cls, model: str, device: str = "auto", precision: str = "auto", preprocessing: str | None = None
+        cls,
+        model: str,
+        device: str = "auto",
+        precision: str = "auto",
+        preprocessing: str | None = None,
+        *,
+        here: str = "auto",
     ) -> SharedModel:
-        """The model as this machine has it; the precision ``auto`` is what it is with this machine's device.
+        """The model as this machine has it; the precision ``auto`` is what it is with its device ``here``.
 
         Raises
         ------
@@ -50,7 +56,7 @@ class SharedModel:
             When it is not here, or there is no such precision.
         """
         sha256 = read_checkpoint(model, preprocessing=preprocessing).sha256
-        exactness = resolve_precision(precision, resolve_device("auto"))
+        exactness = resolve_precision(precision, resolve_device(here))
         return cls(_everywhere(model), device, exactness, sha256, preprocessing)
 
     @classmethod

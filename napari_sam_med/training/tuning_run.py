@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from napari_sam_med.cluster.workers import Cluster
 from napari_sam_med.errors import ExportError, LabelError
 from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.evaluation.measuring import (
@@ -32,6 +33,7 @@ from napari_sam_med.sam.architectures.build import build_decoder, build_network
 from napari_sam_med.sam.checkpoints import Checkpoint, read_checkpoint
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.predictor import Predictor
+from napari_sam_med.sam.shared_model import SharedModel
 from napari_sam_med.training.finetuned_model import is_finished, write_curves, write_finetuned
 from napari_sam_med.training.finetuning import Epoch, Example, Tuner, finetune
 from napari_sam_med.training.lora import add_lora, embed_with_gradient, is_lora, merged_encoder
@@ -47,13 +49,15 @@ from napari_sam_med.training.training_slices import (
     without_image,
 )
 from napari_sam_med.training.tuner_checkpoint import TunerCheckpoint
-from napari_sam_med.training.view_embeddings import EmbeddingModel, ViewEmbeddings
+from napari_sam_med.training.view_embeddings import NO_LIMIT, EmbeddingModel, ViewEmbeddings
 
-__all__ = ["REPORTED", "TuningRequest", "TuningStep", "made_tuner", "tune_model"]
+__all__ = ["REPORTED", "TuningRequest", "TuningStep", "embed_on_workers", "made_tuner", "tune_model"]
 
 REPORTED = ("bound_box", "larger_box:5", "jittered_box:0.1", "center_distance", "random_mask", "random_3")
 """Prompts of the table before and after."""
 _CHOICE = SliceChoice(min_area=20)
+_SHARED_AT_ONCE = 8
+"""Slices that are sent to a worker together, in some megabytes."""
 _SCORED_ON = {
     "reported": "val and test cases",
     "held_out": "slices held out of the training cases",
@@ -324,13 +328,56 @@ def _changed(tuner: Tuner) -> dict[str, torch.Tensor]:
     return changed if tuner.recipe.uses_stored_embeddings else changed | merged_encoder(tuner.network)
 
 
-def _views(slices: list[TrainingSlice], count: int, seed: int) -> Iterator[TrainingSlice]:
+@dataclass(frozen=True, eq=False)
+class _ViewShare:
+    """Slices for a worker to embed with their views, into a folder that all machines see."""
+
+    slices: tuple[TrainingSlice, ...]
+    first_row: int
+    views: int
+    seed: int
+    model: SharedModel
+    folder: Path
+
+
+def embed_on_workers(request: TuningRequest, cluster: Cluster) -> Iterator[TuningStep]:
+    """Embed on workers what a fine-tuning needs, into its folder, where `tune_model` then finds it.
+
+    A recipe whose encoder changes needs none. Errors are those of `tune_model`, and `ClusterError`.
+    """
+    if is_finished(request.output) or not request.recipe.uses_stored_embeddings:
+        return
+    RunLock(request.output).check()
+    model = SharedModel.of(request.model, cluster.device, request.precision, here=request.device)
+    folder = (state_folder(request.output) / "embeddings").absolute()
+    slices = _Slices()
+    yield from _read(request, slices)
+    shares = []
+    for name in ("learned", "held_out", "reported"):
+        own, views = slices.taken(name), request.recipe.views if name == "learned" else 0
+        for row in range(0, len(own), _SHARED_AT_ONCE):
+            some = tuple(own[row : row + _SHARED_AT_ONCE])
+            shares.append(_ViewShare(some, row, views, request.seed, model, folder))
+    for done, _ in enumerate(cluster.each(_embed_share, shares), start=1):
+        yield TuningStep(Progress(done, len(shares), "embedding slices on workers"))
+
+
+def _embed_share(share: _ViewShare) -> None:
+    store = EmbeddingStore(share.folder, memory_bytes=0, disk_bytes=NO_LIMIT)
+    predictor = share.model.load()
+    for view in _views(list(share.slices), share.views, share.seed, share.first_row):
+        key = predictor.embedding_key(view.image, view.pixel_spacing)
+        if key not in store:
+            store.put(key, predictor.embed(view.image, view.pixel_spacing))
+
+
+def _views(slices: list[TrainingSlice], count: int, seed: int, first_row: int = 0) -> Iterator[TrainingSlice]:
     """Each slice and its augmented views; a slice is let go when its turn is over."""
     for row in range(len(slices)):
         one, slices[row] = slices[row], without_image(slices[row])
         yield one
         for number in range(1, count + 1):
-            view = augmented_view(one, seed + 1000 * row, number)
+            view = augmented_view(one, seed + 1000 * (first_row + row), number)
             if view.label_ids:
                 yield view
 

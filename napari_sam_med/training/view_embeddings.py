@@ -16,10 +16,10 @@ from napari_sam_med.training.finetuning import Example
 from napari_sam_med.training.team import Team
 from napari_sam_med.training.training_slices import TrainingSlice, without_image
 
-__all__ = ["ViewEmbeddings"]
+__all__ = ["NO_LIMIT", "EmbeddingModel", "ViewEmbeddings"]
 
 _MEMORY_BYTES = 2 << 30
-_NO_LIMIT = 1 << 60
+NO_LIMIT = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class ViewEmbeddings:
     ) -> None:
         self._model, self._keys, self._earlier = model, keys, earlier
         self._team = team
-        memory = _MEMORY_BYTES if folder is not None else _NO_LIMIT
-        self._store = EmbeddingStore(folder, memory_bytes=memory, disk_bytes=_NO_LIMIT)
+        memory = _MEMORY_BYTES if folder is not None else NO_LIMIT
+        self._store = EmbeddingStore(folder, memory_bytes=memory, disk_bytes=NO_LIMIT)
         self._predictor: Predictor | None = None
         self.n_made = 0
 

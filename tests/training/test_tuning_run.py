@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from napari_sam_med.cluster.workers import Cluster
 from napari_sam_med.errors import ExportError, LabelError, ModelError, PromptError
 from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.sam.architectures.nano import Nano
@@ -26,7 +28,7 @@ from napari_sam_med.training.own_models import discard_run
 from napari_sam_med.training.recipes import RECIPES, Recipe, named_recipe
 from napari_sam_med.training.team import Team
 from napari_sam_med.training.tuner_checkpoint import TunerCheckpoint
-from napari_sam_med.training.tuning_run import TuningRequest, TuningStep, tune_model
+from napari_sam_med.training.tuning_run import TuningRequest, TuningStep, embed_on_workers, tune_model
 from tests.training.ring_cases import write_case
 
 _BY_GREY = (("center_bilateral", 1.0),)
@@ -294,3 +296,26 @@ def test_a_run_that_was_stopped_after_its_last_epoch_ends(cases: list[Case], tmp
     assert [step.epoch for step in steps if step.epoch] == []
     assert steps[-1].card is not None
     assert (out / "model.safetensors").exists()
+
+
+class _InTurn(Cluster):
+    """Workers of which there are none: tasks are pickled, as on their way to one, and done here."""
+
+    def __init__(self) -> None:
+        self.device = "cpu"
+
+    def each(self, function: Any, items: Any) -> Any:
+        for number, item in enumerate(items):
+            sent = pickle.loads(pickle.dumps(item))  # noqa: S301  what was just pickled here
+            yield number, function(sent)
+
+
+def test_nothing_is_embedded_again_that_workers_have_embedded(cases: list[Case], tmp_path: Path) -> None:
+    request = _request(cases, tmp_path / "model", views=1, epochs=1)
+    request = replace(request, device="cpu")
+    steps = list(embed_on_workers(request, _InTurn()))
+    assert steps[-1].progress.fraction == 1
+    card = _run(request)[-1].card
+    assert card is not None
+    assert card["data"]["learned_views"] > card["data"]["learned_slices"] > 0
+    assert card["seconds"]["embeddings_made"] == 0
