@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -152,16 +152,19 @@ def side_by_side(call: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """`call` of each item, in their order, on as many threads as torch computes with, a core for each.
 
     For work on the processor that is cut into equal parts: they wait for one another once, where a network
-    spread over the cores does so in every layer. An error of one is raised when the others have ended.
+    spread over the cores does so in every layer. An error of one, or being interrupted, keeps what has not
+    begun from beginning, and is raised when the rest has ended.
     """
     n_cores = torch.get_num_threads()
     if n_cores < 2 or len(items) < 2:
         return [call(item) for item in items]
     pending = [_pool(n_cores).submit(call, item) for item in items]
-    failed = [error for one in pending if (error := one.exception()) is not None]
-    if failed:
-        raise failed[0]
-    return [one.result() for one in pending]
+    try:
+        return [one.result() for one in pending]
+    finally:
+        for one in pending:
+            one.cancel()
+        wait(pending)
 
 
 @functools.cache

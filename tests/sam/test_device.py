@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from napari_sam_med.errors import DeviceError, DeviceMemoryError
-from napari_sam_med.sam import device
 from napari_sam_med.sam.device import (
     memory_errors_explained,
     on_one_core,
@@ -163,7 +162,7 @@ def test_after_an_error_no_part_begins_any_more(monkeypatch: pytest.MonkeyPatch)
         may_end.set()
         wait(parts)
 
-    monkeypatch.setattr(device, "wait", wait_for)
+    monkeypatch.setattr("napari_sam_med.sam.device.wait", wait_for)
     torch.set_num_threads(2)
     try:
         with pytest.raises(KeyboardInterrupt):
