@@ -55,7 +55,7 @@ def run_edges(request: EdgesRequest, *, as_json: bool) -> int:
         "edges": str(request.output),
         "model": opened.predictor.record.name,
         "plane": request.search.plane,
-        "slices": [view.index for view in opened.views],
+        "slices": sorted(opened.volume.grid.file_index(view) for view in opened.views),
         "points_per_side": options.points_per_side,
         "thin": options.thin,
         "seconds": time.perf_counter() - start,

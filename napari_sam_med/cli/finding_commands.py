@@ -15,7 +15,13 @@ __all__ = ["app"]
 _Volume = Annotated[Path, typer.Argument(metavar="VOLUME", help="Volume: NIfTI, NRRD, MetaImage or DICOM.")]
 _Plane = Annotated[str, typer.Option("--plane", metavar="PLANE", help="axial, coronal or sagittal.")]
 _Slices = Annotated[
-    str, typer.Option("--slices", "--slice", metavar="N-N,...", help="Slices, from 0: 40-60,80; else all.")
+    str,
+    typer.Option(
+        "--slices",
+        "--slice",
+        metavar="N-N,...",
+        help="Slices, from 0 along the file's own axis: 40-60,80; else all.",
+    ),
 ]
 _Window = Annotated[
     str,

@@ -78,7 +78,7 @@ def run_proposals(request: ProposalsRequest, *, as_json: bool) -> int:
         "boxes": str(request.output),
         "model": opened.predictor.record.name,
         "plane": request.search.plane,
-        "slices": [view.index for view in opened.views],
+        "slices": sorted(opened.volume.grid.file_index(view) for view in opened.views),
         "points_per_side": options.points_per_side,
         "multimask": options.multimask,
         "proposals": len(found.detections),

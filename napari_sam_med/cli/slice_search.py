@@ -32,7 +32,7 @@ class SliceSearch:
     volume : Path
     plane : str
     slices : str
-        ``40-60,80``; empty for all.
+        ``40-60,80`` along the file's own axis; empty for all.
     every : int
         Only each so many-th of them.
     window, model, device, precision : str
@@ -114,10 +114,11 @@ def open_search(search: SliceSearch, outputs: Sequence[Path]) -> OpenedSearch:
 
 
 def _views(search: SliceSearch, volume: Volume) -> list[SliceView]:
-    """The chosen slices, in ascending order."""
+    """The chosen slices, from the feet, the front or the right side on."""
     from napari_sam_med.volume.slice_view import SliceView
 
-    n_slices = volume.shape[SliceView(search.plane, 0).axis]  # type: ignore[arg-type]  # SliceView refuses what is no plane
+    first_view = SliceView(search.plane, 0)  # type: ignore[arg-type]  # it refuses what is no plane
+    n_slices, axis = volume.shape[first_view.axis], volume.grid.file_axis(first_view.plane)
     chosen: set[int] = set()
     for part in listed(search.slices) or [f"0-{n_slices - 1}"]:
         ends = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", part)
@@ -130,4 +131,5 @@ def _views(search: SliceSearch, volume: Volume) -> list[SliceView]:
                 f"to {n_slices - 1}: give some of them."
             )
         chosen.update(range(first, last + 1))
-    return [SliceView(search.plane, i) for i in sorted(chosen)[:: search.every]]  # type: ignore[arg-type]  # as above
+    views = (volume.grid.view_from_file(axis, index) for index in sorted(chosen)[:: search.every])
+    return sorted(views, key=lambda view: view.index)
