@@ -89,10 +89,10 @@ class Actions(QObject):
         self.suggesting = OrganSuggesting(self.session, self.workers, self.model, settings, self)
         self.suggesting.failed.connect(self.show_error)
         self.work_list = WorkListControl(self)
-        self.learning = Learning(self)
         self.finding = Finding(
             self.session, self.bridge, self.workers, self.model, self._is_free, self.carrying.end_now, self
         )
+        self.learning = Learning(self)
         #: asks before work that was not exported is left; the widget's part
         self.may_leave: Callable[[str, Callable[[], object]], bool] = lambda verb, again: True
         self._download: Job | None = None

@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from napari.layers import Layer
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QToolTip
+from qtpy.QtWidgets import QApplication, QToolTip
 
 from napari_sam_med.errors import SamMedError
 from napari_sam_med.gui.chooser_layers import ChooserLayers
@@ -25,6 +25,9 @@ _SLICE_OF_TIME = 0.03
 """Seconds of writing between two looks at what the user does: an object may have hundreds of slices."""
 _CLICK_PIXELS = 4.0
 """A press that moves further on the screen is a drag: the camera's."""
+_USER_ACTS = frozenset(
+    {QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress, QEvent.Type.ShortcutOverride, QEvent.Type.Drop}
+)
 
 
 class Chooser(QObject):
@@ -140,7 +143,7 @@ class Chooser(QObject):
 
     def clear(self) -> None:
         """Forget what was found; what was taken stays."""
-        self._finish()
+        self.finish()
         was_on = self._is_on
         self._is_on = False
         self._found.clear()
@@ -283,12 +286,13 @@ class Chooser(QObject):
             if number in self._found.taken:
                 self.status.emit("This one is taken already. Ctrl-Z brings it back.")
                 return
-            self._finish()
+            self.finish()
             self._make_way()
             organ = self._found.organ_for(number, self.into)
             one = self._found.objects[number]
             self._work = taking(self._session, one, organ, model=self.model, joins=self.joins)
             self._work_of = number
+            QApplication.instance().installEventFilter(self)
             self._go_on()
         except SamMedError as error:
             self.failed.emit(error)
@@ -299,9 +303,19 @@ class Chooser(QObject):
         while self._work is not None and time.monotonic() < until:
             self._step(self._work)
         if self._work is None:
-            self._timer.stop()
+            self._rest()
         elif not self._timer.isActive():
             self._timer.start(0)
+
+    def _rest(self) -> None:
+        self._timer.stop()
+        QApplication.instance().removeEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
+        """What the user does next finds it taken as a whole: undo, another organ, an export."""
+        if event.type() in _USER_ACTS:
+            self.finish()
+        return super().eventFilter(watched, event)
 
     def _step(self, work: Generator[None, None, Change | None]) -> None:
         try:
@@ -313,11 +327,11 @@ class Chooser(QObject):
             self._work = None
             self.failed.emit(error)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Write all of the one that is being taken, before anything else."""
         while self._work is not None:
             self._step(self._work)
-        self._timer.stop()
+        self._rest()
 
     def _on_taken(self, change: Change | None) -> None:
         if change is None:  # undone meanwhile, which was said
@@ -329,7 +343,7 @@ class Chooser(QObject):
 
     def stop(self) -> None:
         """For the end of the widget."""
-        self._timer.stop()
+        self._rest()
         if self._work is not None:
             self._work.close()
             self._work = None

@@ -77,7 +77,7 @@ class ChooserLayers(QObject):
         """Take the candidates and the boxes away; edges are an image of their own, and stay."""
         for layer in (self.candidates, self.boxes):
             self._bridge.remove(layer)
-        self.candidates = self.boxes = self.edges = self._drawn = None
+        self.candidates = self.boxes = self._drawn = None
 
     def forget(self, layer: Layer) -> bool:
         """A layer was removed by somebody else; answers whether it was chosen from."""
@@ -201,8 +201,10 @@ class ChooserLayers(QObject):
 
     # edges
 
-    def show_edges(self, view: SliceView, edges: np.ndarray) -> None:
-        """Put the edges (H, W) of a slice, 0..1, into the image of edges, which is made if there is none."""
+    def show_edges(self, view: SliceView, edges: np.ndarray, *, begins: bool) -> None:
+        """Put the edges (H, W) of a slice, 0..1, into the image of edges, which is made if there is none; the
+        first ones of a run take the place of all that were there.
+        """
         frame = self._bridge.frame
         if frame is None:
             return
@@ -220,8 +222,11 @@ class ChooserLayers(QObject):
             )
             if active is not None:
                 self._bridge.viewer.layers.selection.active = active
+        elif begins:
+            self.edges.data[...] = 0
+            self.edges.visible = True
         view.insert(self.edges.data, np.rint(np.clip(edges, 0.0, 1.0) * 255).astype(np.uint8))
-        if view == self._bridge.current_view():
+        if begins or view == self._bridge.current_view():
             self.edges.refresh(extent=False, highlight=False, thumbnail=False)
 
 

@@ -27,6 +27,7 @@ __all__ = ["Finding"]
 
 _LIKELY = 0.5
 """Probability from which the first of a ranking is offered without a warning."""
+_SEARCH_FINER = "search with a smaller grid or more slices"
 
 
 class Finding(QObject):
@@ -79,7 +80,7 @@ class Finding(QObject):
         self._job: Job | None = None
         self._so_far: Callable[[], list[FoundObject]] | None = None
         self._n_slices = 0
-        self._has_failed = False
+        self._shows_edges = self._has_failed = False
         session.events.volume.connect(self._on_volume)
 
     @property
@@ -102,6 +103,7 @@ class Finding(QObject):
             self._so_far = None
             self._job.discard()
         self.chooser.clear()
+        self.chooser.layers.edges = None  # an image of the scan before, which stays with that
 
     # what can be looked for
 
@@ -136,7 +138,7 @@ class Finding(QObject):
         self._begin(
             f"Looking for {meant}",
             lambda sight: finding_jobs.word(sight, plan, meant, known),
-            self._on_ranked,
+            lambda ranked: self._on_ranked(ranked, meant.strip()),
             keeps=known is not None,
         )
 
@@ -182,7 +184,8 @@ class Finding(QObject):
     def _start(
         self, doing: str, steps: Generator[FindingStep, None, Any], returned: Callable[[Any], None]
     ) -> None:
-        self._so_far, self._n_slices, self._has_failed = None, 0, False
+        self._so_far, self._n_slices = None, 0
+        self._shows_edges = self._has_failed = False
         self._model.hold(True)
         job = self._workers.start(
             steps,
@@ -203,7 +206,8 @@ class Finding(QObject):
         self._so_far = step.so_far
         self._n_slices += 1
         if step.edges is not None:
-            self.chooser.layers.show_edges(step.view, step.edges)
+            self.chooser.layers.show_edges(step.view, step.edges, begins=not self._shows_edges)
+            self._shows_edges = True
         elif step.boxes:
             self.found.add_boxes(step.view, step.boxes)
         else:
@@ -215,12 +219,14 @@ class Finding(QObject):
     def _on_objects(self, objects: list[FoundObject]) -> None:
         self._so_far = None
         if objects:
+            self.chooser.finish()
             self.found.replace(objects)
             self.chooser.begin()
 
-    def _on_ranked(self, ranked: list[RankedObject]) -> None:
+    def _on_ranked(self, ranked: list[RankedObject], meant: str) -> None:
         self._so_far = None
-        self.found.rank(ranked)
+        self.chooser.finish()
+        self.found.rank(ranked, meant)
         if ranked:
             self.chooser.begin()
 
@@ -235,7 +241,7 @@ class Finding(QObject):
         if self._so_far is not None:  # ended early: what was found is linked all the same
             self._link(self._so_far, job)
             return
-        self._tell_end(job.was_cancelled)
+        self._tell_end(job)
 
     def _link(self, so_far: Callable[[], list[FoundObject]], ended: Job) -> None:
         self._so_far = None
@@ -250,15 +256,20 @@ class Finding(QObject):
 
     def _on_linked(self, ended: Job) -> None:
         self._job = None
-        self._tell_end(ended.was_cancelled)
+        self._tell_end(ended)
 
-    def _tell_end(self, was_cancelled: bool) -> None:
+    def _tell_end(self, job: Job) -> None:
         self._model.hold(False)
         self.progress.emit(None)
         self.ended.emit()
-        if not self._has_failed:  # else what was said of that matters more
-            early = "Cancelled; what was found is kept. " if was_cancelled else ""
-            self.status.emit(f"{early}{self._told()}")
+        if self._has_failed or job.was_discarded:  # what was said since matters more
+            return
+        if not job.was_cancelled:
+            self.status.emit(self._told())
+        elif self.found.is_empty and not self._shows_edges:
+            self.status.emit("Cancelled; nothing was found yet.")
+        else:
+            self.status.emit(f"Cancelled; what was found is kept. {self._told()}")
 
     def _told(self) -> str:
         """What was found, and what can be done with it."""
@@ -266,11 +277,16 @@ class Finding(QObject):
             return f"{len(self.found.boxes)} boxes proposed. A click takes one as a prompt."
         if self.found.objects:
             count = len(self.found.objects)
-            if self.found.is_ranked and self.found.score(self.found.ranked[0]) < _LIKELY:
+            many = "The one object is not" if count == 1 else f"None of {count} objects is"
+            word = self.found.word
+            if self.found.is_nothing_like_it:
                 return (
-                    f"None of {count} objects is likely to be that; the likeliest is the first of the list."
+                    f"Nothing that was found looks like {word}. {_SEARCH_FINER.capitalize()} (Clear, then "
+                    "Find), or go to it and click it."
                 )
+            if self.found.is_ranked and self.found.best_score < _LIKELY:
+                return f"{many} likely to be {word}; the likeliest is the first of the list."
             return f"{count} object{'s' * (count != 1)} found. Point at one; a click takes it."
-        if self.chooser.layers.edges is not None and self._n_slices:
+        if self._shows_edges:
             return f"Edges of {self._n_slices} slice{'s' * (self._n_slices != 1)} are shown."
-        return "Nothing was found."
+        return f"Nothing was found; {_SEARCH_FINER}, or choose another window."

@@ -34,7 +34,7 @@ class FindList(QTreeWidget):
         super().__init__()
         self._found, self._chooser = found, chooser
         self.setColumnCount(5)
-        self.setHeaderLabels(["", "Looks like", "", "ml", "Slices"])
+        self.setHeaderLabels(["", "Looks like", "Sure", "ml", "Slices"])
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
         self.setFixedHeight(170)
@@ -43,7 +43,7 @@ class FindList(QTreeWidget):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setToolTip(
             "Point at a row: its best slice is shown. Double click: take it.\n"
-            "In per cent: how probable that organ is; else how sure the find is, 0 to 1."
+            "Sure, in per cent: how probable that organ is; else how sure the find is, 0 to 1."
         )
         header = self.header()
         header.setStretchLastSection(False)
@@ -79,7 +79,9 @@ class FindList(QTreeWidget):
     def refresh(self) -> None:
         """List what there is."""
         found = self._found
+        self._forget_hovered()  # its number may be another one's now, or nobody's
         self.headerItem().setText(_NAME, "Box" if found.boxes else "Looks like")
+        self.headerItem().setText(_SCORE, "Likely" if found.is_ranked else "Sure")
         with QSignalBlocker(self):
             self.clear()
             rows = [self._row(number) for number in found.ranked[:_MOST_ROWS]]
@@ -132,11 +134,14 @@ class FindList(QTreeWidget):
         if self._hovered is not None:
             self._chooser.point_at_row(self._hovered, True)
 
+    def _forget_hovered(self) -> None:
+        self._rest.stop()
+        self._hovered = None
+
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         """The mouse leaves: no row is pointed at by it any more."""
         if event.type() == QEvent.Type.Leave:
-            self._rest.stop()
-            self._hovered = None
+            self._forget_hovered()
         return super().eventFilter(watched, event)
 
 

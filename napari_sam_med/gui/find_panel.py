@@ -143,7 +143,8 @@ class FindPanel(QCollapsible):
         what = ("box" if count == 1 else "boxes") if found.boxes else f"object{'s' * (count != 1)}"
         taken = f", {len(found.taken)} taken" if found.taken else ""
         so_far = " so far" if self._finding.is_busy else ""
-        self.told.setText(f"{count} {what}{so_far}{taken}. Not for clinical use.")
+        nothing = f" Nothing looks like {found.word}." if found.is_nothing_like_it else ""
+        self.told.setText(f"{count} {what}{so_far}{taken}.{nothing} Not for clinical use.")
         self.told.setVisible(True)
 
     # the user's clicks

@@ -29,7 +29,7 @@ _STOPPING = "stopping"
 
 
 class Learning(QObject):
-    """One run at a time, in the background; a prompt and a propagation go first.
+    """One run at a time, in the background; a prompt, a propagation and a search go first.
 
     Attributes
     ----------
@@ -87,6 +87,7 @@ class Learning(QObject):
         self._resume.timeout.connect(self._go_on)
         actions.model.answering.connect(self._make_way)
         actions.carrying.progress.connect(self._make_way)
+        actions.finding.progress.connect(self._make_way)
         actions.session.events.model.connect(self._on_model)
         self.cases.changed.connect(self._on_cases)
         self.cases.counted.connect(self.changed)
@@ -314,8 +315,9 @@ class Learning(QObject):
     # others go first
 
     def _make_way(self, *_: object) -> None:
-        """Wait between two steps while a prompt is answered or masks are carried."""
-        is_wanted = self._actions.model.is_answering or self._actions.carrying.is_busy
+        """Wait between two steps while a prompt is answered, masks are carried or objects looked for."""
+        actions = self._actions
+        is_wanted = actions.model.is_answering or actions.carrying.is_busy or actions.finding.is_busy
         for job in (self._job, self._trial):
             if job is not None and is_wanted:
                 job.pause()

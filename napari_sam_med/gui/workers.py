@@ -59,6 +59,11 @@ class Job(QObject):
         """Whether the thread is alive."""
         return self._thread.is_alive()
 
+    @property
+    def was_discarded(self) -> bool:
+        """Whether its results are outdated."""
+        return self._is_discarded
+
     def cancel(self) -> None:
         """End at the next yield; what was yielded before is still delivered."""
         self.was_cancelled = True

@@ -158,6 +158,10 @@ _STEPS_PER_SLICE = 1000
 """Of the progress: points within a slice count, too."""
 _BOXES_PER_SLICE = 100
 """Of the up to 1000 that are proposed: the rest is never looked at by hand."""
+_BEAT_SECONDS = 0.2
+"""A call that tells nothing for so long is asked whether it is still wanted."""
+_LEAVE_SECONDS = 5.0
+"""What a cancelled call gets to reach its next step; an encoder on a processor may take longer."""
 
 
 def everything(sight: ModelView, plan: FindingPlan) -> Steps:
@@ -211,7 +215,7 @@ def everything(sight: ModelView, plan: FindingPlan) -> Steps:
         with at_work:  # not while the search, ended within a slice, is on its way out
             return done.objects_so_far()
 
-    objects = yield from _reporting(run, f"{plan.view.plane} slice {plan.view.index}")
+    objects = yield from _reporting(run, _place(plan))
     return (yield from _named(sight, objects)) if plan.names and sight.volume.is_hounsfield else objects
 
 
@@ -235,10 +239,9 @@ def example(sight: ModelView, plan: FindingPlan, given: GivenExample) -> Steps:
     yield _beginning(plan)
     view, volume = plan.view, sight.volume
     shown = given.example(sight, view)
-    matching = Matching(
-        given.engine, given.design, plane=view.plane, every=0 if plan.every == 1 else plan.every
-    )
-    if not plan.whole:
+    matching = Matching(given.engine, given.design, plane=view.plane, every=plan.every)
+
+    def run_here(_: object) -> list[FoundObject]:
         matches = match_slice(
             to_rgb(volume, view, sight.window),
             shown,
@@ -248,17 +251,21 @@ def example(sight: ModelView, plan: FindingPlan, given: GivenExample) -> Steps:
             store=sight.store,
         )
         return [FoundObject(i, {view: one.found}, one.score) for i, one in enumerate(matches, start=1)]
-    found = match_volume(volume, shown, sight.predictor, matching, window=sight.window, store=sight.store)
-    seen: list[MatchedSlice] = []
-    with closing(found):
-        while True:
-            try:
-                done = next(found)
-            except StopIteration as stop:
-                return list(stop.value)
-            seen.append(done)
-            masks = tuple(one.found for one in done.masks)
-            yield FindingStep(done.progress, done.view, masks, partial(_matched, tuple(seen)))
+
+    def run(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
+        found = match_volume(volume, shown, sight.predictor, matching, window=sight.window, store=sight.store)
+        seen: list[MatchedSlice] = []
+        with closing(found):
+            while True:
+                try:
+                    done = next(found)
+                except StopIteration as stop:
+                    return list(stop.value)
+                seen.append(done)
+                masks = tuple(one.found for one in done.masks)
+                tell(FindingStep(done.progress, done.view, masks, partial(_matched, tuple(seen))))
+
+    return (yield from _reporting(run if plan.whole else run_here, _place(plan)))
 
 
 def _matched(seen: Sequence[MatchedSlice]) -> list[FoundObject]:
@@ -291,11 +298,22 @@ def edges(sight: ModelView, plan: FindingPlan) -> Steps:
 
     yield _beginning(plan)
     views = plan.views(sight.volume.shape)
-    found = search_edges(sight.volume, sight.predictor, views, window=sight.window, store=sight.store)
-    with closing(found):
-        for done in found:
-            yield FindingStep(done.progress, done.view, edges=done.edges)
-    return []
+
+    def run(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
+        found = search_edges(
+            sight.volume,
+            sight.predictor,
+            views,
+            window=sight.window,
+            store=sight.store,
+            on_points=lambda points: tell(FindingStep(points)),
+        )
+        with closing(found):
+            for done in found:
+                tell(FindingStep(done.progress, done.view, edges=done.edges))
+        return []
+
+    return (yield from _reporting(run, _place(plan)))
 
 
 def proposals(sight: ModelView, plan: FindingPlan) -> Steps:
@@ -311,14 +329,26 @@ def proposals(sight: ModelView, plan: FindingPlan) -> Steps:
 
     yield _beginning(plan)
     views, options = plan.views(sight.volume.shape), ProposalOptions(most=_BOXES_PER_SLICE)
-    found = search_proposals(
-        sight.volume, sight.predictor, views, options, window=sight.window, store=sight.store
-    )
-    with closing(found):
-        for done in found:
-            boxes = tuple(FoundBox(one.rank, done.view, one.box_xyxy, one.score) for one in done.proposals)
-            yield FindingStep(done.progress, done.view, boxes=boxes)
-    return []
+
+    def run(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
+        found = search_proposals(
+            sight.volume,
+            sight.predictor,
+            views,
+            options,
+            window=sight.window,
+            store=sight.store,
+            on_points=lambda points: tell(FindingStep(points)),
+        )
+        with closing(found):
+            for done in found:
+                boxes = tuple(
+                    FoundBox(one.rank, done.view, one.box_xyxy, one.score) for one in done.proposals
+                )
+                tell(FindingStep(done.progress, done.view, boxes=boxes))
+        return []
+
+    return (yield from _reporting(run, _place(plan)))
 
 
 def word(
@@ -369,7 +399,11 @@ def linked(so_far: Callable[[], list[FoundObject]]) -> Steps:
 
 
 def _beginning(plan: FindingPlan) -> FindingStep:
-    return FindingStep(Progress(0, 0, f"{plan.view.plane} slice {plan.view.index}"))
+    return FindingStep(Progress(0, 0, _place(plan)))
+
+
+def _place(plan: FindingPlan) -> str:
+    return f"{plan.view.plane} slices" if plan.whole else f"{plan.view.plane} slice {plan.view.index}"
 
 
 def _named(sight: ModelView, objects: list[FoundObject]) -> Steps:
@@ -394,7 +428,9 @@ def _named(sight: ModelView, objects: list[FoundObject]) -> Steps:
 def _reporting(
     call: Callable[[Callable[[FindingStep], None]], T], doing: str
 ) -> Generator[FindingStep, None, T]:
-    """What a call answers that tells its steps; closing the generator ends it when it tells the next one."""
+    """What a call answers that tells its steps, on a thread of its own: the generator can be closed at any
+    time, and the call then ends when it tells the next step.
+    """
     messages: queue.Queue[tuple[str, Any]] = queue.Queue()
     cancelled = threading.Event()
 
@@ -409,16 +445,24 @@ def _reporting(
         except BaseException as error:  # noqa: BLE001  it is raised again on the job's own thread
             messages.put(("error", error))
 
-    threading.Thread(target=run, name="sam-med find", daemon=True).start()
+    thread = threading.Thread(target=run, name="sam-med find", daemon=True)
+    thread.start()
+    last = Progress(0, 0, doing)
     try:
-        yield FindingStep(Progress(0, 0, doing))
+        yield FindingStep(last)
         while True:
-            kind, value = messages.get()
+            try:
+                kind, value = messages.get(timeout=_BEAT_SECONDS)
+            except queue.Empty:
+                yield FindingStep(last)
+                continue
             if kind == "done":
                 answer: T = value
                 return answer
             if kind == "error":
                 raise value
+            last = value.progress
             yield value
     finally:
         cancelled.set()
+        thread.join(_LEAVE_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ Into = Literal["active", "suggested", "new"]
 """The organ that a candidate is taken into: the chosen one, the one that it looks like, or another one."""
 
 _OTHER = "other"
+_RULED_OUT = 0.05
+"""Below this probability the classifier says that an object is not what a word means."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Found:
         ``{number: FoundBox}``; a run finds objects or boxes, never both.
     pointed : int or None
         Number of the candidate that the user points at.
+    word : str
+        What the candidates were compared with last; empty while they were not.
     """
 
     objects_changed: ClassVar[Signal] = Signal(object)
@@ -85,8 +90,9 @@ class Found:
         self.boxes: dict[int, FoundBox] = {}
         self._boxes_on: dict[SliceView, list[FoundBox]] = {}
         self.pointed: int | None = None
+        self.word = ""
         self._scores: dict[int, float] = {}
-        self._takings: dict[int, Change] = {}
+        self._takings: WeakValueDictionary[int, Change] = WeakValueDictionary()  # undo keeps what it can undo
         self._taken: frozenset[int] = frozenset()
         self._on_slices: dict[SliceView, list[tuple[int, int, FoundMask]]] = {}
         session.reverted.connect(self._on_reverted)
@@ -112,7 +118,8 @@ class Found:
         """Other candidates instead of those that are there, boxes included."""
         self.objects = {one.number: one for one in objects}
         self.boxes, self._boxes_on = {}, {}
-        self._scores, self._takings, self._taken, self._on_slices = {}, {}, frozenset(), {}
+        self.word, self._scores, self._taken, self._on_slices = "", {}, frozenset(), {}
+        self._takings = WeakValueDictionary()
         for one in self.objects.values():
             self._index(one)
         for here in self._on_slices.values():
@@ -186,28 +193,38 @@ class Found:
         voxel = 0.0 if labels is None else labels.grid.voxel_volume_mm3
         return self.objects[number].voxels * voxel / 1000.0
 
-    def rank(self, ranked: Iterable[RankedObject]) -> None:
+    def rank(self, ranked: Iterable[RankedObject], word: str) -> None:
         """Show the candidates in the order of a word; those taken before stay so."""
         ranked = list(ranked)
-        numbers = {id(one.object.masks): one.object.number for one in ranked}
-        takings = {
-            numbers[id(one.masks)]: self._takings[number]
-            for number, one in self.objects.items()
-            if number in self._taken and id(one.masks) in numbers
-        }
+        now = {id(one.object.masks): one.object.number for one in ranked}
+        numbers = {number: now[id(one.masks)] for number, one in self.objects.items() if id(one.masks) in now}
+        takings = {numbers[old]: change for old, change in self._takings.items() if old in numbers}
+        taken = frozenset(numbers[old] for old in self._taken if old in numbers)
         self.replace(one.object for one in ranked)
+        self.word = word
         self._scores = {one.object.number: one.score for one in ranked}
-        self._takings, self._taken = takings, frozenset(takings)
+        self._takings.update(takings)
+        self._taken = taken
         self.objects_changed.emit(None)
 
     @property
+    def best_score(self) -> float:
+        """Probability that the likeliest candidate is what the word means; 0 without a word."""
+        return max(self._scores.values(), default=0.0)
+
+    @property
+    def is_nothing_like_it(self) -> bool:
+        """Whether there are candidates, and none of them is what the word means."""
+        return bool(self._scores) and self.best_score < _RULED_OUT
+
+    @property
     def is_ranked(self) -> bool:
-        """Whether the order is that of a word."""
-        return bool(self._scores)
+        """Whether the order is that of a word; an order of what is ruled out says nothing."""
+        return bool(self._scores) and not self.is_nothing_like_it
 
     def score(self, number: int) -> float:
         """What a candidate is ranked by."""
-        return self._scores.get(number, 0.0) if self._scores else self.objects[number].score
+        return self._scores.get(number, 0.0) if self.is_ranked else self.objects[number].score
 
     @property
     def ranked(self) -> list[int]:

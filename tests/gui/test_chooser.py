@@ -7,6 +7,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
+from napari_sam_med.gui import chooser, find_list
 from napari_sam_med.gui.chooser_layers import CANDIDATES_NAME
 from napari_sam_med.session.found import Found
 from napari_sam_med.volume.organs import Organ
@@ -82,6 +83,27 @@ def test_a_click_takes_it_into_the_chosen_organ_and_one_undo_brings_it_back(read
     assert not ready.labels.any()
     hover(ready, (3, 9, 11))
     ready.wait(lambda: np.array_equal(lit(ready), SMALL.mask))
+
+
+def test_it_is_taken_whole_before_the_next_key(ready: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chooser, "_SLICE_OF_TIME", 0.0)  # a large object on a slow computer
+    ready.actions.finding.chooser.take(1)
+    assert not ready.labels.any()
+    QTest.keyClick(ready.native, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    ready.settle()
+    assert not ready.labels.any()
+    ready.redo()
+    assert (ready.labels == LIVER).any(axis=(1, 2)).nonzero()[0].tolist() == [2, 3, 4]
+    assert found(ready).taken == {1}
+
+
+def test_a_row_that_is_gone_is_not_gone_to(ready: Desk) -> None:
+    rows = ready.widget.find_panel.list
+    rows.itemEntered.emit(rows.topLevelItem(0), 1)
+    assert found(ready).pointed == 1
+    found(ready).clear()
+    QTest.qWait(find_list._REST_MS + 50)  # what would go there would fail
+    assert found(ready).pointed is None
 
 
 def test_the_organ_that_it_looks_like_or_a_new_one_or_joined_to_one(ready: Desk) -> None:

@@ -86,11 +86,18 @@ def test_a_word_ranks_what_is_there(desk: Desk, search: Search, monkeypatch: pyt
     assert asked[0][0] == "stomach"
     assert len(asked[0][1]) == 3
     assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["0.80", "0.10", "0.05"]
+    assert panel.list.headerItem().text(2) == "Likely"
     likely[3] = 0.2
     panel.start.click()
     desk.wait(lambda: len(asked) == 2 and done(desk))
-    assert desk.said[-1].startswith("None of 3 objects is likely to be that")
+    assert desk.said[-1].startswith("None of 3 objects is likely to be stomach")
     assert desk.viewer.layers[CANDIDATES_NAME].visible
+    likely.update({1: 0.001, 2: 0.0, 3: 0.004})
+    panel.start.click()
+    desk.wait(lambda: len(asked) == 3 and done(desk))
+    assert desk.said[-1].startswith("Nothing that was found looks like stomach. Search with")
+    assert "Nothing looks like stomach." in panel.told.text()
+    assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["91 %", "60 %", "0.80"], "as found"
     panel.word.word.setText("  ")
     panel.start.click()
     assert "There is no word" in desk.said[-1]
@@ -152,6 +159,11 @@ def test_edges_are_an_image_on_the_grid_of_the_scan(desk: Desk, monkeypatch: pyt
     assert layer.blending == "additive"
     assert layer not in desk.bridge.layers_of_type(type(layer))
     assert desk.said[-1] == "Edges of 8 slices are shown."
+    start(desk, whole=False)
+    desk.wait(lambda: done(desk) and "Edges of 1 slice are shown." in desk.said)
+    assert [one.name for one in desk.viewer.layers].count(EDGES_NAME) == 1, "no volume more a run"
+    assert desk.viewer.layers[EDGES_NAME] is layer
+    assert layer.data[:, 4, 10].tolist() == [0, 0, 0, 32, 0, 0, 0, 0]
 
 
 def test_a_proposed_box_is_taken_as_a_prompt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +198,16 @@ def test_a_proposed_box_is_taken_as_a_prompt(desk: Desk, monkeypatch: pytest.Mon
     assert desk.bridge.tool == "point", "the chooser is left, to go on with prompts"
     desk.undo()
     assert desk.session.active_object is None
+
+
+def test_a_run_that_is_cancelled_before_it_finds_anything_says_so(desk: Desk, search: Search) -> None:
+    search.gate.clear()
+    start(desk)
+    desk.wait(lambda: search.asked)
+    desk.widget.status.cancel.click()
+    search.gate.set()
+    desk.wait(lambda: done(desk))
+    assert desk.said[-1] == "Cancelled; nothing was found yet."
 
 
 def test_another_scan_has_other_candidates(desk: Desk, search: Search, make_volume: Callable) -> None:

@@ -18,8 +18,10 @@ from napari_sam_med.session import learning as learning_jobs
 from napari_sam_med.training import own_models, tuning_run
 from napari_sam_med.training.finetuning import Epoch
 from napari_sam_med.volume.slice_view import SliceView
+from tests.gui import find_desk
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
+from tests.gui.find_desk import Search
 from tests.gui.learn_desk import Gate, add_cases, press, unfolded
 
 
@@ -96,10 +98,11 @@ def test_a_model_is_taught_stopped_gone_on_with_and_used(
     assert models.findData(str(output)) >= 0  # still offered
 
 
-def test_training_waits_while_a_prompt_is_answered(
+def test_training_waits_while_a_prompt_is_answered_and_while_objects_are_looked_for(
     desk: Desk,
     panel: LearnPanel,
     predictor: FakePredictor,
+    search: Search,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,6 +130,14 @@ def test_training_waits_while_a_prompt_is_answered(
     assert len(done) == before
     predictor.gate.set()
     desk.wait_for_proposal()
+    desk.wait(lambda: len(done) > before)
+    search.gate.clear()
+    find_desk.start(desk)
+    desk.qtbot.wait(50)
+    before = len(done)
+    desk.qtbot.wait(150)
+    assert len(done) == before
+    search.gate.set()
     desk.wait(lambda: len(done) > before)
     press(desk, panel.stop)
     desk.wait(lambda: not desk.actions.learning.is_running)

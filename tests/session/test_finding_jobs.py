@@ -14,6 +14,7 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.automatic import volume_search
 from napari_sam_med.segmentation.matching import volume_matching
 from napari_sam_med.segmentation.matching.matcher import MatchedMask
+from napari_sam_med.session import finding_jobs
 from napari_sam_med.session.finding_jobs import (
     FindingPlan,
     FindingStep,
@@ -140,6 +141,26 @@ def test_one_example_on_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(one.number, list(one.masks)) for one in objects] == [(1, [HERE]), (2, [HERE])]
     assert np.array_equal(made[0].shown.slices[0].mask, mask)
     assert (made[0].matching.engine, made[0].matching.design) == ("stitching", "grid")
+
+
+def test_one_example_ends_while_its_slice_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, looking = threading.Event(), threading.Event()
+
+    class Slow(Matcher):
+        def find(self, query) -> list[MatchedMask]:
+            looking.set()
+            gate.wait(60)
+            return []
+
+    monkeypatch.setattr(volume_matching, "matcher_of", Slow)
+    monkeypatch.setattr(finding_jobs, "_LEAVE_SECONDS", 0.0)
+    given = GivenExample("rod", 6, mask=HERE.extract(rods().data) > 150)
+    steps = example(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE), given)
+    while not looking.is_set():
+        next(steps)
+    next(steps)  # goes on telling, so that a job looks whether it is still wanted
+    steps.close()
+    gate.set()
 
 
 def test_a_word_that_means_nothing_is_refused_before_the_search(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,12 +169,24 @@ def test_a_ranking_keeps_what_is_taken(session: Session, found: Found, ranked: C
     found.replace([KIDNEY, other])
     found.note_taken(1, take(session, KIDNEY, session.organs[LIVER]))
     found.rank(
-        [ranked(FoundObject(1, other.masks, 0.5), 0.8), ranked(FoundObject(2, KIDNEY.masks, 0.9), 0.1)]
+        [ranked(FoundObject(1, other.masks, 0.5), 0.8), ranked(FoundObject(2, KIDNEY.masks, 0.9), 0.1)],
+        "liver",
     )
     assert found.ranked == [1, 2]
+    assert (found.is_ranked, found.is_nothing_like_it, found.score(1)) == (True, False, 0.8)
     assert found.taken == {2}
     session.undo()
     assert found.taken == set()
+
+
+def test_an_order_of_what_is_ruled_out_is_none(found: Found, ranked: Callable) -> None:
+    other = FoundObject(1, {axial(4): SMALL}, 0.95)
+    found.rank([ranked(replace(KIDNEY, number=2), 0.01), ranked(other, 0.0)], "spleen")
+    assert (found.word, found.is_nothing_like_it, found.is_ranked) == ("spleen", True, False)
+    assert found.ranked == [2, 1], "what looks like an organ first, as without a word"
+    assert found.score(1) == 0.95
+    found.clear()
+    assert not found.is_nothing_like_it
 
 
 @pytest.fixture
