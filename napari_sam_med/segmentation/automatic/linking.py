@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
@@ -132,7 +133,18 @@ class Linker:
                 free = [one for one in free if one is not mask]
         self.chains += [Chain({view: mask}, self.n_slices) for mask in free]
         self.n_slices += 1
+        self._let_go()
         return joined
+
+    def _let_go(self) -> None:
+        """Forget chains that ended too short: on many slices they are most of all masks."""
+        rules = self.rules
+        least_slices = min(rules.min_slices, self.n_slices)
+        self.chains = [
+            chain
+            for chain in self.chains
+            if len(chain.found) >= least_slices or chain.at >= self.n_slices - 1 - rules.most_bridged
+        ]
 
     def objects(self) -> list[FoundObject]:
         """What was found so far by the rules, by falling score, numbered from 1."""
@@ -148,8 +160,7 @@ class Linker:
     ) -> list[tuple[Chain, FoundMask, float]]:
         if not chains or not masks:
             return []
-        gains = np.array([[chain.last[1].iou(mask) for mask in masks] for chain in chains])
-        gains[gains < max(self.rules.min_iou, 1e-9)] = 0.0
+        gains = _ious([chain.last[1] for chain in chains], masks, max(self.rules.min_iou, 1e-9))
         rows, columns = linear_sum_assignment(gains, maximize=True)
         return [
             (chains[row], masks[column], float(gains[row, column]))
@@ -181,6 +192,22 @@ def object_iou(one: FoundObject, other: FoundObject) -> float:
     """Intersection over union of two objects of one plane, in voxels."""
     both = sum(mask.overlap_px(other.masks[view]) for view, mask in one if view in other.masks)
     return both / (one.voxels + other.voxels - both)
+
+
+def _ious(ones: Sequence[FoundMask], others: Sequence[FoundMask], least: float) -> npt.NDArray[np.float64]:
+    """IoU of each of the N with each of the M masks, 0 where it is below `least`."""
+    boxes, other_boxes = (np.array([mask.box_xyxy for mask in masks]) for masks in (ones, others))
+    low = np.maximum(boxes[:, None, :2], other_boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], other_boxes[None, :, 2:])
+    areas, other_areas = (np.array([mask.area_px for mask in masks]) for masks in (ones, others))
+    # masks have no more in common than their boxes, and than the smaller one has at all
+    most = np.minimum((high - low + 1).clip(min=0).prod(axis=2), np.minimum.outer(areas, other_areas))
+    either = np.add.outer(areas, other_areas) - most
+    ious = np.zeros(most.shape)
+    for i, j in np.argwhere(most >= 0.999 * least * either).tolist():
+        ious[i, j] = ones[i].iou(others[j])
+    ious[ious < least] = 0.0
+    return ious
 
 
 def _unit(value: float) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
 from napari_sam_med.segmentation.automatic.linking import Linker, LinkRules, object_iou, without_duplicates
@@ -96,6 +97,39 @@ def test_a_part_goes_on_as_a_part_and_its_whole_as_the_whole():
     whole, part = square(2, 2, 12), square(4, 4, 6)
     found = linked([[whole, part], [part, whole], [whole, part]])
     assert sorted(one.voxels for one in found) == [3 * 36, 3 * 144]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(squares, min_size=1, max_size=5), st.lists(squares, min_size=1, max_size=5), st.floats(0.05, 1)
+)
+def test_the_links_of_two_slices_have_the_largest_sum_of_ious(before, after, min_iou):
+    linker = Linker(LinkRules(min_iou=min_iou))
+    linker.add(SliceView("axial", 0), before)
+    linker.add(SliceView("axial", 1), after)
+    ious = np.array([[one.iou(other) for other in after] for one in before])
+    ious[ious < min_iou] = 0
+    rows, columns = linear_sum_assignment(ious, maximize=True)
+    assert sum(sum(chain.ious) for chain in linker.chains) == pytest.approx(ious[rows, columns].sum())
+
+
+@settings(max_examples=60)
+@given(stacks, st.integers(1, 4), st.integers(0, 2))
+def test_what_is_forgotten_on_the_way_is_no_object_in_the_end(stack, min_slices, most_bridged):
+    rules = {"min_iou": 0.3, "most_bridged": most_bridged, "min_voxels": 1, "max_shared": 1.0}
+    found = linked(stack, LinkRules(min_slices=min_slices, **rules))
+    everything = linked(stack, LinkRules(min_slices=1, **rules))
+    least = min(min_slices, len(stack))
+    assert [(one.score, voxels_of(one)) for one in found] == [
+        (one.score, voxels_of(one)) for one in everything if len(one.masks) >= least
+    ]
+
+
+def test_chains_that_ended_too_short_are_not_kept():
+    linker = Linker(LinkRules(most_bridged=1, min_slices=2))
+    for index in range(9):
+        linker.add(SliceView("axial", index), [square(0, 6 * (index % 3), 5)])  # each alone
+    assert len(linker.chains) == 2  # those that may still go on
 
 
 def test_what_overlaps_too_little_is_not_linked():
