@@ -72,6 +72,21 @@ class _Outcome:
     def shown(self) -> list[tuple[int, RankedObject]]:
         return list(enumerate(self.ranked[: self.request.top], start=1))
 
+    @property
+    def is_nothing_like_it(self) -> bool:
+        """Whether all objects are ruled out; shares of a CLIP model rule nothing out."""
+        from napari_sam_med.segmentation.automatic.words import RULED_OUT
+
+        return bool(self.asker.meant and self.ranked) and self.ranked[0].score < RULED_OUT
+
+    @property
+    def what_next(self) -> str:
+        """What to do where nothing is like it."""
+        finer = (
+            "search finer (--spacing-mm 6)" if self.request.objects is None else "search without --objects"
+        )
+        return f"{finer}, or give a point inside it (--point I,J,K)"
+
 
 def run_find(request: FindRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
@@ -115,6 +130,11 @@ def run_find(request: FindRequest, *, as_json: bool) -> int:
     else:
         _show(outcome)
     if request.output is not None and not taken:
+        if outcome.is_nothing_like_it:
+            raise PromptError(
+                f'Nothing that was found looks like "{request.word}", so {request.output} was not written; '
+                f"{outcome.what_next}."
+            )
         raise PromptError(
             f'"{request.word}" is not clear here, so {request.output} was not written; take one of the '
             "candidates by its rank (--take 1), or give a point inside it (--point I,J,K)."
@@ -292,6 +312,10 @@ def _place(volume: Volume, one: RankedObject) -> dict[str, Any]:
 
 def _show(outcome: _Outcome) -> None:
     word, asker = outcome.request.word, outcome.asker
+    if outcome.is_nothing_like_it and not outcome.taken:  # an order of zeros is no answer
+        say(f"{word}: nothing that was found looks like it ({len(outcome.ranked)} in all).")
+        say_faintly(f"  {outcome.what_next[0].upper()}{outcome.what_next[1:]}.", indent=2)
+        return
     columns = {"rank": "right", "slices": "right", "best": "right", "ml": "right"}
     columns |= {"taken for": "left"} if asker.meant else {}
     columns |= {"probability": "right", "": "left"}

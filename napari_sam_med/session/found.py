@@ -31,8 +31,6 @@ Into = Literal["active", "suggested", "new"]
 """The organ that a candidate is taken into: the chosen one, the one that it looks like, or another one."""
 
 _OTHER = "other"
-_RULED_OUT = 0.05
-"""Below this probability the classifier says that an object is not what a word means."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +213,9 @@ class Found:
     @property
     def is_nothing_like_it(self) -> bool:
         """Whether there are candidates, and none of them is what the word means."""
-        return bool(self._scores) and self.best_score < _RULED_OUT
+        from napari_sam_med.segmentation.automatic.words import RULED_OUT  # torch is loaded with it
+
+        return bool(self._scores) and self.best_score < RULED_OUT
 
     @property
     def is_ranked(self) -> bool:

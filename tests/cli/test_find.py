@@ -89,6 +89,26 @@ def test_what_is_not_clear_is_shown_and_not_written(
     assert document["candidates"][1]["volume_ml"] == pytest.approx(voxels * spacing_ml, abs=0.01)
 
 
+def test_zeros_are_no_answer(
+    run: Runner, scan: Scan, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def neither(_: BySize, objects: SliceObjects) -> np.ndarray:
+        return np.log(np.tile([[0.002, 0.003, 0.995]], (len(objects.geometry), 1)))
+
+    monkeypatch.setattr(BySize, "log_probabilities", neither)
+    asked, out = ("find", scan.volume, "liver", "--objects", two), tmp_path / "out.nii.gz"
+    answer = run(*asked, "-o", out)
+    assert answer.status == 2
+    assert 'error: Nothing that was found looks like "liver"' in answer.err
+    assert "give a point inside it" in answer.err
+    assert "liver: nothing that was found looks like it (2 in all)." in answer.out
+    assert "probability" not in answer.out
+    assert not out.exists()
+    taken = run(*asked, "-o", out, "--take", "1")
+    assert taken.status == 0, taken.err
+    assert "0.002" in taken.out
+
+
 def test_a_point_chooses_the_object_that_holds_it(run: Runner, scan: Scan, two: Path) -> None:
     small = run("find", scan.volume, "spleen", "--objects", two, "--point", "30,4,4", "--json")
     assert small.status == 0, small.err

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.volume import Volume
 
 __all__ = [
+    "RULED_OUT",
     "OrganChances",
     "RankedObject",
     "WordMeaning",
@@ -61,6 +62,8 @@ _SIDES = {"r": "right", "rt": "right", "l": "left", "lt": "left", "dexter": "rig
 _SILENT = {"the", "gland", "organ"}
 _CLOSE = 0.85
 """Of difflib: "oesophagous" is 0.95 like an organ's name, "bladder" 0.78 like gallbladder, another organ."""
+RULED_OUT = 0.05
+"""Probability below which the classifier says that an object is not what a word means."""
 _RIVAL = 0.5
 """A winner is clear when no other object has this share of its probability."""
 _SAME_PLACE = 0.5
