@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SamClickDecoder"]
 
-_FEWEST_CLICKS = 4
-
 
 class SamClickDecoder:
     """A `ClickDecoder` over the modules of a `SamNetwork`; it keeps the image's share of the first layer.
@@ -57,10 +55,7 @@ class SamClickDecoder:
         """See `ClickDecoder`."""
         network = self._network
         sparse, _ = network.embed_prompts(clicks)
-        n_clicks = len(sparse)
-        # smaller products of matrices would be rounded otherwise
-        sparse = torch.cat([sparse, sparse[-1:].expand(max(0, _FEWEST_CLICKS - n_clicks), -1, -1)])
-        tokens, keys = (x[:n_clicks] for x in self._transform(network.tokens_of(sparse)))
+        tokens, keys = self._transform(network.tokens_of(sparse))
         decoder = network.mask_decoder
         iou_predictions = decoder.iou_prediction_head(tokens[:, 0, :]).float()[:, 1:]
         weights = network.mask_weights(tokens[:, 1 : 1 + int(decoder.num_mask_tokens), :]).float()
