@@ -91,6 +91,7 @@ def _search(request: EdgesRequest, opened: OpenedSearch, options: Any) -> dict[s
             options,
             window=opened.window,
             store=default_store(),
+            body_only=request.search.body_only,
             on_points=on_progress,
         ):
             step.view.insert(edges, step.edges)

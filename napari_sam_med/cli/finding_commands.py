@@ -36,6 +36,9 @@ _Labels = Annotated[
 _Scores = Annotated[
     Path | None, typer.Option("--scores", metavar="S.json", help="File for the report and the scores.")
 ]
+_Body = Annotated[
+    bool, typer.Option("--body-only", metavar=FLAG, help="Ask at points in the body alone, not in air.")
+]
 _Precision = Annotated[Precision, typer.Option("--precision", metavar="P", help="auto, fp32 or bf16.")]
 
 
@@ -64,6 +67,7 @@ def edges(
     min_stability: Annotated[
         float, typer.Option("--min-stability", metavar="P", help="Leave out masks less stable than this.")
     ] = 0.0,
+    body_only: _Body = False,
     window: _Window = "auto",
     labels: _Labels = None,
     scores: _Scores = None,
@@ -76,7 +80,9 @@ def edges(
     from napari_sam_med.cli.edges import EdgesRequest, run_edges
     from napari_sam_med.cli.slice_search import SliceSearch
 
-    search = SliceSearch(volume, plane, slices, every, window, model, device, precision.value, labels, scores)
+    search = SliceSearch(
+        volume, plane, slices, every, window, model, device, precision.value, labels, scores, body_only
+    )
     request = EdgesRequest(search, output, grid, nms, thin, min_iou, min_stability)
     return run_edges(request, as_json=as_json)
 
@@ -109,6 +115,7 @@ def proposals(
         Path | None,
         typer.Option("--volume-boxes", metavar="B.json", help="File for boxes in 3-D, linked over slices."),
     ] = None,
+    body_only: _Body = False,
     window: _Window = "auto",
     labels: _Labels = None,
     min_area: MinArea = 1,
@@ -122,7 +129,9 @@ def proposals(
     from napari_sam_med.cli.proposals import ProposalsRequest, run_proposals
     from napari_sam_med.cli.slice_search import SliceSearch
 
-    search = SliceSearch(volume, plane, slices, every, window, model, device, precision.value, labels, scores)
+    search = SliceSearch(
+        volume, plane, slices, every, window, model, device, precision.value, labels, scores, body_only
+    )
     request = ProposalsRequest(
         search, output, grid, nms, single, most, organ.strip() or "object", volume_boxes, min_area
     )

@@ -113,6 +113,7 @@ def _search(request: ProposalsRequest, opened: OpenedSearch, options: ProposalOp
             options,
             window=opened.window,
             store=default_store(),
+            body_only=request.search.body_only,
             on_points=on_progress,
         ):
             detections += _detections(request, step)

@@ -40,6 +40,8 @@ class SliceSearch:
         What is to be found, for scores.
     scores : Path or None
         JSON for them.
+    body_only : bool
+        Ask at points in the body alone.
     """
 
     volume: Path
@@ -52,6 +54,7 @@ class SliceSearch:
     precision: str = "auto"
     labels: Path | None = None
     scores: Path | None = None
+    body_only: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,8 @@ from napari_sam_med.segmentation.automatic.grid_answers import (
     of_all_slices,
     refuse_without_points,
 )
+from napari_sam_med.segmentation.automatic.mask_filters import best_of_overlapping
+from napari_sam_med.segmentation.automatic.prompt_area import PromptArea
 from napari_sam_med.segmentation.slicewise import Window, embed_slice
 
 if TYPE_CHECKING:
@@ -114,6 +116,7 @@ def edge_map(
     *,
     pixel_spacing: npt.ArrayLike = (1.0, 1.0),
     embedding: ImageEmbedding | None = None,
+    where: npt.NDArray[np.bool_] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> FloatImage:
     """How much of an edge each pixel is.
@@ -128,6 +131,8 @@ def edge_map(
         Millimetres.
     embedding : ImageEmbedding, optional
         Of the image, where it is there already; image and spacing are then not looked at.
+    where : ndarray (H, W) bool, optional
+        Points elsewhere are not asked; masks may reach beyond it.
     on_progress : callable, optional
         Told after each batch of points; an error that it raises ends the search.
 
@@ -150,7 +155,7 @@ def edge_map(
     outlines = [
         outline
         for _, answer in answers_on_grid(
-            embedding, predictor, options.points_per_side, on_progress=on_progress
+            embedding, predictor, options.points_per_side, where=where, on_progress=on_progress
         )
         for logits, iou, stability in zip(
             predictor.upsample(embedding, answer.low_res_logits),
@@ -173,6 +178,7 @@ def search_edges(
     *,
     window: Window = "auto",
     store: EmbeddingStore | None = None,
+    body_only: bool = False,
     on_points: Callable[[Progress], None] | None = None,
 ) -> Generator[EdgeSlice, None, None]:
     """Edges of slices of a volume, one slice at a time; closing it ends it.
@@ -187,6 +193,8 @@ def search_edges(
     window : str or (low, high)
         Preset name or limits in the volume's own values.
     store : EmbeddingStore, optional
+    body_only : bool
+        Ask at points in the body alone, see `body_mask`.
     on_points : callable, optional
         Told after each batch of points, as of those of all slices; an error that it raises ends the search.
 
@@ -201,10 +209,13 @@ def search_edges(
         When the model takes no points.
     """
     refuse_without_points(predictor)
+    area = PromptArea(volume, body_only=body_only)
     for done, view in enumerate(views, start=1):
         tell = of_all_slices(on_points, done - 1, len(views), f"slice {view.index}")
         embedding = embed_slice(volume, view, predictor, window=window, store=store)
-        edges = edge_map(np.empty(0), predictor, options, embedding=embedding, on_progress=tell)
+        edges = edge_map(
+            np.empty(0), predictor, options, embedding=embedding, where=area.on(view), on_progress=tell
+        )
         yield EdgeSlice(Progress(done, len(views), f"slice {view.index}"), view, edges)
 
 
@@ -263,14 +274,9 @@ def _outline(logits: FloatImage, predicted_iou: float) -> _Outline | None:
 
 def _distinct(outlines: Sequence[_Outline], box_nms_thresh: float) -> list[_Outline]:
     """Without those whose box is nearly that of one with a higher predicted IoU."""
-    import torch
-    from torchvision.ops import nms
-
-    if not outlines:
-        return []
-    boxes = torch.tensor([one.box_xyxy for one in outlines], dtype=torch.float32)
-    scores = torch.tensor([one.predicted_iou for one in outlines])
-    return [outlines[i] for i in nms(boxes, scores, box_nms_thresh).tolist()]
+    boxes = np.array([one.box_xyxy for one in outlines])
+    scores = np.array([one.predicted_iou for one in outlines], dtype=np.float32)
+    return [outlines[i] for i in best_of_overlapping(boxes, scores, box_nms_thresh)]
 
 
 def _strongest(outlines: Iterable[_Outline], shape: tuple[int, int]) -> tuple[FloatImage, FloatImage]:

@@ -21,7 +21,7 @@ from napari_sam_med.segmentation.automatic.candidates import Candidate, candidat
 from napari_sam_med.segmentation.automatic.crop_layers import ImageCrop, crops_of
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask
 from napari_sam_med.segmentation.automatic.mask_filters import best_of_overlapping
-from napari_sam_med.segmentation.automatic.point_grids import Points, point_grids
+from napari_sam_med.segmentation.automatic.point_grids import Points, lie_in, point_grids
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import ImageEmbedding, Predictor
@@ -331,9 +331,7 @@ def _points_in(crop: ImageCrop, grid: Points, where: npt.NDArray[np.bool_] | Non
     points: Points = grid * np.array([[width, height]])
     if where is None:
         return points
-    limits = np.array([where.shape[1], where.shape[0]]) - 1
-    x, y = np.clip(np.rint(points + crop.xyxy[:2]).astype(int), 0, limits).T
-    wanted: Points = points[where[y, x]]
+    wanted: Points = points[lie_in(points + crop.xyxy[:2], where)]
     return wanted
 
 

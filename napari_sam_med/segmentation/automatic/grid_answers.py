@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_sam_med.errors import PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.automatic.point_grids import lie_in, point_grid
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.mask_prediction import MaskPrediction
@@ -26,6 +30,7 @@ def answers_on_grid(
     points_per_side: int,
     *,
     multimask: bool = True,
+    where: npt.NDArray[np.bool_] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[tuple[tuple[float, float], MaskPrediction]]:
     """The point (x, y) and its masks for every point of a grid, row by row.
@@ -40,6 +45,8 @@ def answers_on_grid(
     points_per_side : int
     multimask : bool
         Three masks a point, or one.
+    where : ndarray (H, W) bool, optional
+        Points elsewhere are not asked.
     on_progress : callable, optional
         Told after each batch of points; an error that it raises ends the search.
 
@@ -50,8 +57,9 @@ def answers_on_grid(
     """
     refuse_without_points(predictor)
     height, width = embedding.original_size
-    steps = [(i + 0.5) / points_per_side for i in range(points_per_side)]
-    points = [(x * width, y * height) for y in steps for x in steps]
+    grid = point_grid(points_per_side) * np.array([width, height])
+    chosen = grid if where is None else grid[lie_in(grid, where)]
+    points = [(float(x), float(y)) for x, y in chosen]
     for start in range(0, len(points), _AT_ONCE):
         chunk = points[start : start + _AT_ONCE]
         prompts = [Prompts.from_points([point], [1]) for point in chunk]

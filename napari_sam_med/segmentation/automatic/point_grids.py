@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Points", "point_grid", "point_grids"]
+__all__ = ["Points", "lie_in", "point_grid", "point_grids"]
 
 Points = npt.NDArray[np.float64]
 """(N, 2) x, y."""
@@ -24,3 +24,11 @@ def point_grids(points_per_side: int, crop_n_layers: int, downscale_factor: int)
     return [
         point_grid(max(1, points_per_side // downscale_factor**layer)) for layer in range(crop_n_layers + 1)
     ]
+
+
+def lie_in(points_xy: Points, where: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which points (N, 2) x, y, in pixels, have a nearest pixel that is True in `where` (H, W)."""
+    limits = np.array([where.shape[1], where.shape[0]]) - 1
+    x, y = np.clip(np.rint(points_xy).astype(int), 0, limits).T
+    inside: npt.NDArray[np.bool_] = where[y, x]
+    return inside

@@ -25,6 +25,8 @@ from napari_sam_med.segmentation.automatic.grid_answers import (
     refuse_without_points,
 )
 from napari_sam_med.segmentation.automatic.linking import Linker, LinkRules
+from napari_sam_med.segmentation.automatic.mask_filters import best_of_overlapping
+from napari_sam_med.segmentation.automatic.prompt_area import PromptArea
 from napari_sam_med.segmentation.slicewise import Window, embed_slice
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ def propose(
     *,
     pixel_spacing: npt.ArrayLike = (1.0, 1.0),
     embedding: ImageEmbedding | None = None,
+    where: npt.NDArray[np.bool_] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Proposal]:
     """What may be objects on an image, the likeliest first.
@@ -149,6 +152,8 @@ def propose(
         Millimetres.
     embedding : ImageEmbedding, optional
         Of the image, where it is there already; image and spacing are then not looked at.
+    where : ndarray (H, W) bool, optional
+        Points elsewhere are not asked; masks may reach beyond it.
     on_progress : callable, optional
         Told after each batch of points; an error that it raises ends the search.
 
@@ -170,6 +175,7 @@ def propose(
             predictor,
             options.points_per_side,
             multimask=options.multimask,
+            where=where,
             on_progress=on_progress,
         )
         for mask, iou, stability in zip(
@@ -188,6 +194,7 @@ def search_proposals(
     *,
     window: Window = "auto",
     store: EmbeddingStore | None = None,
+    body_only: bool = False,
     rules: LinkRules | None = None,
     on_points: Callable[[Progress], None] | None = None,
 ) -> Generator[ProposedSlice, None, None]:
@@ -204,6 +211,8 @@ def search_proposals(
     window : str or (low, high)
         Preset name or limits in the volume's own values.
     store : EmbeddingStore, optional
+    body_only : bool
+        Ask at points in the body alone, see `body_mask`.
     rules : LinkRules, optional
         How masks of neighbouring slices become one box of the volume.
     on_points : callable, optional
@@ -220,11 +229,13 @@ def search_proposals(
         When the model takes no points.
     """
     refuse_without_points(predictor)
-    linker = Linker(rules or LinkRules())
+    linker, area = Linker(rules or LinkRules()), PromptArea(volume, body_only=body_only)
     for done, view in enumerate(views, start=1):
         tell = of_all_slices(on_points, done - 1, len(views), f"slice {view.index}")
         embedding = embed_slice(volume, view, predictor, window=window, store=store)
-        proposals = propose(np.empty(0), predictor, options, embedding=embedding, on_progress=tell)
+        proposals = propose(
+            np.empty(0), predictor, options, embedding=embedding, where=area.on(view), on_progress=tell
+        )
         linker.add(view, [one.found for one in proposals])
         yield ProposedSlice(Progress(done, len(views), f"slice {view.index}"), view, proposals, linker)
 
@@ -235,14 +246,10 @@ def boxes_of_objects(objects: Sequence[FoundObject], shape_zyx: tuple[int, int, 
 
 
 def _ranked(found: Sequence[FoundMask], options: ProposalOptions) -> list[Proposal]:
-    import torch
-    from torchvision.ops import nms
-
-    if not found:
-        return []
     # the outer edges of the pixels: a box of one pixel has an area, too
-    boxes = torch.tensor([one.box_xyxy for one in found], dtype=torch.float32) + torch.tensor([0, 0, 1, 1])
-    kept = nms(boxes, torch.tensor([one.predicted_iou for one in found]), options.box_nms_thresh).tolist()
+    boxes = np.array([one.box_xyxy for one in found]).reshape(-1, 4) + np.array([0, 0, 1, 1])
+    scores = np.array([one.predicted_iou for one in found], dtype=np.float32)
+    kept = best_of_overlapping(boxes, scores, options.box_nms_thresh)
     distinct = sorted((Proposal(0, found[i]) for i in kept), key=lambda one: -one.score)
     return [Proposal(rank, one.found) for rank, one in enumerate(distinct[: options.most], start=1)]
 

@@ -36,8 +36,8 @@ _SHARED_MEMORY_BYTES = 256 * 1024**2
 
 _NANO = "nano"
 _NANO_IOU, _NANO_STABILITY = 0.4, 0.5
-"""nano is less sure of itself than SAM: on 8 slices of the bundled sample no mask reaches SAM's 0.88 and 0.95.
-Of its masks there with an IoU above 0.7 with an organ, 4 of 5 pass these two; of all its masks 1 of 6."""
+"""nano is less sure of itself than SAM: on 8 slices of the bundled sample no mask reaches SAM's 0.88 and
+0.95. Of its masks there with an IoU above 0.7 with an organ, 4 of 5 pass these two; of all masks 1 of 6."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_sam_med import SliceView, load_predictor
+from napari_sam_med import SliceView, Volume, load_predictor
 from napari_sam_med.errors import CancelledError, PromptError
 from napari_sam_med.segmentation.automatic.edges import (
     EdgeOptions,
@@ -15,6 +15,9 @@ from napari_sam_med.segmentation.automatic.edges import (
     sobel_gradient,
     suppress_non_maxima,
 )
+from napari_sam_med.segmentation.automatic.prompt_area import body_mask
+from napari_sam_med.segmentation.automatic.proposals import search_proposals
+from napari_sam_med.volume.grid import Grid
 from tests.segmentation.automatic.point_model import NoStore, PointModel, picture
 
 SQUARE = {"grey200": (10, 30, 12, 36)}
@@ -57,12 +60,40 @@ def test_redundant_masks_go_and_thresholds_leave_out():
     large = edge_map(image, small_is_poor, EdgeOptions(thin=False, pred_iou_thresh=0.5))
     assert np.array_equal(large > 0, ring_of(image))
     assert not edge_map(image, small_is_poor, EdgeOptions(stability_score_thresh=0.8)).any()
-    # the two patches share little: nothing goes by overlap but where almost none is allowed
-    nearly = picture(grey200=(10, 30, 12, 36), grey120=(10, 30, 12, 35))
-    worse = PointModel(iou_of=lambda mask: 0.9 if mask.sum() > 100 else 0.2)
-    edges = edge_map(nearly, worse, EdgeOptions(points_per_side=48, thin=False))
-    assert edges[20, 11] > 0  # the wide patch's left side
-    assert edges[20, 36] > 0
+
+
+def test_of_masks_with_much_the_same_box_the_surer_one_makes_edges():
+    # nested: the inner box has 396 / 480 = 0.825 of the area of the frame's
+    image = picture(grey200=(10, 30, 12, 36), grey120=(11, 29, 13, 35))
+    inner_is_surer = PointModel(iou_of=lambda mask: 0.9 if mask.sum() > 100 else 0.2)
+    edges = edge_map(image, inner_is_surer, EdgeOptions(points_per_side=24, thin=False))
+    assert np.array_equal(edges > 0, ring_of(image, 120))
+    both = edge_map(image, inner_is_surer, EdgeOptions(points_per_side=24, thin=False, box_nms_thresh=0.9))
+    assert both[9, 20] > 0  # above the frame
+
+
+def test_points_are_asked_where_it_is_wanted():
+    model = PointModel()
+    where = np.zeros((40, 48), dtype=bool)
+    where[:, 24:] = True
+    edge_map(picture(**SQUARE), model, EdgeOptions(points_per_side=4), where=where)
+    assert {x for x, _ in model.asked} == {30.0, 42.0}
+    assert not edge_map(picture(**SQUARE), model, where=np.zeros_like(where)).any()
+
+
+@pytest.mark.parametrize("search", [search_edges, search_proposals])
+def test_only_the_body_of_a_volume_is_asked_on_request(search):
+    data = np.full((3, 40, 48), -1000, dtype=np.int16)
+    data[:, 10:30, 24:] = 40
+    volume, view = Volume(data, Grid.from_zyx(data.shape, (3.0, 2.0, 2.0))), SliceView("axial", 1)
+    model = PointModel()
+    list(search(volume, model, [view], window=(-160.0, 240.0), store=NoStore()))
+    everywhere, model.asked = model.asked, []
+    list(search(volume, model, [view], window=(-160.0, 240.0), store=NoStore(), body_only=True))
+    inside = body_mask(volume)[1]
+    assert inside[12:28, 27:].all()
+    assert not inside[:, :24].any()
+    assert model.asked == [(x, y) for x, y in everywhere if inside[min(round(y), 39), min(round(x), 47)]]
 
 
 def test_thinning_keeps_the_crest_of_a_smooth_edge():
