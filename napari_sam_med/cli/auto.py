@@ -315,7 +315,10 @@ def _show(document: dict[str, Any]) -> None:
     if any(entry["abstained"] for entry in objects[:_ROWS]):
         say_faintly("  ?: the best guess, but not likely enough to rely on")
     if not objects:
-        say_faintly("  nothing was found: lower --min-iou or --min-stability, or take another --window")
+        say_faintly(
+            "  nothing was found: search finer (--every, --spacing-mm), lower --min-iou or --min-stability, "
+            "or take another --window"
+        )
 
 
 def _count(number: int, what: str) -> str:
