@@ -84,15 +84,15 @@ class Cluster:
         from distributed import as_completed
 
         waiting = iter(enumerate(items))
-        running: dict[str, int] = {}
+        running: dict[Future, int] = {}
         finished = 0
         try:
             arriving = as_completed(loop=self._client.loop)
             self._send(function, waiting, running, arriving)
             while running:
                 future = next(arriving)
-                result = self._result_of(future, running[future.key])
-                number = running.pop(future.key)
+                result = self._result_of(future, running[future])
+                number = running.pop(future)
                 future.release()
                 self._send(function, waiting, running, arriving)
                 finished += 1
@@ -117,7 +117,7 @@ class Cluster:
         self,
         function: Callable[[_Item], _Result],
         waiting: Iterator[tuple[int, _Item]],
-        running: dict[str, int],
+        running: dict[Future, int],
         arriving: Any,
     ) -> None:
         """Have two tasks for every thread under way."""
@@ -130,7 +130,7 @@ class Cluster:
             future = self._client.submit(
                 function, item, pure=False, resources={"GPU": 1} if self.wants_gpu else None
             )
-            running[future.key] = number
+            running[future] = number
             arriving.add(future)
 
     def _result_of(self, future: Future, number: int) -> Any:
@@ -140,7 +140,7 @@ class Cluster:
             return future.result()
         except KilledWorker:
             raise ClusterError(
-                f"Case {number + 1} ended {_ALLOWED_DEATHS + 1} workers, most often for want of memory: "
+                f"Case {number + 1} ended several workers, most often for want of memory: "
                 "give a worker more of it, or start fewer on one machine. What was finished is kept."
             ) from None
 
