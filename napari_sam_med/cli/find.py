@@ -164,7 +164,11 @@ def _asker(request: FindRequest, volume: Volume, predictor: Predictor) -> _Asker
     from napari_sam_med.segmentation.organ_classifier import load_classifier
 
     classifier = load_classifier(request.classifier)
-    meaning = organs_called(request.word, classifier.facts.organs)
+    try:
+        meaning = organs_called(request.word, classifier.facts.organs)
+    except PromptError as error:
+        also = "or a CLIP model for free words (--text-model)."
+        raise PromptError(f"{str(error).removesuffix('.')}, {also}") from None
     if not meaning.exact:
         warn([f'"{request.word}" is taken for {", ".join(meaning.organs)}'])
     if request.classifier is None:
@@ -341,6 +345,8 @@ def _in_words(outcome: _Outcome) -> str:
         return "No object was found; search more slices or points."
     hidden = len(ranked) - len(outcome.shown)
     more = f" {hidden} more objects are less likely." if hidden else ""
+    if outcome.request.take:
+        return f"Taken as asked for.{more}"
     if outcome.winner is not None:
         return f"The first is likely, and no other one comes near it.{more}"
     remedy = "take one by its rank (--take), or give a point inside it (--point)"

@@ -89,9 +89,10 @@ class Finding(QObject):
         return self._job is not None
 
     def end(self) -> None:
-        """End at the next slice; what was found stays."""
+        """End within the slice; what was found stays."""
         if self._job is not None:
             self._job.cancel()
+            self.status.emit("Ending; what was found is kept…")
 
     def stop(self) -> None:
         """For the end of the widget."""

@@ -81,6 +81,7 @@ class FindList(QTreeWidget):
         found = self._found
         self._forget_hovered()  # its number may be another one's now, or nobody's
         self.headerItem().setText(_NAME, "Box" if found.boxes else "Looks like")
+        self.setColumnHidden(_VOLUME, bool(found.boxes))
         self.headerItem().setText(_SCORE, "Likely" if found.is_ranked else "Sure")
         with QSignalBlocker(self):
             self.clear()

@@ -160,7 +160,7 @@ _BOXES_PER_SLICE = 100
 """Of the up to 1000 that are proposed: the rest is never looked at by hand."""
 _BEAT_SECONDS = 0.2
 """A call that tells nothing for so long is asked whether it is still wanted."""
-_LEAVE_SECONDS = 5.0
+_LEAVE_SECONDS = 2.0
 """What a cancelled call gets to reach its next step; an encoder on a processor may take longer."""
 
 

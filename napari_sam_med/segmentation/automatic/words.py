@@ -123,7 +123,7 @@ def organs_called(word: str, known: Sequence[str]) -> WordMeaning:
     also = f' (did you mean "{", ".join(_named(_plain(hint[0]), names))}"?)' if hint else ""
     raise PromptError(
         f'"{word}" is no organ that the classifier knows{also}: it knows {", ".join(names)}; give one of '
-        "these, or a CLIP model for free words (--text-model)."
+        "these."
     )
 
 
