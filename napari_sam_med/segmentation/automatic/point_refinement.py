@@ -49,7 +49,7 @@ def checked_point(index_ijk: Sequence[float], volume: Volume) -> tuple[int, int,
     shape_ijk = [0, 0, 0]
     for plane, size in zip(PLANES, volume.shape, strict=True):
         shape_ijk[volume.grid.file_axis(plane)] = size
-    if any(not 0 <= index < size for index, size in zip(index_ijk, shape_ijk, strict=True)):
+    if any(not 0 <= round(index) < size for index, size in zip(index_ijk, shape_ijk, strict=True)):
         raise PromptError(
             f"The point {', '.join(f'{index:g}' for index in index_ijk)} lies outside the volume; give voxel "
             f"indices i, j, k of the file, below {', '.join(map(str, shape_ijk))}."

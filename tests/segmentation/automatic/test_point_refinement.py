@@ -69,7 +69,7 @@ def test_a_point_is_given_in_indices_of_the_file():
     for point in ((0, 0, 0), (4, 5, 6), (1, 2, 3)):
         z, y, x = checked_point(point, volume)
         assert tuple(round(v) for v in grid.ijk_from_index_zyx((z, y, x))) == point
-    for outside in ((5, 0, 0), (0, 6, 0), (0, 0, 7), (-1, 0, 0)):
+    for outside in ((5, 0, 0), (0, 6, 0), (0, 0, 7), (-1, 0, 0), (4.6, 0, 0)):
         with pytest.raises(PromptError, match="below 5, 6, 7"):
             checked_point(outside, volume)
 
