@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_sam_med.errors import ImageError, PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.square import checked_image
-from napari_sam_med.segmentation.automatic.candidates import Candidate, candidates_of
+from napari_sam_med.segmentation.automatic.click_masks import ClickMask, click_masks_of
 from napari_sam_med.segmentation.automatic.crop_layers import ImageCrop, crops_of
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask
 from napari_sam_med.segmentation.automatic.mask_filters import best_of_overlapping
@@ -173,7 +173,7 @@ def segment_everything(
             f"{get_args(OutputMode)[-1]}."
         )
     search = _searching(checked_image(image), predictor, chosen, pixel_spacing, None, None)
-    return [candidate.record(output_mode) for candidate in _run(search, None)]
+    return [one.record(output_mode) for one in _run(search, None)]
 
 
 def find_masks(
@@ -242,7 +242,7 @@ def finding_masks(
     _check_fit((pixels.shape[0], pixels.shape[1]), embedding, where)
     search = _searching(pixels, predictor, options or EverythingOptions(), pixel_spacing, embedding, where)
     found = yield from search
-    return [candidate.found_mask() for candidate in found if candidate.area_px]
+    return [one.found_mask() for one in found if one.area_px]
 
 
 def _options(given: dict[str, Any]) -> EverythingOptions:
@@ -289,7 +289,7 @@ def _searching(
     pixel_spacing: npt.ArrayLike,
     embedding: ImageEmbedding | None,
     where: npt.NDArray[np.bool_] | None,
-) -> Generator[Progress, None, list[Candidate]]:
+) -> Generator[Progress, None, list[ClickMask]]:
     """Search crop by crop; yields after each batch of points."""
     from napari_sam_med.sam.click_answers import answer_clicks, check_takes_points
 
@@ -299,13 +299,13 @@ def _searching(
     grids = options.grids()
     points = [_points_in(crop, grids[crop.layer], where) for crop in crops]
     total, done = sum(map(len, points)), 0
-    found: list[Candidate] = []
+    found: list[ClickMask] = []
     for crop, points_xy in zip(crops, points, strict=True):
         if not len(points_xy):
             continue
         if crop.layer > 0 or embedding is None:
             embedding = predictor.embed(image, pixel_spacing, None if crop.layer == 0 else crop.xyxy)
-        here: list[Candidate] = []
+        here: list[ClickMask] = []
         for answers in answer_clicks(
             predictor,
             embedding,
@@ -313,7 +313,7 @@ def _searching(
             iou_above=options.pred_iou_thresh if options.pred_iou_thresh > 0 else -np.inf,
             at_once=options.points_per_batch,
         ):
-            here += candidates_of(answers, embedding, predictor, crop, points_xy, options)
+            here += click_masks_of(answers, embedding, predictor, crop, points_xy, options)
             done += answers.n_clicks
             yield Progress(done, total, "asking points")
         found += _without_doubles(here, [one.predicted_iou for one in here], options.box_nms_thresh)
@@ -336,14 +336,14 @@ def _points_in(crop: ImageCrop, grid: Points, where: npt.NDArray[np.bool_] | Non
 
 
 def _without_doubles(
-    found: list[Candidate], scores: Sequence[float | np.float32], iou_thresh: float
-) -> list[Candidate]:
+    found: list[ClickMask], scores: Sequence[float | np.float32], iou_thresh: float
+) -> list[ClickMask]:
     boxes = np.array([one.box_xyxy for one in found]).reshape(-1, 4)
     kept = best_of_overlapping(boxes, np.array(scores, dtype=np.float32), iou_thresh)
     return [found[i] for i in kept]
 
 
-def _mended(found: list[Candidate], options: EverythingOptions) -> list[Candidate]:
+def _mended(found: list[ClickMask], options: EverythingOptions) -> list[ClickMask]:
     """Masks without small regions; of new doubles those stay that needed no mending."""
     mended = [one.without_small_regions(options.min_mask_region_area) for one in found]
     untouched = [float(new is old) for new, old in zip(mended, found, strict=True)]

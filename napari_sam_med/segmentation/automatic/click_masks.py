@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_sam_med.segmentation.automatic.crop_layers import ImageCrop
     from napari_sam_med.segmentation.automatic.everything import EverythingOptions, OutputMode
 
-__all__ = ["Candidate", "candidates_of"]
+__all__ = ["ClickMask", "click_masks_of"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -33,7 +33,7 @@ _NOTHING = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class ClickMask:
     """A mask on a slice, one bit a pixel of its tangent box.
 
     Attributes
@@ -92,7 +92,7 @@ class Candidate:
         x_min, y_min, x_max, y_max = self.crop_xyxy
         return (x_max - x_min) * (y_max - y_min)
 
-    def without_small_regions(self, min_area: int) -> Candidate:
+    def without_small_regions(self, min_area: int) -> ClickMask:
         """With small holes filled and small islands taken away; itself when there were none."""
         before = self.mask
         after = without_small_regions(before, min_area)
@@ -132,14 +132,14 @@ class Candidate:
         }
 
 
-def candidates_of(
+def click_masks_of(
     answers: ClickAnswers,
     embedding: ImageEmbedding,
     predictor: Predictor,
     crop: ImageCrop,
     points_xy: npt.NDArray[np.float64],
     options: EverythingOptions,
-) -> list[Candidate]:
+) -> list[ClickMask]:
     """The stable ones of some clicks' masks that do not end where the crop was cut.
 
     Parameters
@@ -172,7 +172,7 @@ def candidates_of(
                 continue
             point = points_xy[answers.clicks[start + i]]
             found.append(
-                Candidate(
+                ClickMask(
                     embedding.original_size,
                     box,
                     bits,
