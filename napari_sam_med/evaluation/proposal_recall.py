@@ -252,7 +252,8 @@ def _n_taken(ious: FloatArray, threshold: float) -> int:
 def _edges(found: Sequence[FoundMask]) -> FloatArray:
     """Outer edges (N, 4) of the tangent boxes: x_min, y_min, x_max, y_max."""
     corners = np.array([one.box_xyxy for one in found], dtype=np.float64).reshape(-1, 4)
-    return corners + np.array([0, 0, 1, 1])
+    edges: FloatArray = corners + np.array([0, 0, 1, 1])
+    return edges
 
 
 def _box_ious(one: FloatArray, other: FloatArray) -> FloatArray:
