@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.slice_view import Plane, SliceView
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["AutoRequest", "Format", "range_of", "run_auto"]
+__all__ = ["AutoRequest", "Format", "counted", "range_of", "run_auto"]
 
 Format = Literal["labels", "masks", "coco"]
 
 _ROWS = 30
 """Objects in the printed table; --records and --json have all of them."""
+_NOTED_LOSS = 0.1
+"""Share of an object under others in a label file from which on it is said."""
+_NAMED_LOSSES = 3
+"""Objects that are named there; --records and --json have all of them."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +115,18 @@ def run_auto(request: AutoRequest, *, as_json: bool) -> int:
     if request.named:
         warnings += warn(doubts_of_modality(volume))
         found = _named(request, volume, predictor, found)
-    warnings += _write(request, volume, predictor, found)
+    written, said = _write(request, volume, predictor, found)
+    warnings += said
     document = _document(request, volume, predictor, found, time.perf_counter() - start, warnings)
+    for entry in document["objects"]:
+        entry |= written[entry["number"]]
     if request.records is not None:
         write_json(request.records, document)
     if as_json:
         print_json(document)
     else:
         _show(document)
+        _say_what_is_written(request, document)
     return 0
 
 
@@ -233,8 +241,21 @@ def _named(request: AutoRequest, volume: Volume, predictor: Predictor, found: _F
     return _Found(named, found.masks)
 
 
-def _write(request: AutoRequest, volume: Volume, predictor: Predictor, found: _Found) -> list[str]:
-    """Write what was asked for; what people must know of it, already said."""
+def _write(
+    request: AutoRequest, volume: Volume, predictor: Predictor, found: _Found
+) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """Write what was asked for.
+
+    Returns
+    -------
+    written : dict of int to dict
+        What the output has of each object, by its number: ``ml_written`` of a label file, where others may
+        lie on top; of one slice ``mask``, its place among the masks that are written.
+    said : list of str
+        What people must know of it.
+    """
+    import numpy as np
+
     from napari_sam_med.cli.auto_files import write_coco, write_object_masks, write_slice_masks
     from napari_sam_med.segmentation.automatic.found_labels import labels_of
     from napari_sam_med.volume.writing import remarks, write_labels
@@ -248,7 +269,12 @@ def _write(request: AutoRequest, volume: Volume, predictor: Predictor, found: _F
             "precision": predictor.precision,
         }
         write_labels(request.output, labels, source=volume, model=model)
-        return warn(remarks(request.output, len(found.objects)))
+        ml = volume.grid.voxel_volume_mm3 / 1000
+        counts = np.zeros(len(found.objects) + 1, dtype=np.int64)
+        for plane in labels.data:
+            counts += np.bincount(plane.ravel(), minlength=len(counts))
+        written = {number: {"ml_written": round(float(count * ml), 4)} for number, count in enumerate(counts)}
+        return written, warn(remarks(request.output, len(found.objects)))
     masks = None if request.slice_index is None else next(iter(found.masks.values()))
     if request.format == "coco":
         write_coco(request.output, volume, found.objects, masks)
@@ -256,7 +282,10 @@ def _write(request: AutoRequest, volume: Volume, predictor: Predictor, found: _F
         write_object_masks(request.output, volume, found.objects)
     else:
         write_slice_masks(request.output, masks)
-    return []
+    if masks is None:
+        return {one.number: {} for one in found.objects}, []
+    (view,) = found.masks
+    return {one.number: {"mask": masks.index(one.masks[view])} for one in found.objects}, []
 
 
 def _document(
@@ -297,6 +326,7 @@ def _show(document: dict[str, Any]) -> None:
         "ml": "right",
         "slices": "left",
     }
+    columns |= {"mask": "right"} if any("mask" in entry for entry in objects) else {}
     rows = [
         [
             str(entry["number"]),
@@ -305,11 +335,12 @@ def _show(document: dict[str, Any]) -> None:
             f"{entry['score']:.2f}",
             f"{entry['volume_ml']:.1f}",
             f"{entry['first_slice']} to {entry['last_slice']}",
+            *([str(entry["mask"])] if "mask" in entry else []),
         ]
         for entry in objects[:_ROWS]
     ]
-    searched = _count(len(document["slices_searched"]), f"{document['plane']} slice")
-    show_table(f"{document['output']}: {_count(len(objects), 'object')} on {searched}", columns, rows)
+    searched = counted(len(document["slices_searched"]), f"{document['plane']} slice")
+    show_table(f"{document['output']}: {counted(len(objects), 'object')} on {searched}", columns, rows)
     if len(objects) > _ROWS:
         say_faintly(f"  and {len(objects) - _ROWS} more; --records FILE.json or --json lists them all")
     if any(entry["abstained"] for entry in objects[:_ROWS]):
@@ -321,5 +352,38 @@ def _show(document: dict[str, Any]) -> None:
         )
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _say_what_is_written(request: AutoRequest, document: dict[str, Any]) -> None:
+    """Where the output has other things than the table."""
+    objects = document["objects"]
+    if request.format != "labels":
+        if request.slice_index is not None:
+            masks = counted(document["masks_found"], "mask")
+            say_faintly(
+                f"  {request.output} has all {masks} of the slice, from 0 on as segment-anything writes "
+                "them; the objects above are what is left without small and repeated ones, each with the "
+                "number of its mask",
+                indent=2,
+            )
+        return
+    less = [one for one in objects if one["ml_written"] < (1 - _NOTED_LOSS) * one["volume_ml"]]
+    if not less:
+        return
+    less.sort(key=lambda one: one["ml_written"] - one["volume_ml"])
+    most = ", ".join(
+        f"{one['number']} ({one['ml_written']:.1f} of {one['volume_ml']:.1f} ml)"
+        for one in less[:_NAMED_LOSSES]
+    )
+    kind, remedy = (
+        ("surer", "") if request.surer_on_top else ("smaller", ", --on-top surer puts surer ones on top")
+    )
+    say_faintly(
+        f"  {counted(len(less), 'object')} with fewer voxels in the file, as {kind} ones lie on top: {most}"
+        f"{', ...' if len(less) > _NAMED_LOSSES else ''}; --format masks keeps overlaps{remedy}",
+        indent=2,
+    )
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things in words, such as ``1 box`` and ``2 boxes``."""
+    ending = "" if number == 1 else "es" if what.endswith("x") else "s"
+    return f"{number} {what}{ending}"

@@ -59,7 +59,7 @@ class _Asker:
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """What was asked for, found, and chosen; ``shown`` are the candidates with their ranks."""
+    """What was asked for, found, and chosen; ``shown`` are the first, and those taken, with ranks."""
 
     request: FindRequest
     volume: Volume
@@ -70,7 +70,8 @@ class _Outcome:
 
     @property
     def shown(self) -> list[tuple[int, RankedObject]]:
-        return list(enumerate(self.ranked[: self.request.top], start=1))
+        ranks = enumerate(self.ranked, start=1)
+        return [(rank, one) for rank, one in ranks if rank <= self.request.top or one in self.taken]
 
     @property
     def is_nothing_like_it(self) -> bool:
@@ -85,7 +86,13 @@ class _Outcome:
         finer = (
             "search finer (--spacing-mm 6)" if self.request.objects is None else "search without --objects"
         )
-        return f"{finer}, or give a point inside it (--point I,J,K)"
+        return f"{finer}, or {self.give_a_point}"
+
+    @property
+    def give_a_point(self) -> str:
+        """The remedy that always helps, in words that know of a point that was given."""
+        which = "a point" if self.request.point is None else "another point"
+        return f"give {which} inside it (--point I,J,K)"
 
 
 def run_find(request: FindRequest, *, as_json: bool) -> int:
@@ -130,6 +137,10 @@ def run_find(request: FindRequest, *, as_json: bool) -> int:
     else:
         _show(outcome)
     if request.output is not None and not taken:
+        if not ranked:
+            raise PromptError(
+                f"No object was found, so {request.output} was not written; {outcome.what_next}."
+            )
         if outcome.is_nothing_like_it:
             raise PromptError(
                 f'Nothing that was found looks like "{request.word}", so {request.output} was not written; '
@@ -137,7 +148,7 @@ def run_find(request: FindRequest, *, as_json: bool) -> int:
             )
         raise PromptError(
             f'"{request.word}" is not clear here, so {request.output} was not written; take one of the '
-            "candidates by its rank (--take 1), or give a point inside it (--point I,J,K)."
+            f"candidates by its rank (--take 1), or {outcome.give_a_point}."
         )
     return 0
 
@@ -342,14 +353,16 @@ def _show(outcome: _Outcome) -> None:
 def _in_words(outcome: _Outcome) -> str:
     ranked, asker = outcome.ranked, outcome.asker
     if not ranked:
-        return "No object was found; search more slices or points."
+        return f"No object was found: {outcome.what_next}."
     hidden = len(ranked) - len(outcome.shown)
-    more = f" {hidden} more objects are less likely." if hidden else ""
+    more = (
+        f" {hidden} more {'object is' if hidden == 1 else 'objects are'} not shown (--top)." if hidden else ""
+    )
     if outcome.request.take:
         return f"Taken as asked for.{more}"
     if outcome.winner is not None:
         return f"The first is likely, and no other one comes near it.{more}"
-    remedy = "take one by its rank (--take), or give a point inside it (--point)"
+    remedy = f"take one by its rank (--take N, with -o), or {outcome.give_a_point}"
     if ranked[0].score < asker.sure:
         return f"Not clear: none has a probability of {asker.sure:.2f}; {remedy}.{more}"
     if len(asker.meant) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from napari_sam_med.errors import ExportError, ImageError
@@ -55,8 +56,14 @@ def check_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
     folder = (Path(os.path.realpath(path)) if path.is_symlink() else path.absolute()).parent
     if not folder.is_dir():
         raise ExportError(f"The folder {folder} does not exist; make it, or write elsewhere.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ExportError(f"The folder {folder} is not writable; change its permissions, or write elsewhere.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell: some folders take no files
+            pass
+    except OSError as error:
+        raise ExportError(
+            f"The folder {folder} takes no new file ({error.strerror}); change its permissions, or write "
+            "elsewhere."
+        ) from error
     for source in inputs:
         if source is not None and source.exists() and path.exists() and os.path.samefile(path, source):
             raise ExportError(

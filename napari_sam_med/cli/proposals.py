@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_sam_med.cli.auto import counted
 from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table
 from napari_sam_med.cli.slice_search import OpenedSearch, SliceSearch, open_search
 from napari_sam_med.errors import ExportError
@@ -92,7 +93,7 @@ def run_proposals(request: ProposalsRequest, *, as_json: bool) -> int:
     if as_json:
         print_json(report)
     else:
-        _show(report)
+        _show(report, request.volume_boxes)
     return 0
 
 
@@ -190,17 +191,16 @@ def _volume_document(boxes: Sequence[VolumeBox], volume: Volume) -> dict[str, An
     return {"version": 1, "space": "voxel", "volume": volume.name, "boxes": entries}
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: dict[str, Any], volume_boxes: Path | None) -> None:
     slices = report["slices"]
     many = (
         f"{len(slices)} {report['plane']} slices"
         if len(slices) > 1
         else f"{report['plane']} slice {slices[0]}"
     )
-    say(
-        f"{report['boxes']}: {report['proposals']} boxes on {many}, which make {report['volume_boxes']} "
-        f"boxes in the volume; {report['seconds']:.0f} s"
-    )
+    say(f"{report['boxes']}: {counted(report['proposals'], 'box')} on {many}; {report['seconds']:.0f} s")
+    if volume_boxes is not None:
+        say(f"{volume_boxes}: {counted(report['volume_boxes'], 'box')} in the volume, linked from these")
     scores = report["scores"]
     if scores is None:
         return
@@ -216,7 +216,8 @@ def _show(report: dict[str, Any]) -> None:
             [method, f"{figures['proposals']:.0f}", *_cells([figures[kind][key] for key in keys])]
             for method, figures in scores["methods"].items()
         ]
-        title = f"average recall of {kind}: {objects['all']} objects on {scores['slices']} slices ({sizes})"
+        what = f"{counted(objects['all'], 'object')} on {counted(scores['slices'], 'slice')}"
+        title = f"average recall of {kind}: {what} ({sizes})"
         show_table(title, columns, rows)
     for data, published in scores["published"].items():
         rows = [

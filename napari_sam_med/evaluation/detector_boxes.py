@@ -183,10 +183,12 @@ class DetectorBoxes:
             self.prompts_of(one, one.view.slice_shape(labels.shape))
         known = {i: labels.organs.name_of(i) for i in (*labels.organs, *labels.class_ids())}
         if found and not any(is_of(one, i, name) for one in found for i, name in known.items()):
-            said = _listed(sorted({one.organ or f"label {one.label}" for one in found}))
+            said = {one.organ or f"label {one.label}" for one in found}
+            named = " (proposals --organ NAME names its boxes)" if said == {"object"} else ""
             raise PromptError(
-                f"{self.source} has boxes of {said} on {case}, and its labels are "
-                f"{_listed(list(known.values()))}; name organs alike, or fill in the number of the label."
+                f"{self.source} has boxes of {_listed(sorted(said))} on {case}, and its labels are "
+                f"{_listed(list(known.values()))}; name organs alike{named}, or fill in the number of the "
+                "label."
             )
 
     @cached_property

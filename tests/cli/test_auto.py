@@ -114,6 +114,46 @@ def test_a_slice_is_written_as_sam_writes_it(run: Runner, scan: Scan, tmp_path: 
         assert record["point_coords"] == [[float(row["point_input_x"]), float(row["point_input_y"])]]
 
 
+def test_objects_of_a_slice_know_their_masks(run: Runner, scan: Scan, tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    asked = (
+        "auto",
+        scan.volume,
+        "--format",
+        "masks",
+        "--slice",
+        CENTRE[2],
+        "--min-voxels",
+        150,
+        "--not-named",
+    )
+    answer = run(*map(str, asked), *FEW, "-o", folder, "--json")
+    assert answer.status == 0, answer.err
+    objects, rows = json.loads(answer.out)["objects"], rows_of(folder)
+    assert 0 < len(objects) < len(rows)
+    assert [one["voxels"] for one in objects] == [int(rows[one["mask"]]["area"]) for one in objects]
+    told = run(*map(str, asked), *FEW, "-o", tmp_path / "again").out
+    assert f"has all {len(rows)} masks of the slice, from 0 on" in " ".join(told.split())
+
+
+def test_what_lies_under_smaller_objects_is_said(
+    searched: tuple[Run, Path, Path], run: Runner, scan: Scan
+) -> None:
+    answer, labels, _ = searched
+    objects = json.loads(answer.out)["objects"]
+    ml, numbers = 1.5 * 1.5 * 3 / 1000, np.asarray(nib.load(labels).dataobj)
+    for one in objects:
+        assert one["ml_written"] == pytest.approx(np.count_nonzero(numbers == one["number"]) * ml, abs=1e-3)
+    whole = max(objects, key=lambda one: one["voxels"])
+    assert whole["ml_written"] < 0.9 * whole["volume_ml"]
+    common = ("auto", scan.volume, "--every", "2", "--not-named")
+    told = " ".join(run(*common, "-o", labels).out.split())
+    hidden = f"{whole['number']} ({whole['ml_written']:.1f} of {whole['volume_ml']:.1f} ml)"
+    assert f"1 object with fewer voxels in the file, as smaller ones lie on top: {hidden};" in told
+    apart = run(*common, "-o", labels.parent / "apart", "--format", "masks").out
+    assert "fewer voxels" not in apart
+
+
 @pytest.mark.usefixtures("quick")
 def test_objects_are_written_apart_with_their_overlaps(run: Runner, scan: Scan, tmp_path: Path) -> None:
     folder, rle = tmp_path / "objects", tmp_path / "objects.json"

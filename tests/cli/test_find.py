@@ -84,6 +84,10 @@ def test_what_is_not_clear_is_shown_and_not_written(
     assert taken.status == 0, taken.err
     document = json.loads(taken.out)
     assert document["taken"] == [2]
+    beyond = run("find", scan.volume, "liver", "--objects", two, "-o", out, "--take", "2", "--top", "1")
+    assert [line.split()[0] for line in beyond.out.splitlines() if line.lstrip()[:1].isdigit()] == ["1", "2"]
+    assert "taken" in beyond.out
+    assert "Not clear" not in beyond.out
     voxels = int(np.count_nonzero(np.asarray(nib.load(out).dataobj)))
     spacing_ml = abs(np.linalg.det(nib.load(out).affine[:3, :3])) / 1000
     assert document["candidates"][1]["volume_ml"] == pytest.approx(voxels * spacing_ml, abs=0.01)
@@ -101,6 +105,9 @@ def test_zeros_are_no_answer(
     assert answer.status == 2
     assert 'error: Nothing that was found looks like "liver"' in answer.err
     assert "give a point inside it" in answer.err
+    at_point = run(*asked, "--point", "16,20,4", "-o", out)
+    assert "give another point inside it" in at_point.err
+    assert "a point inside" not in at_point.out + at_point.err
     assert "liver: nothing that was found looks like it (2 in all)." in answer.out
     assert "probability" not in answer.out
     assert not out.exists()
@@ -123,7 +130,7 @@ def test_a_table_is_printed(run: Runner, scan: Scan, two: Path) -> None:
     answer = run("find", scan.volume, "lien", "--objects", two, "--top", "1")
     assert answer.status == 0
     assert "lien (spleen), by organ classifier" in answer.out
-    assert "1 more objects are less likely" in " ".join(answer.out.split())
+    assert "1 more object is not shown" in " ".join(answer.out.split())
     for heading in ("rank", "slices", "ml", "taken for", "probability"):
         assert heading in answer.out
     slip = run("find", scan.volume, "splen", "--objects", two)

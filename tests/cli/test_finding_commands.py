@@ -54,6 +54,14 @@ def test_tables_lay_published_figures_beside(run: Runner, scan: Scan, tmp_path: 
     assert proposals.status == 0, proposals.err
     for words in ("AR@1000", "nano, single output", "random boxes", "segments", "LVIS v1", "0.593"):
         assert words in proposals.out, words
+    assert "on 1 slice (" in proposals.out
+    assert "in the volume" not in proposals.out
+    solid = tmp_path / "solid.json"
+    linked = run(
+        "proposals", scan.volume, "-o", tmp_path / "p.csv", "--slice", "4", *FEW, "--volume-boxes", solid
+    )
+    assert f"{solid}: " in linked.out
+    assert "in the volume" in linked.out
 
 
 def test_proposals_are_boxes_that_evaluate_reads(run: Runner, scan: Scan, tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def test_boxes_of_slices_organs_and_scans_that_do_not_exist_are_refused() -> Non
         PromptError, match="boxes of hepar on ct, and its labels are liver; name organs alike"
     ):
         _boxes(Detection("ct", first, (1, 1, 2, 2), organ="hepar")).check("ct", labels)
+    with pytest.raises(PromptError, match=r"alike \(proposals --organ NAME names its boxes\), or"):
+        _boxes(Detection("ct", first, (1, 1, 2, 2), organ="object")).check("ct", labels)
     with pytest.raises(PromptError, match="has only mr"):
         _boxes(Detection("mr", first, (1, 1, 2, 2), organ="liver")).check("ct", labels)
     elsewhere = DetectorBoxes("total.nii.gz", (), ("",), grid=Grid.from_zyx((2, 20, 31)))
