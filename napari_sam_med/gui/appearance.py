@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLayout,
+    QLineEdit,
     QPushButton,
     QScrollBar,
     QSizePolicy,
@@ -27,9 +28,11 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 __all__ = [
     "Combo",
+    "Foldable",
     "InputManners",
     "Section",
     "button",
@@ -45,7 +48,27 @@ __all__ = [
 _COMBO_MARGIN = 2
 """Pixels that styles keep free beside a combo box's text."""
 
+_ANY_HEIGHT = (1 << 24) - 1
+"""Qt's QWIDGETSIZE_MAX."""
+
 Color = tuple[float, float, float]
+
+
+class Foldable(QCollapsible):
+    """A section that is folded at first, and unfolds to whatever height its content takes at any time."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self.setDuration(0)
+        self.toggled.connect(self._make_room)
+
+    def put(self, body: QWidget) -> None:
+        """Show a widget when unfolded; `addWidget` would keep it as low as it is when first seen."""
+        self.content().layout().addWidget(body)
+
+    def _make_room(self, is_open: bool) -> None:
+        if is_open:
+            self.content().setMaximumHeight(_ANY_HEIGHT)
 
 
 class Section(QFrame):
@@ -142,11 +165,14 @@ class Combo(QComboBox):
         return super().event(event)
 
 
+_ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+
+
 class InputManners(QObject):
     """Keeps the inputs of a panel from surprises.
 
     The wheel scrolls the panel and changes only the input that has the keyboard; when a choice is made, the
-    keyboard goes back to the canvas, where the shortcuts work.
+    keyboard goes back to the canvas, where the shortcuts work. Enter in an input is not also one of those.
 
     Parameters
     ----------
@@ -159,10 +185,14 @@ class InputManners(QObject):
     def __init__(self, panel: QWidget, give_back: Callable[[], object]) -> None:
         super().__init__(panel)
         self._give_back = give_back
+        self._enter_is_used = False
+        panel.installEventFilter(self)  # a key that an input leaves comes up to here
         for kind in (QComboBox, QAbstractSlider, QAbstractSpinBox):
             for widget in panel.findChildren(kind):
                 if not isinstance(widget, QScrollBar):
                     self._watch(widget)
+        for line in panel.findChildren(QLineEdit):
+            line.installEventFilter(self)
 
     def _watch(self, widget: QWidget) -> None:
         widget.installEventFilter(self)
@@ -174,8 +204,19 @@ class InputManners(QObject):
         elif isinstance(widget, QAbstractSpinBox):
             widget.lineEdit().returnPressed.connect(lambda: self._give_back())
 
+    def _forget_enter(self) -> None:
+        self._enter_is_used = False
+
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
-        """Hand the wheel on, and see lists close without a choice."""
+        """Hand the wheel on, see lists close without a choice, and keep Enter from the canvas."""
+        if event.type() == QEvent.Type.KeyPress and event.key() in _ENTER:
+            if watched is self.parent():
+                return self._enter_is_used
+            # as long as the key comes up to the panel; the input may have lost the keyboard meanwhile
+            self._enter_is_used = True
+            QTimer.singleShot(0, self._forget_enter)
+        if watched is self.parent():
+            return False
         if event.type() == QEvent.Type.Wheel and not isinstance(watched, QAbstractItemView):
             if not watched.hasFocus():
                 event.ignore()  # so that Qt offers it to the scroll area

@@ -9,11 +9,10 @@ from weakref import WeakSet
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QLabel, QMessageBox, QSpinBox, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_sam_med.gui import disk_use
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import button, labelled, note, row
+from napari_sam_med.gui.appearance import Foldable, button, labelled, note, row
 from napari_sam_med.gui.disk_use import DiskUse
 from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.training import own_models
@@ -22,11 +21,9 @@ __all__ = ["DiskPanel"]
 
 _MOST_GB = 1000
 _CAPTION = 90
-_ANY_HEIGHT = (1 << 24) - 1
-"""Qt's QWIDGETSIZE_MAX."""
 
 
-class DiskPanel(QCollapsible):
+class DiskPanel(Foldable):
     """Measured in a worker whenever it is unfolded or something in it changes.
 
     Signals
@@ -41,13 +38,11 @@ class DiskPanel(QCollapsible):
 
     def __init__(self, actions: Actions) -> None:
         super().__init__("Kept on disk")
-        self.setDuration(0)
         self._actions = actions
         self._panels.add(self)
         self._keeping = actions.keeping
         self._make_parts()
         self._lay_out()
-        self.toggled.connect(self._make_room)
         self.nothing.toggled.connect(self._on_nothing)
         self.work_limit.valueChanged.connect(self._on_work_limit)
         self.embeddings_limit.valueChanged.connect(self._on_embeddings_limit)
@@ -124,13 +119,9 @@ class DiskPanel(QCollapsible):
             self.warning,
         ):
             (column.addWidget if isinstance(item, QWidget) else column.addLayout)(item)
-        self.content().layout().addWidget(body)  # `addWidget` would keep it as low as texts in one line are
+        self.put(body)
 
     # showing
-
-    def _make_room(self, is_open: bool) -> None:
-        if is_open:
-            self.content().setMaximumHeight(_ANY_HEIGHT)
 
     def _on_changed(self) -> None:
         self._actions.workers.start(

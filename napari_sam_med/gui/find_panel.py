@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QSpinBox, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import button, combo, labelled, note, row
+from napari_sam_med.gui.appearance import Foldable, button, combo, labelled, note, row
 from napari_sam_med.gui.find_list import FindList
 from napari_sam_med.gui.find_options import EverythingForm, ExampleForm, WordForm
 from napari_sam_med.gui.find_options import column as column_of
@@ -35,12 +34,11 @@ _WHAT_TIP = (
 )
 
 
-class FindPanel(QCollapsible):
+class FindPanel(Foldable):
     """Shows and sets; `Finding` and `Chooser` decide."""
 
     def __init__(self, actions: Actions) -> None:
         super().__init__("Find")
-        self.setDuration(0)
         self._actions = actions
         self._finding = actions.finding
         self._found = actions.finding.found
@@ -51,7 +49,7 @@ class FindPanel(QCollapsible):
         column.setSpacing(6)
         self._made_of_choices(column)
         self._made_of_results(column)
-        self.content().layout().addWidget(body)  # `addWidget` would keep it as low as it is when empty
+        self.put(body)
         self._found.objects_changed.connect(self._on_objects)
         self._found.taken_changed.connect(self.refresh)
         self._found.pointed_changed.connect(self.refresh)
@@ -106,7 +104,7 @@ class FindPanel(QCollapsible):
             "Choose",
             "Hover the image: what lies under the mouse lights up. Click: take it. J: what lies around it.\n"
             "Esc: leave.",
-            self._toggle,
+            self._begin_or_leave,
         )
         self.choose.setCheckable(True)
         self.take = button("Take", "Take the one that is lit up (Enter).", self._chooser.take_pointed)
@@ -179,7 +177,7 @@ class FindPanel(QCollapsible):
         self._chooser.into = self.into.currentData()
         self._chooser.joins = self.joins.isChecked()
 
-    def _toggle(self) -> None:
+    def _begin_or_leave(self) -> None:
         if self._chooser.is_on:
             self._chooser.leave()
         else:

@@ -20,11 +20,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import button, combo, labelled, note, row
+from napari_sam_med.gui.appearance import Foldable, button, combo, labelled, note, row
 from napari_sam_med.gui.curves import CurvePlot
 from napari_sam_med.gui.run_progress import duration
 from napari_sam_med.gui.training_cases import is_judged
@@ -34,8 +33,6 @@ __all__ = ["LearnPanel"]
 
 _CASE = Qt.ItemDataRole.UserRole
 _BAR_STEPS = 1000
-_ANY_HEIGHT = (1 << 24) - 1
-"""Qt's QWIDGETSIZE_MAX."""
 _PROMPTS = {
     "bound_box": "box",
     "larger_box": "box 5 px larger",
@@ -52,12 +49,11 @@ _SCORED_ON = {
 _BETTER, _WORSE = QColor("#3fb950"), QColor("#ff9f43")
 
 
-class LearnPanel(QCollapsible):
+class LearnPanel(Foldable):
     """Shows and sets; `Learning` decides."""
 
     def __init__(self, actions: Actions) -> None:
         super().__init__("Learn from your own volumes")
-        self.setDuration(0)
         self._actions = actions
         self._learning = actions.learning
         body = QWidget()
@@ -67,7 +63,7 @@ class LearnPanel(QCollapsible):
         self._made_of_cases(column)
         self._made_of_choices(column)
         self._made_of_run(column)
-        self.content().layout().addWidget(body)  # `addWidget` would keep it as low as it is when empty
+        self.put(body)
         self.toggled.connect(self._on_toggled)
         self._suggested = ""
         self._learning.changed.connect(self.refresh)
@@ -165,7 +161,6 @@ class LearnPanel(QCollapsible):
 
     def _on_toggled(self, is_open: bool) -> None:
         if is_open:
-            self.content().setMaximumHeight(_ANY_HEIGHT)
             self._learning.look_up()
 
     def refresh(self, *_: object) -> None:

@@ -306,6 +306,7 @@ def edges(sight: ModelView, plan: FindingPlan) -> Steps:
             views,
             window=sight.window,
             store=sight.store,
+            body_only=True,
             on_points=lambda points: tell(FindingStep(points)),
         )
         with closing(found):
@@ -338,6 +339,7 @@ def proposals(sight: ModelView, plan: FindingPlan) -> Steps:
             options,
             window=sight.window,
             store=sight.store,
+            body_only=True,
             on_points=lambda points: tell(FindingStep(points)),
         )
         with closing(found):

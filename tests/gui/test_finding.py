@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_sam_med.errors import DeviceMemoryError
 from napari_sam_med.gui.chooser_layers import BOXES_NAME, CANDIDATES_NAME, EDGES_NAME
@@ -219,3 +220,55 @@ def test_another_scan_has_other_candidates(desk: Desk, search: Search, make_volu
     assert desk.actions.finding.found.is_empty
     assert CANDIDATES_NAME not in desk.viewer.layers
     assert not desk.actions.finding.chooser.is_on
+
+
+def test_a_click_unfolds_the_section_and_its_results_have_room(desk: Desk, search: Search) -> None:
+    panel = desk.widget.find_panel
+    header = panel.toggleButton()
+    desk.widget._scroll.ensureWidgetVisible(header)
+    QTest.mouseClick(header, Qt.MouseButton.LeftButton)
+    desk.settle()
+    assert panel.isExpanded()
+    assert CANDIDATES_NAME not in desk.viewer.layers
+    find(desk)
+    desk.wait(lambda: panel.list.height() > 100)
+    for part in (panel.list, panel.choose, panel.take, panel.forget, panel.told):
+        bottom = part.mapTo(panel.content(), part.rect().bottomLeft()).y()
+        assert part.isVisible()
+        assert bottom < panel.content().height()
+    QTest.mouseClick(header, Qt.MouseButton.LeftButton)
+    desk.settle()
+    assert not panel.isExpanded()
+    assert panel.content().height() == 0
+
+
+def test_enter_in_an_input_is_for_that_input_alone(
+    desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find(desk)
+    hover(desk, (3, 9, 11))
+    assert desk.actions.finding.found.pointed is not None
+    asked = []
+
+    def word(sight, plan, meant, objects):
+        asked.append(meant)
+        yield FindingStep(Progress(0, 0, "looking"))
+        return [RankedObject(one, 0.9) for one in objects]
+
+    monkeypatch.setattr(finding_jobs, "word", word)
+    panel = desk.widget.find_panel
+    choose(panel.what, "word")
+    panel.word.word.setFocus()
+    desk.settle()
+    panel.word.word.setText("liver")
+    QTest.keyClick(panel.word.word, Qt.Key.Key_Return)
+    desk.wait(lambda: asked == ["liver"] and done(desk))
+    desk.settle()
+    assert not desk.labels.any(), "Enter takes what is lit up where the canvas has the keyboard, not here"
+    hover(desk, (3, 9, 11))
+    panel.every.setFocus()
+    QTest.keyClick(panel.every, Qt.Key.Key_Return)
+    desk.settle()
+    assert not desk.labels.any()
+    QTest.keyClick(desk.native, Qt.Key.Key_Return)
+    desk.wait(lambda: bool(desk.labels.any()))
