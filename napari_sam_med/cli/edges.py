@@ -113,7 +113,7 @@ def _show(report: dict[str, Any]) -> None:
     scores = report["scores"]
     if scores is None:
         return
-    say(f"borders of labels on {scores['slices']} slices, found within a distance:")
+    say(f"borders of labels on {_slices(scores['slices'])}, found within a distance:")
     columns = {"edges": "left", "ODS": "right", "OIS": "right", "AP": "right", "R50": "right"}
     for distance, methods in scores["max_distance"].items():
         pixels = " to ".join(f"{reach:g}" for reach in sorted({methods["pixels"][0], methods["pixels"][-1]}))
@@ -136,3 +136,7 @@ def _show(report: dict[str, Any]) -> None:
 
 def _cells(figures: list[float | None]) -> list[str]:
     return ["" if figure is None else f"{figure:.3f}" for figure in figures]
+
+
+def _slices(count: int) -> str:
+    return "1 slice" if count == 1 else f"{count} slices"
