@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.volume import Volume
 
 __all__ = [
+    "COUCH_MM",
     "GEOMETRY",
     "Body",
     "ScanFrame",
@@ -48,7 +49,7 @@ Floats = npt.NDArray[np.float32]
 _AIR_BELOW_HU = -300.0
 _AIR_SHARE = 0.10
 """Scans without Hounsfield units: what is darker than this share of the window is air."""
-_COUCH_MM = 6.0
+COUCH_MM = 6.0
 """Things thinner than this are not the body: couch, blankets, tubes."""
 _RING_MM = 6.0
 _GAS_HU, _BONE_HU, _LUNG_HU = -300.0, 180.0, -500.0
@@ -134,7 +135,7 @@ def not_air(pixels: npt.NDArray[Any], frame: ScanFrame) -> Mask:
     """Where a slice (H, W) is brighter than air, without what is thinner than a couch top."""
     bright = np.nan_to_num(np.asarray(pixels, dtype=np.float32), nan=-np.inf) > frame.air_below
     row_mm, column_mm = frame.spacing[1:]
-    radius = max(1, round(_COUCH_MM / 2 / max(row_mm, column_mm)))
+    radius = max(1, round(COUCH_MM / 2 / max(row_mm, column_mm)))
     # a body that the field of view cuts goes on beyond it
     opened = ndimage.binary_opening(np.pad(bright, radius, mode="edge"), iterations=radius)
     return np.asarray(opened[radius:-radius, radius:-radius], dtype=bool)
