@@ -162,9 +162,10 @@ def _check_limit(found: Iterable[EmbeddedVolume | _Refused], volumes: int, limit
 
 
 def _show(rows: Sequence[tuple[str, EmbeddedVolume | _Refused]]) -> None:
-    columns = {"volume": "left", "slices": "right", "embedded now": "right", "MB": "right", "s": "right"}
+    right = ("slices", "of air", "embedded now", "MB", "s")
+    columns = {"volume": "left", **dict.fromkeys(right, "right")}
     cells = [
-        [name, str(one.slices), str(one.made), f"{one.bytes / 1e6:.1f}", f"{one.seconds:.1f}"]
+        [name, str(one.slices), str(one.air), str(one.made), f"{one.bytes / 1e6:.1f}", f"{one.seconds:.1f}"]
         for name, one in rows
         if not isinstance(one, _Refused)
     ]

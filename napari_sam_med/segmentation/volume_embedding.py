@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.shared_model import SharedModel
+from napari_sam_med.segmentation.body import is_air
 from napari_sam_med.volume.intensity import resolve_window, to_rgb
 from napari_sam_med.volume.reading import read_volume
 from napari_sam_med.volume.slice_view import Plane, SliceView
@@ -35,6 +36,8 @@ class EmbeddedVolume:
     ----------
     slices : int
         Of all planes.
+    air : int
+        Those of them that show nothing, see `is_air`; they are left out.
     made : int
         Those that were not in the store before; slices that look alike, such as empty ones, share one.
     bytes : int
@@ -44,6 +47,7 @@ class EmbeddedVolume:
     """
 
     slices: int
+    air: int
     made: int
     bytes: int
     seconds: float
@@ -92,9 +96,7 @@ def embed_on_worker(
                 on_progress(step)
         except StopIteration as end:
             found: EmbeddedVolume = end.value
-            return EmbeddedVolume(
-                found.slices, found.made, found.bytes, time.monotonic() - started, tuple(volume.warnings)
-            )
+            return replace(found, seconds=time.monotonic() - started, warnings=tuple(volume.warnings))
 
 
 def embed_volume(
@@ -105,7 +107,7 @@ def embed_volume(
     planes: Sequence[Plane] = ("axial",),
     window: str = "auto",
 ) -> Generator[Progress, None, EmbeddedVolume]:
-    """Fill a store with every slice of a volume; what is stored is not embedded again.
+    """Fill a store with every slice of a volume but those of air; what is stored is not embedded again.
 
     Parameters
     ----------
@@ -131,11 +133,13 @@ def embed_volume(
         SliceView(plane, index) for plane in planes for index in range(volume.shape[SliceView(plane, 0).axis])
     ]
     sizes: dict[str, int] = {}
-    made = done = 0
+    made = air = done = 0
     for start in range(0, len(views), _AT_ONCE):
         some = views[start : start + _AT_ONCE]
+        shown = [view for view in some if not is_air(volume, view, limits)]
+        done, air = done + len(some), air + len(some) - len(shown)
         missing: dict[tuple[float, float], dict[str, npt.NDArray[Any]]] = {}
-        for view in some:
+        for view in shown:
             image, spacing = to_rgb(volume, view, limits), volume.pixel_spacing(view)
             key = predictor.embedding_key(image, spacing)
             sizes[key] = sizes.get(key) or store.keep(key)
@@ -147,10 +151,9 @@ def embed_volume(
                 store.put(key, embedding)
                 sizes[key] = store.keep(key)
             made += len(images)
-        done += len(some)
-        _check_room(store, sizes.values(), len(views))
+        _check_room(store, sizes.values(), len(views) - air)
         yield Progress(done, len(views), "embedding slices")
-    return EmbeddedVolume(len(views), made, sum(sizes.values()), time.monotonic() - started)
+    return EmbeddedVolume(len(views), air, made, sum(sizes.values()), time.monotonic() - started)
 
 
 def _check_room(store: EmbeddingStore, sizes: Collection[int], slices: int) -> None:

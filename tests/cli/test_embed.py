@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -45,6 +46,23 @@ def test_what_is_stored_is_what_a_click_finds(
     stored = embed_slice(volume, view, nano, store=store)
     for kept, made in zip(stored.features, fresh.features, strict=True):
         np.testing.assert_allclose(kept.float(), made, atol=2e-3, rtol=2e-3)
+
+
+def test_slices_of_air_are_left_out_and_counted_but_a_click_there_is_answered(
+    run: Runner, scan: Scan, tmp_path: Path
+) -> None:
+    file = nib.load(scan.volume)
+    values = np.asarray(file.dataobj)
+    values[:, :, :3] = -1000
+    nib.save(nib.Nifti1Image(values, file.affine), tmp_path / "high.nii.gz")
+    (one,) = json.loads(run("embed", tmp_path / "high.nii.gz", "--json").out)["volumes"]
+    assert (one["slices"], one["air"], one["made"]) == (SHAPE[2], 3, SHAPE[2] - 3)
+    volume, store = read_volume(tmp_path / "high.nii.gz"), default_store()
+    kept, nano = store.size_bytes(), load_predictor("nano")
+    for index in np.argsort((volume.data == -1000).all(axis=(1, 2)))[:-2]:  # those of air come last
+        assert store.size_bytes() == kept
+        embed_slice(volume, SliceView("axial", index), nano, store=store)
+    assert store.size_bytes() > kept
 
 
 def test_a_volume_that_cannot_be_read_costs_no_other(run: Runner, scan: Scan, tmp_path: Path) -> None:
