@@ -10,9 +10,9 @@ import torch
 
 from napari_sam_med.sam.architectures.base import DecodedMasks
 from napari_sam_med.sam.image_embedding import ImageEmbedding
-from napari_sam_med.sam.square import SquareFit, upsample_logits
+from napari_sam_med.sam.square import SquareFit, upsample_above, upsample_logits
 
-__all__ = ["MaskPrediction", "masks_in_image"]
+__all__ = ["MaskPrediction", "mask_of_logits", "masks_in_image"]
 
 MASK_THRESHOLD = 0.0
 STABILITY_OFFSET = 1.0
@@ -95,14 +95,13 @@ def masks_in_image(
     tokens = decoded.tokens.float().cpu().numpy()
     predictions = []
     for i in range(len(low_res)):
-        logits = upsample_logits(low_res[i : i + 1], fit, direct=direct)[0]
-        masks = (logits > MASK_THRESHOLD).cpu().numpy()
+        masks, stability_scores = _masks_and_stability(low_res[i], fit, direct)
         predictions.append(
             MaskPrediction(
                 masks=_in_whole_image(masks, embedding),
                 iou_predictions=iou_predictions[i],
                 low_res_logits=low_res_out[i],
-                stability_scores=_stability_scores(logits),
+                stability_scores=stability_scores,
                 tokens=tokens[i],
                 single_mask=None
                 if single is None
@@ -112,11 +111,33 @@ def masks_in_image(
     return predictions
 
 
+def mask_of_logits(
+    low_res_logits: torch.Tensor, embedding: ImageEmbedding, fit: SquareFit
+) -> npt.NDArray[np.bool_]:
+    """Mask (H, W) of low-resolution logits (h, w), enlarged in one step."""
+    masks, _ = _masks_and_stability(low_res_logits[None], fit, direct=True)
+    mask: npt.NDArray[np.bool_] = _in_whole_image(masks, embedding)[0]
+    return mask
+
+
+def _masks_and_stability(
+    low_res_logits: torch.Tensor, fit: SquareFit, direct: bool
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Masks (C, H, W) of logits (C, h, w), and their stability scores (C,)."""
+    if not direct or low_res_logits.device.type != "cpu":
+        logits = upsample_logits(low_res_logits[None], fit, direct=direct)[0]
+        return (logits > MASK_THRESHOLD).cpu().numpy(), _stability_scores(logits)
+    logits, rows, columns = upsample_above(low_res_logits, fit, MASK_THRESHOLD - STABILITY_OFFSET)
+    masks = np.zeros((len(logits), *fit.image_size), dtype=bool)
+    masks[:, rows, columns] = (logits > MASK_THRESHOLD).numpy()
+    return masks, _stability_scores(logits)
+
+
 def _one_mask(
     low_res_logits: torch.Tensor, embedding: ImageEmbedding, fit: SquareFit, direct: bool
 ) -> npt.NDArray[np.bool_]:
-    logits = upsample_logits(low_res_logits[None].float(), fit, direct=direct)[0]
-    mask: npt.NDArray[np.bool_] = _in_whole_image((logits > MASK_THRESHOLD).cpu().numpy(), embedding)[0]
+    masks, _ = _masks_and_stability(low_res_logits.float(), fit, direct)
+    mask: npt.NDArray[np.bool_] = _in_whole_image(masks, embedding)[0]
     return mask
 
 

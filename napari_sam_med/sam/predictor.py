@@ -25,7 +25,7 @@ from napari_sam_med.sam.device import (
     side_by_side,
 )
 from napari_sam_med.sam.image_embedding import ImageEmbedding, checked_crop
-from napari_sam_med.sam.mask_prediction import MaskPrediction, masks_in_image
+from napari_sam_med.sam.mask_prediction import MaskPrediction, mask_of_logits, masks_in_image
 from napari_sam_med.sam.mask_prompts import outline_as_box_and_mask
 from napari_sam_med.sam.model_registry import ModelRecord
 from napari_sam_med.sam.native_imports import hide_triton_beside_software_opengl
@@ -340,6 +340,15 @@ class Predictor:
         whole = np.full((len(logits), *embedding.original_size), -_OUTSIDE_CROP, dtype=np.float32)
         whole[:, y_min:y_max, x_min:x_max] = logits
         return whole
+
+    def mask_of_logits(
+        self, embedding: ImageEmbedding, low_res_logits: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.bool_]:
+        """Where low-resolution logits (h, w) are above 0: a mask (H, W) in pixels of the whole image.
+
+        As `upsample` says, and cheaper, since only what may be above 0 is enlarged.
+        """
+        return mask_of_logits(torch.from_numpy(low_res_logits), embedding, self.fit_of(embedding))
 
     def check_embedding(self, embedding: ImageEmbedding) -> None:
         """Refuse an embedding of another model.

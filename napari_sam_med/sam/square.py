@@ -14,7 +14,14 @@ from torch.nn import functional as F
 
 from napari_sam_med.errors import ImageError
 
-__all__ = ["PREPROCESSINGS", "PREPROCESSING_VERSION", "SquareFit", "normalised_square", "upsample_logits"]
+__all__ = [
+    "PREPROCESSINGS",
+    "PREPROCESSING_VERSION",
+    "SquareFit",
+    "normalised_square",
+    "upsample_above",
+    "upsample_logits",
+]
 
 PREPROCESSINGS = ("sam", "medsam", "nano")
 PREPROCESSING_VERSION = 1
@@ -142,25 +149,60 @@ def upsample_logits(low_res_logits: torch.Tensor, fit: SquareFit, *, direct: boo
     return F.interpolate(square, fit.image_size, mode="bilinear", align_corners=False)
 
 
+def upsample_above(
+    low_res_logits: torch.Tensor, fit: SquareFit, level: float
+) -> tuple[torch.Tensor, slice, slice]:
+    """Logits (C, h, w) over the padded square, on the cpu, as those of the image that may lie above a level.
+
+    The same numbers as `upsample_logits` gives in one step, but only where they count: a value between four
+    cells is above a level only where one of these is, and a mask takes up little of its slice.
+
+    Returns
+    -------
+    tensor (C, n, m) of float32
+    rows, columns : slice
+        Where they lie in the image; nothing outside is above the level.
+    """
+    above = (low_res_logits > level).numpy().any(axis=0)
+    part, where = low_res_logits, []
+    for axis, (pixels, resized) in enumerate(zip(fit.image_size, fit.resized_size, strict=True)):
+        lower, upper, weight = _neighbours(pixels, resized, fit.side, above.shape[axis], part.device)
+        cells = np.flatnonzero(above.any(axis=1 - axis))
+        first, stop = 0, 0
+        if len(cells):
+            first = int(np.searchsorted(upper.numpy(), cells[0]))
+            stop = int(np.searchsorted(lower.numpy(), cells[-1], side="right"))
+        seen = slice(first, stop)
+        where.append(seen)
+        part = _interpolated(part, (lower[seen], upper[seen], weight[seen]), axis - 2)
+    return part, where[0], where[1]
+
+
 def _upsample_directly(low_res_logits: torch.Tensor, fit: SquareFit) -> torch.Tensor:
     """Sample the low-resolution grid bilinearly at each pixel centre of the image."""
-    device = low_res_logits.device
-    axes = []
-    for pixels, resized in zip(fit.image_size, fit.resized_size, strict=True):
-        centres = torch.arange(pixels, device=device, dtype=torch.float32) + 0.5
-        axes.append(centres * (2.0 * resized / (pixels * fit.side)) - 1.0)
-    rows, columns = axes
-    low_rows = _interpolate_axis(low_res_logits, rows, axis=-2)
-    return _interpolate_axis(low_rows, columns, axis=-1)
+    logits = low_res_logits
+    for axis, pixels, resized in zip((-2, -1), fit.image_size, fit.resized_size, strict=True):
+        count = logits.shape[axis]
+        logits = _interpolated(logits, _neighbours(pixels, resized, fit.side, count, logits.device), axis)
+    return logits
 
 
-def _interpolate_axis(values: torch.Tensor, at: torch.Tensor, axis: int) -> torch.Tensor:
-    """Linear interpolation along `axis` at positions -1..1 (edges of the outer cells), border repeated."""
-    count = values.shape[axis]
+def _neighbours(
+    pixels: int, resized: int, side: int, count: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each pixel of an axis the cells below and above its centre, and the weight of the latter."""
+    centres = torch.arange(pixels, device=device, dtype=torch.float32) + 0.5
+    at = centres * (2.0 * resized / (pixels * side)) - 1.0  # edges of the outer cells are at -1 and 1
     position = ((at + 1.0) * (count / 2.0) - 0.5).clamp(0, count - 1)
     lower = position.floor().long().clamp(max=max(count - 2, 0))
-    weight = position - lower
-    upper = (lower + 1).clamp(max=count - 1)
+    return lower, (lower + 1).clamp(max=count - 1), position - lower
+
+
+def _interpolated(
+    values: torch.Tensor, neighbours: tuple[torch.Tensor, torch.Tensor, torch.Tensor], axis: int
+) -> torch.Tensor:
+    """Values between neighbouring cells along an axis, -2 or -1."""
+    lower, upper, weight = neighbours
     if axis == -2:
         weight = weight[:, None]
     return torch.lerp(values.index_select(axis, lower), values.index_select(axis, upper), weight)

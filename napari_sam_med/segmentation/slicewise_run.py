@@ -155,17 +155,17 @@ class Run:
         )
         track.gaps = gaps_between(along, self._volume, limits, directions, self._settings.taper)
         for gap in track.gaps:
-            if gap.is_closed and self._settings.use_prior:
-                assert gap.low is not None
-                assert gap.high is not None
-                spacing = self._volume.pixel_spacing(gap.low.view)
-                gap.prior = ShapePrior(gap.low.mask, gap.high.mask, spacing)
             if self._cache is not None:
                 clicks = track.hypotheses.background_near(plane, gap.indices)
                 background = [(view, point.tolist()) for view, point in clicks]
                 facts = (self._settings, self._window, self._predictor.model_hash, track.class_id, background)
                 gap.cache_key = gap_key(gap, across, facts, self._locked)
                 gap.replay = self._cache.replay(gap.cache_key)
+            if gap.is_closed and gap.replay is None and self._settings.use_prior:
+                assert gap.low is not None
+                assert gap.high is not None
+                spacing = self._volume.pixel_spacing(gap.low.view)
+                gap.prior = ShapePrior(gap.low.mask, gap.high.mask, spacing)
 
     # slices
 
@@ -250,7 +250,7 @@ class Run:
         prior_weight = self._settings.prior_weight * (1 if settled else 2)
         mixed = sum(w * logits for w, logits in zip(weights, parts, strict=True)) + prior_weight * prior
         mixed = (mixed / (sum(weights) + prior_weight)).astype(np.float32)
-        mask = self._predictor.upsample(embedding, mixed[None])[0] > 0
+        mask = self._predictor.mask_of_logits(embedding, mixed)
         iou_prediction = float(np.mean([_iou_prediction(answer) for answer in given]))
         stability = float(np.mean([_stability(answer) for answer in given]))
         self._judge(turn, mask, mixed, iou_prediction, stability)
@@ -367,9 +367,10 @@ class Run:
     def _advance(self, turn: _Turn) -> None:
         front = turn.front
         assert turn.mask is not None
-        n_steps = abs(turn.view.index - front.index)
-        motion = (_centroid_xy(turn.mask) - _centroid_xy(front.mask)) / n_steps
-        front.velocity_xy = 0.5 * front.velocity_xy + 0.5 * motion
+        if self._settings.follow_motion:
+            n_steps = abs(turn.view.index - front.index)
+            motion = (_centroid_xy(turn.mask) - _centroid_xy(front.mask)) / n_steps
+            front.velocity_xy = 0.5 * front.velocity_xy + 0.5 * motion
         front.index, front.mask, front.logits = turn.view.index, turn.mask, turn.logits
         front.largest_px = max(front.largest_px, int(np.count_nonzero(turn.mask)))
         front.doubts.clear()

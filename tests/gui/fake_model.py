@@ -79,6 +79,9 @@ class FakePredictor:
     def upsample(self, embedding: Any, low_res_logits: np.ndarray) -> np.ndarray:
         return np.stack([_resized(logits, embedding.original_size) for logits in low_res_logits])
 
+    def mask_of_logits(self, embedding: Any, low_res_logits: np.ndarray) -> np.ndarray:
+        return self.upsample(embedding, low_res_logits[None])[0] > 0
+
 
 def _resized(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Image (H, W) by nearest neighbours."""

@@ -306,6 +306,20 @@ def test_direct_upsampling_is_close_for_other_sizes(micro: Predictor) -> None:
     assert (once.masks != twice.masks).mean() < 0.03
 
 
+@pytest.mark.parametrize("crop", [None, (30, 20, 230, 170)], ids=str)
+def test_a_mask_of_logits_is_where_they_are_above_0(
+    nano: Predictor, crop: tuple[int, int, int, int] | None
+) -> None:
+    embedding = nano.embed(disc(), crop_xyxy=crop)
+    answer = nano.predict(embedding, Prompts.from_box((110, 50, 190, 130)), direct_upsampling=True)
+    logits = answer.best_low_res_logits
+    whole = nano.upsample(embedding, logits[None])[0]
+    npt.assert_array_equal(nano.mask_of_logits(embedding, logits), whole > 0)
+    npt.assert_array_equal(answer.best_mask, whole > 0)
+    assert answer.stability_scores[0] == np.float32((whole > 1).sum() / (whole > -1).sum())
+    assert 3000 < answer.best_mask.sum() < 8000
+
+
 def test_bf16_is_close_to_fp32() -> None:
     sam = build_micro_sam()
     image = random_image(200, 200)

@@ -52,6 +52,9 @@ class ThresholdPredictor:
         whole[:, :32, :32] = low_res_logits[:, :height, :width]
         return whole
 
+    def mask_of_logits(self, embedding, low_res_logits):
+        return self.upsample(embedding, low_res_logits[None])[0] > 0
+
 
 class ImageStore:
     """Keeps the image itself as the embedding, and counts how often each slice was asked for."""
