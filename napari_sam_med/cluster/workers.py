@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError as LostFutureError
 from contextlib import contextmanager, suppress
 from importlib import metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_sam_med.errors import ClusterError, DeviceError
@@ -16,7 +18,9 @@ from napari_sam_med.errors import ClusterError, DeviceError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Cluster", "connected", "local_workers"]
+__all__ = ["INSTALL", "Cluster", "connect", "connected", "is_installed", "local_workers"]
+
+INSTALL = "pip install napari-sam-med[cluster]"
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -30,10 +34,16 @@ _ALLOWED_DEATHS = 2
 _SAME_PACKAGES = ("napari-sam-med", "torch", "numpy", "dask", "distributed")
 """Those whose versions decide the numbers, or what processes can say to one another."""
 _FAREWELL_S = 5
+_POLL_S = 0.5
+"""While one answer is waited for, how often it is asked whether anybody is there who can give it."""
+_LIFE_SIGN_S = 5
+"""Seconds that a scheduler may take to say so, and that it may be without a worker: killed ones come back."""
+_LONGEST_ANSWER_S = 120
+"""Among it, for the first answer: importing torch and loading a model."""
 
 
 class Cluster:
-    """Workers that are ready; made by `connected` and `local_workers`.
+    """Workers that are ready; made by `connect`, `connected` and `local_workers`.
 
     Parameters
     ----------
@@ -42,17 +52,128 @@ class Cluster:
         That the workers compute on, as for `load_predictor`.
     wants_gpu : bool
         Whether tasks ask for the resource ``GPU``, of which each takes one.
+
+    Attributes
+    ----------
+    address : str
+        Of the scheduler.
+    dashboard : str
+        Address of the page that shows what the workers do; empty where there is none.
     """
 
     def __init__(self, client: Client, *, device: str = "auto", wants_gpu: bool = False) -> None:
         self._client = client
         self.device = device
         self.wants_gpu = wants_gpu
+        self.address = str(client.scheduler.address)
+        self.dashboard = client.dashboard_link or ""
 
     @property
-    def dashboard(self) -> str:
-        """Address of the page that shows what the workers do."""
-        return str(self._client.dashboard_link)
+    def is_connected(self) -> bool:
+        """Whether the scheduler is there, as far as is known without asking it."""
+        return bool(self._client.status == "running")
+
+    def count(self) -> tuple[int, int]:
+        """How many workers there are now, and how many of them say that they have a GPU.
+
+        Raises
+        ------
+        OSError
+            When the scheduler does not answer within seconds.
+        """
+        state = self._client.sync(
+            self._client.scheduler.identity, n_workers=-1, callback_timeout=_LIFE_SIGN_S
+        )
+        workers = state["workers"].values()
+        return len(workers), sum(map(_has_gpu, workers))
+
+    def share(self, content: bytes) -> Future:
+        """Send bytes to all workers once, to be handed to `ask` as often as wanted.
+
+        Raises
+        ------
+        ClusterError
+            When the scheduler is lost.
+        """
+        try:
+            return self._client.scatter(content, broadcast=True, hash=False)
+        except Exception as error:  # dask has no class for what it raises when it is cut off
+            raise ClusterError(
+                f"{len(content) / 1e6:.0f} MB could not be sent to {self.address} ({_first_line(error)})."
+            ) from error
+
+    def ask(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Call a function on a worker and wait for what it returns; from any thread.
+
+        Parameters
+        ----------
+        function : callable
+            Of a module that workers have.
+        *arguments
+            Can be pickled; what `share` returned comes as the bytes.
+
+        Raises
+        ------
+        ClusterError
+            When the scheduler is lost or silent, no worker is there any more that could do it, it ended
+            several of them, or took longer than two minutes.
+        Exception
+            That the function raised.
+        """
+        from distributed import KilledWorker
+
+        future = None
+        try:
+            self._check_connected()
+            # before what others have waiting: somebody waits for this one
+            future = self._client.submit(
+                function, *arguments, pure=False, priority=1, resources=self._resources
+            )
+            result: _Result = self._awaited(future)
+            return result
+        except KilledWorker:
+            raise ClusterError(
+                f"What was asked of {self.address} ended several workers, most often for want of memory."
+            ) from None
+        except Exception as error:  # dask has no class for what it raises when it is cut off
+            is_ours = isinstance(error, ClusterError)
+            if is_ours or (future is not None and future.status == "error"):
+                raise  # the latter is the function's own
+            raise ClusterError(f"The connection to {self.address} was lost.") from error
+        finally:
+            if future is not None:
+                with suppress(Exception):  # nothing to be given up where the scheduler is lost
+                    future.cancel()
+
+    def _check_connected(self) -> None:
+        if not self.is_connected:
+            raise ClusterError(f"The connection to {self.address} was lost.")
+
+    def _awaited(self, future: Future) -> Any:
+        from distributed import TimeoutError as TooLateError
+
+        started = able_at = time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=_POLL_S)
+            except TooLateError:
+                if future.done():
+                    raise  # the function's own
+            self._check_connected()
+            workers, gpus = self.count()
+            now = time.monotonic()
+            if gpus if self.wants_gpu else workers:
+                able_at = now
+            elif now - able_at > _LIFE_SIGN_S:
+                raise ClusterError(
+                    f"No worker {'with a GPU ' if self.wants_gpu else ''}is left at {self.address}."
+                )
+            if now - started > _LONGEST_ANSWER_S:
+                raise ClusterError(f"{self.address} did not answer within {_LONGEST_ANSWER_S} s.")
+
+    def close(self) -> None:
+        """Leave the workers; takes up to seconds where they do not answer."""
+        _close(self._client)
 
     def each(
         self, function: Callable[[_Item], _Result], items: Iterable[_Item]
@@ -101,7 +222,7 @@ class Cluster:
             if isinstance(error, OSError) and self._client.status == "running":
                 raise  # the function's own
             raise ClusterError(
-                f"The connection to the scheduler {self._address} was lost; {finished} of the cases were "
+                f"The connection to the scheduler {self.address} was lost; {finished} of the cases were "
                 "finished and are kept: start the scheduler again and give the same command once more."
             ) from None
         finally:
@@ -109,9 +230,8 @@ class Cluster:
                 self._client.cancel(list(running), asynchronous=False)
 
     @property
-    def _address(self) -> str:
-        scheduler = self._client.scheduler
-        return "" if scheduler is None else str(scheduler.address)
+    def _resources(self) -> dict[str, int] | None:
+        return {"GPU": 1} if self.wants_gpu else None
 
     def _send(
         self,
@@ -127,9 +247,7 @@ class Cluster:
             if entry is None:
                 return
             number, item = entry
-            future = self._client.submit(
-                function, item, pure=False, resources={"GPU": 1} if self.wants_gpu else None
-            )
+            future = self._client.submit(function, item, pure=False, resources=self._resources)
             running[future] = number
             arriving.add(future)
 
@@ -147,7 +265,16 @@ class Cluster:
 
 @contextmanager
 def connected(address: str, *, device: str = "auto") -> Iterator[Cluster]:
-    """Context in which the workers of a running scheduler are there for a job.
+    """Context in which the workers of a running scheduler are there; as `connect`."""
+    cluster = connect(address, device=device)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def connect(address: str, *, device: str = "auto") -> Cluster:
+    """The workers of a running scheduler; whoever asks for them closes them.
 
     Parameters
     ----------
@@ -175,9 +302,10 @@ def connected(address: str, *, device: str = "auto") -> Iterator[Cluster]:
     try:
         _wait_for_workers(client, 1, _PATIENCE_S, f"start one with dask worker {address}")
         _check_versions(client)
-        yield Cluster(client, device=device, wants_gpu=_asks_for_gpu(client, device))
-    finally:
+        return Cluster(client, device=device, wants_gpu=_asks_for_gpu(client, device))
+    except BaseException:
         _close(client)
+        raise
 
 
 @contextmanager
@@ -200,14 +328,19 @@ def local_workers(count: int | None = None, *, device: str = "auto") -> Iterator
 
     distributed = _distributed()
     wanted = count or _cores()
-    with config.set({"distributed.scheduler.allowed-failures": _ALLOWED_DEATHS}):
-        processes = distributed.LocalCluster(
-            n_workers=wanted,
-            threads_per_worker=1,
-            memory_limit=0,  # a scan may take more than its share for a moment, and would be killed for it
-            dashboard_address=":0",  # any free port
-            silence_logs=logging.CRITICAL,
-        )
+    try:
+        with config.set({"distributed.scheduler.allowed-failures": _ALLOWED_DEATHS}):
+            processes = distributed.LocalCluster(
+                n_workers=wanted,
+                threads_per_worker=1,
+                memory_limit=0,  # a scan may take more than its share for a moment, and be killed for it
+                dashboard_address=":0",  # any free port
+                silence_logs=logging.CRITICAL,
+            )
+    except (OSError, RuntimeError) as error:
+        raise ClusterError(
+            f"{wanted} workers did not start ({_first_line(error)}); give fewer --workers."
+        ) from None
     client = None
     try:
         client = distributed.Client(processes, set_as_default=False)
@@ -227,14 +360,17 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+def is_installed() -> bool:
+    """Whether the library is there; it is not loaded for that."""
+    return find_spec("distributed") is not None
+
+
 def _distributed() -> Any:
     """The library, kept from speaking on its own."""
     try:
         import distributed
     except ImportError:
-        raise ClusterError(
-            "Workers need dask.distributed, which is not installed; run pip install napari-sam-med[cluster]."
-        ) from None
+        raise ClusterError(f"Workers need dask.distributed, which is not installed; run {INSTALL}.") from None
     for name in ("distributed", "distributed.client", "distributed.core", "tornado", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
@@ -295,7 +431,7 @@ def _asks_for_gpu(client: Client, device: str) -> bool:
     if device not in ("auto", "cuda") and not device.startswith("cuda:"):
         return False
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    if any(worker.get("resources", {}).get("GPU", 0) >= 1 for worker in workers):
+    if any(map(_has_gpu, workers)):
         return True
     if device == "auto":
         return False
@@ -303,6 +439,10 @@ def _asks_for_gpu(client: Client, device: str) -> bool:
         'No worker says that it has a GPU; start one with dask worker ADDRESS --resources "GPU=1", or give '
         "--device cpu."
     )
+
+
+def _has_gpu(worker: dict[str, Any]) -> bool:
+    return bool(worker.get("resources", {}).get("GPU", 0) >= 1)
 
 
 def _close(client: Client) -> None:

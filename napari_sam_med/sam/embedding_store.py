@@ -29,7 +29,7 @@ from napari_sam_med.sam.image_embedding import ImageEmbedding
 from napari_sam_med.sam.model_registry import user_folder
 from napari_sam_med.sam.predictor import Predictor
 
-__all__ = ["EmbeddingStore", "default_store"]
+__all__ = ["EmbeddingStore", "as_kept", "default_store"]
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 3
@@ -114,7 +114,7 @@ class EmbeddingStore:
             What was kept and `get` gives: on the cpu, features rounded to half precision (a tensor with
             values that half precision cannot hold stays as it is).
         """
-        kept = _as_kept(embedding)
+        kept = as_kept(embedding)
         self._remember(key, kept)
         path = self._path(key)
         if path is None:
@@ -267,7 +267,8 @@ def _store_in(directory: Path, disk_bytes: int) -> EmbeddingStore:
     return EmbeddingStore(directory, disk_bytes=disk_bytes)
 
 
-def _as_kept(embedding: ImageEmbedding) -> ImageEmbedding:
+def as_kept(embedding: ImageEmbedding) -> ImageEmbedding:
+    """An embedding as the store keeps it: on the cpu, in half precision where that holds its values."""
     features = type(embedding.features)(*(_rounded(tensor.detach()).cpu() for tensor in embedding.features))
     return replace(embedding, features=features)
 
