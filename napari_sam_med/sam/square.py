@@ -163,7 +163,7 @@ def upsample_above(
     rows, columns : slice
         Where they lie in the image; nothing outside is above the level.
     """
-    above: npt.NDArray[np.bool_] = (low_res_logits > level).numpy().any(axis=0)
+    above: npt.NDArray[np.bool_] = np.any((low_res_logits > level).numpy(), axis=0)
     part, where = low_res_logits, []
     for axis, (pixels, resized) in enumerate(zip(fit.image_size, fit.resized_size, strict=True)):
         lower, upper, weight = _neighbours(pixels, resized, fit.side, above.shape[axis], part.device)
