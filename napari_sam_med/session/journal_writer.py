@@ -20,7 +20,7 @@ from napari_sam_med.session.journal_log import JournalLog
 from napari_sam_med.session.journal_records import Blobs, encode_slice, pack_payload
 from napari_sam_med.session.journal_recovery import FORMAT
 from napari_sam_med.session.voxel_counts import VoxelCounts
-from napari_sam_med.volume.labels import LabelChange
+from napari_sam_med.volume.labels import LabelChange, sparse_copy
 from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
@@ -136,9 +136,7 @@ class JournalWriter:
         self._is_behind = False
         self._tried = 0.0
         self._n_slices = 0
-        # copied before anybody writes on; for empty labels, the usual ones, the thread takes the memory
-        is_empty = not labels.data.any()
-        self._shadow = np.zeros(labels.data.shape, labels.data.dtype) if is_empty else labels.data.copy()
+        self._shadow = sparse_copy(labels.data)  # before anybody writes on
         self._counts = VoxelCounts(self._shadow[:0])
         self._is_comparing = False
         self._uncompared: deque[int] = deque()
@@ -201,9 +199,6 @@ class JournalWriter:
         return self._queue.get()
 
     def _start(self) -> None:
-        for plane in self._shadow:
-            if not plane.any():
-                plane.fill(0)  # takes its memory now: a step that first writes there would take milliseconds
         self._counts = VoxelCounts(self._shadow)
         if self._number:
             self._keep_all()

@@ -18,7 +18,7 @@ from napari_sam_med.volume.organs import MAX_CLASS_ID, OrganTable
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["LabelChange", "LabelVolume"]
+__all__ = ["LabelChange", "LabelVolume", "sparse_copy"]
 
 LabelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -269,6 +269,20 @@ class LabelVolume:
         axis = int(np.argmax(np.abs(self.data.strides)))
         for index in range(self.data.shape[axis]):
             yield self.data.take(index, axis) if axis else self.data[index]
+
+
+def sparse_copy(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy of a label array (z, y, x), of the same layout, in which empty slices take no memory.
+
+    The system gives out memory of zeros when it is first written to, so a copy of a few labelled slices of a
+    thousand takes what those few do.
+    """
+    order = np.argsort([-abs(stride) for stride in data.strides], kind="stable")
+    copy: npt.NDArray[Any] = np.zeros([data.shape[axis] for axis in order], data.dtype)
+    for index, plane in enumerate(data.transpose(order)):
+        if plane.any():
+            copy[index] = plane
+    return copy.transpose(np.argsort(order))
 
 
 def _mask_of(mask: npt.ArrayLike, shape: tuple[int, ...], view: SliceView) -> npt.NDArray[np.bool_]:

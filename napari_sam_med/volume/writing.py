@@ -8,11 +8,12 @@ from gzip import GzipFile
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
+import numpy.typing as npt
 
 from napari_sam_med.errors import ExportError, ImageError, LabelError
-from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, reading_again, sidecar
 from napari_sam_med.volume.formats.label_description import TABLE_ENDINGS, table_content
+from napari_sam_med.volume.formats.reading_again import ReadAgain
 from napari_sam_med.volume.formats.sidecar import Origin
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
@@ -316,28 +317,31 @@ def _write(path: Path, ending: LabelEnding, labels: LabelVolume, header: object,
 
 def _compare(path: Path, ending: LabelEnding, labels: LabelVolume, organs: OrganTable) -> None:
     """Read the written file again; it must hold the same voxels, place and names."""
+    array_ijk = labels.grid.from_canonical(labels.data)
     try:
-        if ending == ".mha":
-            scan = metaimage.read(path)
-        else:
-            form = None if labels.grid.doubt is None else labels.grid.doubt.used
-            scan = nifti.read(path, form=form) if ending in (".nii", ".nii.gz") else nrrd.read(path)
+        written = _read_again(path, ending, array_ijk, labels.grid)
     except (ImageError, LabelError) as error:
         raise ExportError(
             f"The labels were written but cannot be read again ({error}); check the disk."
         ) from error
-    written = labels.grid.from_canonical(labels.data)
-    if scan.array_ijk.dtype != written.dtype or not np.array_equal(scan.array_ijk, written):
+    if not written.is_equal:
         raise ExportError("The labels were written but read back with other values; check the disk.")
-    i, j, k = scan.array_ijk.shape
-    if not labels.grid.same_as(Grid(scan.affine, (i, j, k)), tolerance_mm=_AFFINE_TOLERANCE_MM):
+    i, j, k = array_ijk.shape
+    if not labels.grid.same_as(Grid(written.affine, (i, j, k)), tolerance_mm=_AFFINE_TOLERANCE_MM):
         raise ExportError(
             f"This geometry (shear {labels.grid.shear:.2g}) does not survive in a {ending} file; choose "
             f".nii.gz."
         )
     if ending in (".nii", ".nii.gz", ".seg.nrrd"):
-        names = None if scan.organs is None else {i: organ.name for i, organ in scan.organs.items()}
+        names = None if written.organs is None else {i: organ.name for i, organ in written.organs.items()}
         if (names or {}) != {i: organ.name for i, organ in organs.items()}:
             raise ExportError(
                 "The organ names were written but read back changed; rename them and export again."
             )
+
+
+def _read_again(path: Path, ending: LabelEnding, array_ijk: npt.NDArray[Any], grid: Grid) -> ReadAgain:
+    if ending in (".nii", ".nii.gz"):
+        return reading_again.compare_nifti(path, array_ijk, None if grid.doubt is None else grid.doubt.used)
+    scan = metaimage.read(path) if ending == ".mha" else nrrd.read(path)
+    return ReadAgain(reading_again.are_equal(scan.array_ijk, array_ijk), scan.affine, scan.organs)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from napari_sam_med import LabelVolume, SliceView, Volume
 from napari_sam_med.errors import LabelError, LockedError
 from napari_sam_med.volume.grid import Grid
+from napari_sam_med.volume.labels import sparse_copy
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.slice_view import PLANES
 
@@ -146,3 +150,30 @@ def test_masks_and_arrays_of_another_shape_are_refused() -> None:
         LabelVolume(np.zeros(SHAPE, dtype=np.int64), labels.grid)
     with pytest.raises(LabelError):
         LabelVolume(np.zeros((1, 2, 3), dtype=np.uint8), labels.grid)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_a_sparse_copy_is_a_copy_of_the_same_layout(axes: tuple[int, int, int]) -> None:
+    data = np.zeros((6, 5, 4), np.uint8).transpose(axes)[::-1]
+    data[1, 2, 3] = 7
+    data[2, 1, 1] = 9
+    copy = sparse_copy(data)
+    assert np.array_equal(copy, data)
+    assert np.argsort(np.abs(copy.strides)).tolist() == np.argsort(np.abs(data.strides)).tolist()
+    data[...] = 1
+    assert copy.sum() == 7 + 9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_empty_slices_take_no_memory_in_a_sparse_copy() -> None:
+    data = np.zeros((200, 512, 512), np.uint8)
+    data[...] = 0  # takes its memory
+    data[100] = 1
+    before = _resident()
+    copy = sparse_copy(data)
+    assert np.array_equal(copy[100], data[100])
+    assert _resident() - before < data.nbytes // 4
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

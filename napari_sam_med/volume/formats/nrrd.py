@@ -27,6 +27,7 @@ __all__ = ["SNOMED_CODES", "n_times", "organs_of_metadata", "read", "write"]
 FloatArray = npt.NDArray[np.float64]
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _COLOUR_KINDS = ("RGB-color", "RGBA-color", "HSV-color", "XYZ-color", "complex")
+_SLICES_A_STEP = 32
 _SEGMENT_KEY = re.compile(r"Segment(\d+)_LabelValue")
 # what 3D Slicer itself writes for a segment of no particular kind
 _TAGS = (
@@ -120,7 +121,7 @@ def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTabl
         If the file cannot be written, or is a .seg.nrrd of a single voxel, which Slicer takes for an empty
         one.
     """
-    image = sitk.GetImageFromArray(np.ascontiguousarray(AS_STORED.to_canonical(array_ijk)))
+    image = _image_of(AS_STORED.to_canonical(array_ijk))
     lps = _RAS_FROM_LPS @ grid.affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
@@ -138,6 +139,16 @@ def write(path: Path, array_ijk: npt.NDArray[Any], grid: Grid, organs: OrganTabl
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
         raise ExportError(f"SimpleITK could not write the file ({_reason(error)}).") from error
+
+
+def _image_of(array_kji: npt.NDArray[Any]) -> Any:
+    """An ITK image of an array (k, j, i), filled some slices at a time: SimpleITK takes contiguous ones."""
+    k, j, i = array_kji.shape
+    image = sitk.Image(i, j, k, sitk.GetImageFromArray(np.zeros((1, 1, 1), array_kji.dtype)).GetPixelID())
+    for first in range(0, k, _SLICES_A_STEP):
+        part = np.ascontiguousarray(array_kji[first : first + _SLICES_A_STEP])
+        image[:, :, first : first + len(part)] = sitk.GetImageFromArray(part)
+    return image
 
 
 def organs_of_metadata(metadata: Mapping[str, str]) -> OrganTable | None:
@@ -195,13 +206,22 @@ def _count(reader: Any) -> int:
 
 def _one_volume(image: Any, time: int) -> npt.NDArray[Any]:
     """Voxels (k, j, i) of one volume; components of a vector image and further axes count as volumes."""
-    array = sitk.GetArrayFromImage(image)
+    array = np.asarray(_Voxels(image))
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
     elif image.GetDimension() == 2:
         array = array[None]
     array = array.reshape(-1, *array.shape[-3:])[time]
     return np.ascontiguousarray(array)
+
+
+class _Voxels:
+    """The voxels of an ITK image, which lives as long as an array of them: no second copy is made."""
+
+    def __init__(self, image: Any) -> None:
+        self._image = image
+        interface = sitk.GetArrayViewFromImage(image).__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}  # may be written to
 
 
 def _affine(image: Any) -> FloatArray:

@@ -1,0 +1,34 @@
+"""The CT of the memory benchmark, and its sampler; the whole of it is run by hand: it opens a window."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.memory import Memory, make_ct, resident, system_peak
+from napari_sam_med import read_volume
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+
+
+def test_the_ct_is_the_sample_with_a_liver_in_the_box(tmp_path: Path) -> None:
+    key, (i0, j0, i1, j1) = make_ct(tmp_path / "ct.nii", (60, 50, 40))
+    volume = read_volume(tmp_path / "ct.nii")
+    assert volume.shape == (40, 50, 60)
+    assert volume.is_hounsfield
+    array_ijk = volume.grid.from_canonical(volume.data)
+    assert np.median(array_ijk[i0 : i1 + 1, j0 : j1 + 1, key]) > 20
+
+
+def test_memory_that_was_let_go_of_is_seen_all_the_same() -> None:
+    memory = Memory()
+    before = memory.end()
+    held = np.ones(60 << 20, dtype=np.uint8)
+    time.sleep(0.1)  # five samples
+    del held
+    assert memory.end() - before > 50 << 20
+    assert memory.peak <= max(system_peak(), resident()) + (1 << 20)
