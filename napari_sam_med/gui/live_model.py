@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
+from napari_sam_med.gui.embedding_ahead import AheadControl
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.model_registry import MODELS, is_available
 from napari_sam_med.session import jobs
 from napari_sam_med.session.jobs import LoadedModel, ModelView
+from napari_sam_med.session.other_machine import OtherMachine
 from napari_sam_med.session.session import Preview, Session
 from napari_sam_med.volume.slice_view import SliceView
 
+if TYPE_CHECKING:
+    from napari_sam_med.sam.predictor import Predictor
+
 __all__ = ["LiveModel"]
 
-_AHEAD_MS = 250
-"""Rest on a slice before its neighbours are embedded: whoever scrolls past needs none of them."""
-_REACH = 6
-"""Slices embedded ahead on either side."""
 _PATIENCE_SECONDS = 0.05
 """A quick answer is waited for before anything is drawn: drawing meanwhile would take the processor from the
 model, and the canvas would be drawn twice."""
@@ -28,6 +30,10 @@ model, and the canvas would be drawn twice."""
 
 class LiveModel(QObject):
     """One loaded model, the preview of the slice at hand, and embeddings ahead of the user.
+
+    Attributes
+    ----------
+    ahead : AheadControl
 
     Signals
     -------
@@ -57,24 +63,24 @@ class LiveModel(QObject):
         self._session = session
         self._workers = workers
         self._model: LoadedModel | None = None
+        self._machine: OtherMachine | None = None
+        self._on_lost: Callable[[str], object] | None = None
+        self._predictor: Predictor | None = None
         self._loading: Job | None = None
         self._serving: Job | None = None
-        self._ahead: Job | None = None
+        self._gives_up = threading.Event()
         self._view: SliceView | None = None
         self._wanted: SliceView | None = None
         self._waiting: list[Callable[[ModelView], None]] = []
         self._asked: tuple[Any, ...] | None = None
         self._told: str | None = None
-        self._is_held = False
+        self.ahead = AheadControl(workers, self._sight, self)
         # posted events come after what is being handled now, a click, and before Qt draws
         self._prompted.connect(self._await_answer, Qt.ConnectionType.QueuedConnection)
-        self._ahead_timer = QTimer(self)
-        self._ahead_timer.setSingleShot(True)
-        self._ahead_timer.setInterval(_AHEAD_MS)
-        self._ahead_timer.timeout.connect(self._embed_ahead)
         session.events.model.connect(self.reload)
         session.events.device.connect(self.reload)
         session.events.window.connect(self._on_window)
+        session.events.volume.connect(self.ahead.renew)
         session.events.objects.connect(self._on_objects)
         session.events.active_object_id.connect(self._on_objects)
 
@@ -112,9 +118,9 @@ class LiveModel(QObject):
         """Let go of the model and load the chosen one."""
         self._model = None
         self._drop(self._loading)
-        self._drop(self._ahead)
-        self._drop(self._serving)
-        self._loading = self._ahead = self._serving = self._asked = None
+        self._loading = self._asked = None
+        self.ahead.renew()
+        self._drop_serving()
         self.answering.emit(False)
         self._session.preview = None
         if self.can_load:
@@ -141,6 +147,7 @@ class LiveModel(QObject):
     def _on_loaded(self, model: LoadedModel) -> None:
         self._model = model
         self._loading = None
+        self._choose_predictor()
         self._waiting, waiting = [], self._waiting
         self.loaded.emit()
         sight = self._sight()
@@ -149,7 +156,7 @@ class LiveModel(QObject):
                 use(sight)
         if not self._serve():
             self.loading_ended.emit()
-            self._ahead_timer.start()
+        self.ahead.renew()
 
     def _on_load_failed(self, error: Exception) -> None:
         self._loading = None
@@ -169,7 +176,26 @@ class LiveModel(QObject):
         session = self._session
         if self._model is None or session.volume is None or session.window is None:
             return None
-        return ModelView(session.volume, session.window, self._model.predictor, self._model.store)
+        assert self._predictor is not None  # chosen with the model
+        return ModelView(session.volume, session.window, self._predictor, self._model.store)
+
+    def embed_on(self, machine: OtherMachine | None, on_lost: Callable[[str], object] | None = None) -> None:
+        """Embed images on another machine from now on, or here again; what is under way ends as it began.
+
+        ``on_lost`` is called on any thread, with why they are embedded here after all.
+        """
+        self._machine, self._on_lost = machine, on_lost
+        self._choose_predictor()
+        self.ahead.renew()
+
+    def _choose_predictor(self) -> None:
+        if self._model is None:
+            return
+        self._predictor = self._model.predictor
+        if self._machine is not None and self._on_lost is not None:
+            self._predictor = self._machine.predictor_of(
+                self._model.predictor, self._session.model, self._on_lost
+            )
 
     # the preview
 
@@ -181,9 +207,7 @@ class LiveModel(QObject):
         preview = self._session.preview
         if preview is not None and preview.view != view:
             self._session.preview = None
-        self._drop(self._ahead)
-        self._ahead = None
-        self._ahead_timer.start()
+        self.ahead.look_at(view)
         self.answer()
 
     def answer(self) -> None:
@@ -214,8 +238,10 @@ class LiveModel(QObject):
         return view, prompts, corrected, session.window, session.model, session.active_object_id
 
     def _serve(self) -> bool:
-        """Start on the newest wish; one at a time, since an embedding cannot be interrupted."""
+        """Start on the newest wish, one at a time; an embedding that another slice waits for is given up."""
         if self._wanted is None or self._serving is not None:
+            if self._wanted is not None and self._asked is not None and self._asked[0] != self._wanted:
+                self._gives_up.set()
             return self._serving is not None
         sight = self._sight()
         if sight is None:
@@ -228,14 +254,14 @@ class LiveModel(QObject):
             return False
         prompts = active.key_slices[view]
         asked = self._asked = self._question(view)
-        if self._ahead is not None:
-            self._ahead.pause()
+        gives_up = self._gives_up = threading.Event()
+        self.ahead.give_way(view)
 
         def still_asked() -> bool:
             return self._view == view and self._has_open_prompts(view) and self._question(view) == asked
 
-        def returned(preview: Preview) -> None:
-            if still_asked():
+        def returned(preview: Preview | None) -> None:
+            if preview is not None and still_asked():
                 self._session.preview = preview
                 self.tell(f"Predicted quality {preview.quality:.2f}. Enter accepts, Escape clears.")
 
@@ -244,7 +270,7 @@ class LiveModel(QObject):
                 self.tell(f"{progress.text}…")
 
         job = self._workers.start(
-            jobs.predict_preview(sight, view, prompts, active.mask_to_correct(view)),
+            jobs.predict_preview(sight, view, prompts, active.mask_to_correct(view), gives_up.is_set),
             "preview",
             yielded=yielded,
             returned=returned,
@@ -272,8 +298,7 @@ class LiveModel(QObject):
         if self._serve():
             return
         self.answering.emit(False)
-        if self._ahead is not None and not self._is_held:
-            self._ahead.resume()
+        self.ahead.go_on()
 
     def _on_objects(self, *_: Any) -> None:
         was_serving = self._serving
@@ -289,41 +314,17 @@ class LiveModel(QObject):
         """The model sees something else now."""
         if self._session.preview is not None or self._serving is not None:
             self.answer()
-        self._drop(self._ahead)
-        self._ahead = None
-        self._ahead_timer.start()
-
-    # embedding ahead
+        self.ahead.renew()
 
     def hold(self, held: bool) -> None:
         """Keep from embedding ahead while a propagation needs the processor."""
-        self._is_held = held
-        if self._ahead is not None:
-            (self._ahead.pause if held else self._ahead.resume)()
-        elif not held:
-            self._ahead_timer.start()
+        self.ahead.hold(held)
 
-    def _embed_ahead(self) -> None:
-        sight, view = self._sight(), self._view
-        if sight is None or view is None or self._is_held or self._ahead is not None:
-            return
-        n_slices = sight.volume.shape[view.axis]
-        offsets = [0, *(sign * step for step in range(1, _REACH + 1) for sign in (1, -1))]
-        views = [
-            SliceView(view.plane, view.index + offset)
-            for offset in offsets
-            if 0 <= view.index + offset < n_slices
-        ]
-        job = self._workers.start(
-            jobs.embed_ahead(sight, views), "embed ahead", finished=lambda: self._on_ahead_done(job)
-        )
-        self._ahead = job
-        if self._serving is not None:
-            job.pause()
-
-    def _on_ahead_done(self, job: Job) -> None:
-        if job is self._ahead:
-            self._ahead = None
+    def _drop_serving(self) -> None:
+        self._gives_up.set()
+        self._drop(self._serving)
+        self._serving = None
+        self.ahead.go_on()
 
     @staticmethod
     def _drop(job: Job | None) -> None:
@@ -332,7 +333,7 @@ class LiveModel(QObject):
 
     def stop(self) -> None:
         """Let go of everything; for the end of the widget."""
-        self._ahead_timer.stop()
-        for job in (self._loading, self._serving, self._ahead):
-            self._drop(job)
+        self.ahead.stop()
+        self._drop(self._loading)
+        self._drop_serving()
         self._waiting.clear()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_sam_med.errors import CancelledError
 from napari_sam_med.progress import Progress
-from napari_sam_med.session.preloading import preload_torch_libraries
+from napari_sam_med.session.preloading import preload_torch_libraries, set_imports_aside
 from napari_sam_med.session.session import Preview
 from napari_sam_med.session.voxel_counts import VoxelCounts
 from napari_sam_med.volume.intensity import resolve_window
@@ -38,7 +39,6 @@ __all__ = [
     "ModelView",
     "PreparedScan",
     "carry",
-    "embed_ahead",
     "export_labels",
     "fetch_model",
     "interpolate",
@@ -141,6 +141,7 @@ def load_model(model: str, device: str) -> Generator[Progress, None, LoadedModel
     from napari_sam_med.sam.embedding_store import default_store
     from napari_sam_med.sam.predictor import load_predictor
 
+    set_imports_aside()
     predictor = load_predictor(model, device=device)
     return LoadedModel(predictor, default_store())
 
@@ -179,30 +180,33 @@ def fetch_model(name: str) -> Generator[Progress, None, Path]:
 
 
 def predict_preview(
-    sight: ModelView, view: SliceView, prompts: Prompts, mask: npt.NDArray[np.bool_] | None = None
-) -> Generator[Progress, None, Preview]:
-    """Answer one prompted slice; with a mask (H, W) that the object has there, the prompts put that right."""
+    sight: ModelView,
+    view: SliceView,
+    prompts: Prompts,
+    mask: npt.NDArray[np.bool_] | None = None,
+    gives_up: Callable[[], bool] = lambda: False,
+) -> Generator[Progress, None, Preview | None]:
+    """Answer one prompted slice; with a mask (H, W) that the object has there, the prompts put that right.
+
+    Embedding the slice ends as soon as ``gives_up`` says so; the outcome is None then.
+    """
+    from napari_sam_med.sam.interruption import interruptible
     from napari_sam_med.segmentation.slicewise import corrected_prompts, embed_slice
 
     yield Progress(0, 2, f"embedding {view.plane} slice {view.index}")
-    embedding = embed_slice(sight.volume, view, sight.predictor, window=sight.window, store=sight.store)
+    try:
+        with interruptible(gives_up):
+            embedding = embed_slice(
+                sight.volume, view, sight.predictor, window=sight.window, store=sight.store
+            )
+    except CancelledError:
+        return None
     yield Progress(1, 2, f"segmenting {view.plane} slice {view.index}")
     if mask is not None:
         prompts = corrected_prompts(prompts, mask, embedding, sight.predictor)
     prediction = sight.predictor.predict(embedding, prompts)
     quality = float(prediction.iou_predictions[prediction.best_index])
     return Preview(view, prediction.best_mask, quality)
-
-
-def embed_ahead(sight: ModelView, views: Iterable[SliceView]) -> Generator[Progress, None, int]:
-    """Fill the store with the embeddings of slices that the user may come to, in the order given."""
-    from napari_sam_med.segmentation.slicewise import embed_slice
-
-    wanted = list(views)
-    for done, view in enumerate(wanted):
-        yield Progress(done, len(wanted), f"embedding {view.plane} slice {view.index} ahead")
-        embed_slice(sight.volume, view, sight.predictor, window=sight.window, store=sight.store)
-    return len(wanted)
 
 
 def carry(

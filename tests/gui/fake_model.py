@@ -38,6 +38,9 @@ class FakePredictor:
         self.error: Exception | None = None
         self.waiting = threading.Event()
 
+    def embedding_key(self, image: np.ndarray, pixel_spacing=(1.0, 1.0), crop_xyxy: Any = None) -> str:
+        return f"{image.shape}{pixel_spacing}{image.tobytes().hex()}"
+
     def embed(self, image: np.ndarray, pixel_spacing=(1.0, 1.0), crop_xyxy: Any = None) -> Any:
         self.waiting.set()
         self.gate.wait(60)
@@ -51,6 +54,7 @@ class FakePredictor:
             crop_xyxy=crop_xyxy,
             model_hash=self.model_hash,
             pixel_spacing=pixel_spacing,
+            nbytes=image.nbytes,
         )
 
     def predict(self, embedding: Any, prompts: Prompts, multimask=None, *, direct_upsampling=False) -> Any:
@@ -113,18 +117,30 @@ def _drawn(prompts: Prompts, like: np.ndarray) -> np.ndarray:
 
 
 class FakeStore:
-    """Keeps embeddings by image; counts what was asked."""
+    """Keeps embeddings by image, in memory."""
+
+    directory = None
+    memory_bytes = disk_bytes = 1 << 30
 
     def __init__(self) -> None:
-        self.kept: dict[bytes, Any] = {}
+        self.kept: dict[str, Any] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.kept
 
     def clear(self) -> None:
         self.kept.clear()
 
+    def get(self, key: str) -> Any:
+        return self.kept.get(key)
+
+    def keep(self, key: str) -> int:
+        return 0
+
     def get_or_embed(
         self, predictor: FakePredictor, image: np.ndarray, pixel_spacing=(1.0, 1.0), crop_xyxy=None
     ) -> Any:
-        key = image.tobytes() + str((image.shape, pixel_spacing)).encode()
+        key = predictor.embedding_key(image, pixel_spacing, crop_xyxy)
         if key not in self.kept:
             self.kept[key] = predictor.embed(image, pixel_spacing, crop_xyxy)
         return self.kept[key]

@@ -1,0 +1,185 @@
+"""The slices of the plane that the user looks at, embedded ahead: the nearest first, then the whole stack."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_sam_med.errors import CancelledError
+from napari_sam_med.progress import Progress
+from napari_sam_med.volume.intensity import to_rgb
+from napari_sam_med.volume.slice_view import Plane, SliceView
+
+if TYPE_CHECKING:
+    from napari_sam_med.session.jobs import ModelView
+
+__all__ = ["EmbeddedStack", "EmbeddingAhead", "by_distance"]
+
+_SHARE = 0.5
+"""Of what the store keeps; the rest is for what else is asked for, so that this pushes out nothing nearer."""
+
+
+@dataclass(frozen=True)
+class EmbeddedStack:
+    """How far the slices of a plane are embedded.
+
+    Attributes
+    ----------
+    plane : {"axial", "coronal", "sagittal"}
+    n_slices : int
+    ready : frozenset of int
+        Indices of those that are known to be in the store.
+    air : frozenset of int
+        Indices of those that are known to show nothing; they are left out.
+    room : int
+        Slices that are embedded ahead at most: the store has room for them.
+    """
+
+    plane: Plane
+    n_slices: int
+    ready: frozenset[int]
+    air: frozenset[int]
+    room: int
+
+    @property
+    def progress(self) -> Progress:
+        """Slices that are ready, of those that are to be."""
+        total = min(self.n_slices - len(self.air), self.room)
+        return Progress(min(len(self.ready), total), total, f"embedding {self.plane} slices ahead")
+
+
+class EmbeddingAhead:
+    """Embeds slices ahead of one user, in an order that follows where the user looks.
+
+    One thread runs `run`; another one looks, interrupts and lets go on.
+
+    Parameters
+    ----------
+    sight : ModelView
+        The volume through a window, the model, and the store that is filled.
+    view : SliceView
+        The slice at hand.
+    """
+
+    def __init__(self, sight: ModelView, view: SliceView) -> None:
+        self.sight = sight
+        self._view = view
+        self._has_moved = True
+        self._is_interrupted = False
+        self._spared: SliceView | None = None
+        self._keys: dict[SliceView, str] = {}
+        self._ready: set[SliceView] = set()
+        self._air: set[SliceView] = set()
+        self._room = max(sight.volume.shape)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the user has moved since `run` has looked last; where it has ended, it is to run again."""
+        return self._has_moved
+
+    def look_at(self, view: SliceView) -> None:
+        """From now on, what is near this slice comes first; in any plane."""
+        self._view = view
+        self._has_moved = True
+
+    def interrupt(self, spared: SliceView | None = None) -> None:
+        """Give up the slice that is being embedded, until `go_on`; but not the spared one: it is needed."""
+        self._spared = spared
+        self._is_interrupted = True
+
+    def go_on(self) -> None:
+        """End `interrupt`."""
+        self._is_interrupted = False
+
+    def run(self) -> Generator[EmbeddedStack, None, None]:
+        """Embed what the store does not have, be it in memory or on disk since an earlier session.
+
+        Yields before each slice. Slices of air are left out. Ends where nothing is left that there is room
+        for; closing it between two slices ends it at once, and `interrupt` within one.
+
+        Raises
+        ------
+        DeviceMemoryError
+            When the device ran out of memory.
+        """
+        while True:
+            yield self._state()
+            view = self._next()
+            if view is None:
+                return
+            with suppress(CancelledError):
+                self._embed(view)
+
+    def _state(self) -> EmbeddedStack:
+        at = self._view
+        ready, air = (
+            frozenset(view.index for view in views if view.plane == at.plane)
+            for views in (self._ready, self._air)
+        )
+        return EmbeddedStack(at.plane, self.sight.volume.shape[at.axis], ready, air, self._room)
+
+    def _next(self) -> SliceView | None:
+        """The nearest slice that is not ready, of as many as there is room for."""
+        if self._has_moved:
+            self._has_moved = False  # before looking: a move from here on is seen the next time
+            self._look_again()
+        return next((view for view in self._stack()[: self._room] if view not in self._ready), None)
+
+    def _stack(self) -> list[SliceView]:
+        """The slices of the plane at hand that are not known to be air, the nearest first."""
+        at = self._view
+        n_slices = self.sight.volume.shape[at.axis]
+        stack = (SliceView(at.plane, index) for index in by_distance(at.index, n_slices))
+        return [view for view in stack if view not in self._air]
+
+    def _look_again(self) -> None:
+        """See what the store still has, which drops first what was not used for longest: the nearest is used
+        last.
+        """
+        stack = self._stack()
+        for place, view in reversed(list(enumerate(stack))):
+            key = self._keys.get(view)
+            is_kept = key is not None and (self._use(key) if place < self._room else key in self.sight.store)
+            (self._ready.add if is_kept else self._ready.discard)(view)
+
+    def _embed(self, view: SliceView) -> None:
+        from napari_sam_med.sam.interruption import interruptible
+        from napari_sam_med.segmentation.body import is_air
+
+        volume, window = self.sight.volume, self.sight.window
+        predictor, store = self.sight.predictor, self.sight.store
+        key = self._keys.get(view)
+        if key is None and is_air(volume, view, window):
+            self._air.add(view)
+            return
+        image, spacing = to_rgb(volume, view, window), volume.pixel_spacing(view)
+        if key is None:
+            key = self._keys[view] = predictor.embedding_key(image, spacing)
+        if not self._use(key):
+            with interruptible(lambda: self._is_interrupted and self._spared != view):
+                store.get_or_embed(predictor, image, spacing)
+        if self._use(key):
+            self._ready.add(view)
+        else:
+            self._room = 0  # the store keeps nothing, so there is nothing to be done ahead
+
+    def _use(self, key: str) -> bool:
+        """Use an entry, so that it goes last; whether there is one. Finds out for how many there is room."""
+        store = self.sight.store
+        limit, size = store.disk_bytes, store.keep(key)
+        if not size:  # no folder, or a full disk
+            kept = store.get(key)
+            limit, size = store.memory_bytes, 0 if kept is None else kept.nbytes
+        if size:
+            self._room = max(1, int(limit * _SHARE) // size)
+        return size > 0
+
+
+def by_distance(index: int, n_slices: int) -> Iterator[int]:
+    """Indices 0..n_slices-1 from the nearest to `index` to the furthest, the higher one of two first."""
+    for step in range(max(index, n_slices - 1 - index) + 1):
+        for one in dict.fromkeys((index + step, index - step)):
+            if 0 <= one < n_slices:
+                yield one
