@@ -170,15 +170,18 @@ class Predictor:
         return self._embed([image], pixel_spacing, crop_xyxy)[0]
 
     def embed_batch(
-        self, images: Sequence[npt.ArrayLike], pixel_spacing: npt.ArrayLike = (1.0, 1.0)
+        self,
+        images: Sequence[npt.ArrayLike],
+        pixel_spacing: npt.ArrayLike = (1.0, 1.0),
+        crop_xyxy: npt.ArrayLike | None = None,
     ) -> list[ImageEmbedding]:
-        """Embeddings of several images (each (H, W, 3) uint8) of one pixel spacing; faster on a GPU."""
+        """Embeddings of images (each (H, W, 3) uint8) of one pixel spacing and crop; faster on a GPU."""
         at_once = 1 if self.device.type == "cpu" else _IMAGES_AT_ONCE_ON_GPU
         embeddings: list[ImageEmbedding] = []
         while len(embeddings) < len(images):
             chunk = images[len(embeddings) : len(embeddings) + at_once]
             try:
-                embeddings += self._embed(chunk, pixel_spacing, None)
+                embeddings += self._embed(chunk, pixel_spacing, crop_xyxy)
             except DeviceMemoryError:
                 if len(chunk) == 1:
                     raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from napari_sam_med.volume.organs import OrganTable
 if TYPE_CHECKING:
     from napari_sam_med.sam.embedding_store import EmbeddingStore
     from napari_sam_med.sam.predictor import Predictor
+    from napari_sam_med.segmentation.body import BodyBox
     from napari_sam_med.segmentation.slicewise import Window
     from napari_sam_med.volume.volume import Volume
 
@@ -65,6 +66,7 @@ def segment_from_prompts(
     propagated: bool = True,
     window: Window = "auto",
     store: EmbeddingStore | None = None,
+    crop: BodyBox | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Segmentation:
     """Segment every object of a prompts file and merge them into one label volume.
@@ -84,6 +86,8 @@ def segment_from_prompts(
         What the model sees.
     store : EmbeddingStore, optional
         Embeddings are looked up and kept here.
+    crop : BodyBox, optional
+        For the slice-wise engine: show the model this part of each slice alone, unless a prompt leaves it.
     on_progress : callable, optional
         Called after each slice.
 
@@ -98,10 +102,11 @@ def segment_from_prompts(
     """
     numbered = dict(enumerate(objects, start=1))
     organs, warnings = organs_of(objects)
+    options: dict[str, Any] = {} if crop is None else {"crop": crop}
     asked = {object_id: (one.label, one.prompts) for object_id, one in numbered.items()}
     n_prompted = sum(len(one.prompts) for one in objects)
     found = ObjectMasks()
-    job = propagate(volume, asked, predictor, engine=engine, window=window, store=store)
+    job = propagate(volume, asked, predictor, engine=engine, window=window, store=store, **options)
     # key slices come first, one for each prompted slice
     for done in job if propagated else islice(job, n_prompted):
         found.add(done)
@@ -117,6 +122,8 @@ def segment_from_prompts(
             f"objects overlap in {contested} voxels; there a prompted slice wins over a propagated one, "
             "else the slice of higher quality, else the later object"
         )
+    if crop is not None and crop.for_run(asked) is None:
+        warnings.append("a prompt lies outside the body: the model was shown whole slices")
     result = Segmentation(labels, found, numbered, propagated, warnings, remarks)
     warnings += _what_went_thin(volume, result)
     return result

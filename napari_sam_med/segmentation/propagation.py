@@ -103,8 +103,8 @@ def propagate(
     engine : Propagator, optional
         The slice-wise engine when left out.
     **options
-        Passed to the engine. The slice-wise engine takes ``window``, ``store``, ``masks`` (drawn key masks,
-        ``object_id -> {view: (H, W) bool}``), ``first_index``, ``last_index``, ``directions``,
+        Passed to the engine. The slice-wise engine takes ``window``, ``store``, ``crop``, ``masks`` (drawn
+        key masks, ``object_id -> {view: (H, W) bool}``), ``first_index``, ``last_index``, ``directions``,
         ``cache``, ``locked`` and its own parameters, such as ``min_overlap`` and ``taper``; see
         `SlicewisePropagator`.
 

@@ -133,14 +133,17 @@ class RemotePredictor(Predictor):
         return super().embed(image, pixel_spacing, crop_xyxy) if found is None else found[0]
 
     def embed_batch(
-        self, images: Sequence[npt.ArrayLike], pixel_spacing: npt.ArrayLike = (1.0, 1.0)
+        self,
+        images: Sequence[npt.ArrayLike],
+        pixel_spacing: npt.ArrayLike = (1.0, 1.0),
+        crop_xyxy: npt.ArrayLike | None = None,
     ) -> list[ImageEmbedding]:
         """As `Predictor.embed_batch`, on a worker."""
         embeddings: list[ImageEmbedding] = []
         while len(embeddings) < len(images):
             some = images[len(embeddings) : len(embeddings) + _IMAGES_AT_ONCE]
-            found = self._from_worker(some, pixel_spacing, None)
-            embeddings += super().embed_batch(some, pixel_spacing) if found is None else found
+            found = self._from_worker(some, pixel_spacing, crop_xyxy)
+            embeddings += super().embed_batch(some, pixel_spacing, crop_xyxy) if found is None else found
         return embeddings
 
     def _from_worker(

@@ -14,6 +14,7 @@ from napari_sam_med.volume.intensity import to_rgb
 if TYPE_CHECKING:
     from napari_sam_med.sam.embedding_store import EmbeddingStore
     from napari_sam_med.sam.predictor import ImageEmbedding, MaskPrediction, Predictor
+    from napari_sam_med.segmentation.body import BodyBox
     from napari_sam_med.volume.slice_view import SliceView
     from napari_sam_med.volume.volume import Volume
 
@@ -39,6 +40,7 @@ def embed_slice(
     *,
     window: Window = "auto",
     store: EmbeddingStore | None = None,
+    crop: BodyBox | None = None,
 ) -> ImageEmbedding:
     """Embedding of one slice as seen through a window.
 
@@ -51,6 +53,8 @@ def embed_slice(
         Preset name or limits in the volume's own values.
     store : EmbeddingStore, optional
         Looked up first and filled afterwards.
+    crop : BodyBox, optional
+        Show the model this part alone; prompts and masks stay in pixels of the whole slice.
 
     Returns
     -------
@@ -58,9 +62,10 @@ def embed_slice(
     """
     image = to_rgb(volume, view, window)
     spacing = volume.pixel_spacing(view)
+    crop_xyxy = None if crop is None else crop.on(view)
     if store is None:
-        return predictor.embed(image, spacing)
-    return store.get_or_embed(predictor, image, spacing)
+        return predictor.embed(image, spacing, crop_xyxy)
+    return store.get_or_embed(predictor, image, spacing, crop_xyxy)
 
 
 def predict_slice(
@@ -71,9 +76,14 @@ def predict_slice(
     *,
     window: Window = "auto",
     store: EmbeddingStore | None = None,
+    crop: BodyBox | None = None,
 ) -> MaskPrediction:
-    """Masks of one prompted slice; parameters as in `embed_slice`, prompts in the slice's pixels."""
-    embedding = embed_slice(volume, view, predictor, window=window, store=store)
+    """Masks of one prompted slice; parameters as in `embed_slice`, prompts in the slice's pixels.
+
+    Where the prompts leave the crop, the model sees the whole slice.
+    """
+    seen = None if crop is None or not crop.holds(view, prompts) else crop
+    embedding = embed_slice(volume, view, predictor, window=window, store=store, crop=seen)
     return predictor.predict(embedding, prompts)
 
 

@@ -24,6 +24,7 @@ from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import Predictor
+    from napari_sam_med.segmentation.body import BodyBox
     from napari_sam_med.volume.volume import Volume
 
 __all__ = ["SlicewisePropagator"]
@@ -102,6 +103,7 @@ class SlicewisePropagator:
         *,
         window: Window = "auto",
         store: EmbeddingStore | None = None,
+        crop: BodyBox | None = None,
         masks: Mapping[int, Mapping[SliceView, npt.ArrayLike]] | None = None,
         first_index: int | None = None,
         last_index: int | None = None,
@@ -120,6 +122,8 @@ class SlicewisePropagator:
             What the model sees.
         store : EmbeddingStore, optional
             Embeddings are looked up and kept here; a bounded one in memory when left out.
+        crop : BodyBox, optional
+            Show the model this part of each slice alone; whole slices where a key slice asks outside it.
         masks : mapping, optional
             ``object_id -> {view: (H, W) bool}``: key masks drawn by hand, taken as they are.
         first_index, last_index : int, optional
@@ -145,7 +149,14 @@ class SlicewisePropagator:
         _check_range(objects, masks or {}, first_index, last_index)
         shared = store if store is not None else EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES)
         run = Run(
-            replace(self, **changes), volume, predictor, resolve_window(volume, window), shared, locked, cache
+            replace(self, **changes),
+            volume,
+            predictor,
+            resolve_window(volume, window),
+            shared,
+            None if crop is None else crop.for_run(objects, masks),
+            locked,
+            cache,
         )
         limits = (first_index, last_index)
         n_done = 0

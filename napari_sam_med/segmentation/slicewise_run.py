@@ -23,6 +23,7 @@ from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import ImageEmbedding, MaskPrediction, Predictor
+    from napari_sam_med.segmentation.body import BodyBox
     from napari_sam_med.segmentation.slicewise_propagation import SlicewisePropagator
     from napari_sam_med.volume.volume import Volume
 
@@ -96,6 +97,7 @@ class Run:
         predictor: Predictor,
         window: tuple[float, float],
         store: EmbeddingStore,
+        crop: BodyBox | None,
         locked: npt.NDArray[np.bool_] | None,
         cache: PropagationCache | None,
     ) -> None:
@@ -104,6 +106,7 @@ class Run:
         self._predictor = predictor
         self._window = window
         self._store = store
+        self._crop = crop
         self._locked = locked
         self._cache = cache
         self._stop = StopLimits(
@@ -158,7 +161,14 @@ class Run:
             if self._cache is not None:
                 clicks = track.hypotheses.background_near(plane, gap.indices)
                 background = [(view, point.tolist()) for view, point in clicks]
-                facts = (self._settings, self._window, self._predictor.model_hash, track.class_id, background)
+                facts = (
+                    self._settings,
+                    self._window,
+                    self._crop,
+                    self._predictor.model_hash,
+                    track.class_id,
+                    background,
+                )
                 gap.cache_key = gap_key(gap, across, facts, self._locked)
                 gap.replay = self._cache.replay(gap.cache_key)
             if gap.is_closed and gap.replay is None and self._settings.use_prior:
@@ -378,7 +388,9 @@ class Run:
     # what is looked at
 
     def _embedding(self, view: SliceView) -> ImageEmbedding:
-        return embed_slice(self._volume, view, self._predictor, window=self._window, store=self._store)
+        return embed_slice(
+            self._volume, view, self._predictor, window=self._window, store=self._store, crop=self._crop
+        )
 
     def _appearance(self, view: SliceView, mask: npt.NDArray[np.bool_]) -> Appearance:
         """Of the voxels in a mask; of the whole slice when it is empty."""

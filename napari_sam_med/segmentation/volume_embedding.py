@@ -14,9 +14,10 @@ import numpy.typing as npt
 from napari_sam_med.errors import ExportError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.sam.image_embedding import Crop
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.shared_model import SharedModel
-from napari_sam_med.segmentation.body import is_air
+from napari_sam_med.segmentation.body import BodyBox, is_air
 from napari_sam_med.volume.intensity import resolve_window, to_rgb
 from napari_sam_med.volume.reading import read_volume
 from napari_sam_med.volume.slice_view import Plane, SliceView
@@ -68,6 +69,8 @@ class EmbeddingTask:
         Of the store.
     disk_bytes : int
         Limit of the store.
+    crop_to_body : bool
+        Show the model the box of the body alone, see `BodyBox`.
     """
 
     volume: Path
@@ -76,6 +79,7 @@ class EmbeddingTask:
     model: SharedModel
     folder: Path
     disk_bytes: int
+    crop_to_body: bool = False
 
     def store(self) -> EmbeddingStore:
         """The store, on disk alone: nobody asks it again in this process."""
@@ -88,7 +92,14 @@ def embed_on_worker(
     """Embed a volume to the end; errors are those of `read_volume`, `SharedModel.load` and `embed_volume`."""
     started = time.monotonic()
     volume = read_volume(task.volume)
-    job = embed_volume(volume, task.model.load(), task.store(), planes=task.planes, window=task.window)
+    job = embed_volume(
+        volume,
+        task.model.load(),
+        task.store(),
+        planes=task.planes,
+        window=task.window,
+        crop=BodyBox.of(volume) if task.crop_to_body else None,
+    )
     while True:
         try:
             step = next(job)
@@ -106,6 +117,7 @@ def embed_volume(
     *,
     planes: Sequence[Plane] = ("axial",),
     window: str = "auto",
+    crop: BodyBox | None = None,
 ) -> Generator[Progress, None, EmbeddedVolume]:
     """Fill a store with every slice of a volume but those of air; what is stored is not embedded again.
 
@@ -118,6 +130,8 @@ def embed_volume(
     planes : sequence of {"axial", "coronal", "sagittal"}
     window : str
         As for `to_rgb`; found once for the volume.
+    crop : BodyBox, optional
+        As for `embed_slice`.
 
     Raises
     ------
@@ -138,15 +152,16 @@ def embed_volume(
         some = views[start : start + _AT_ONCE]
         shown = [view for view in some if not is_air(volume, view, limits)]
         done, air = done + len(some), air + len(some) - len(shown)
-        missing: dict[tuple[float, float], dict[str, npt.NDArray[Any]]] = {}
+        missing: dict[tuple[tuple[float, float], Crop | None], dict[str, npt.NDArray[Any]]] = {}
         for view in shown:
             image, spacing = to_rgb(volume, view, limits), volume.pixel_spacing(view)
-            key = predictor.embedding_key(image, spacing)
+            part = None if crop is None else crop.on(view)
+            key = predictor.embedding_key(image, spacing, part)
             sizes[key] = sizes.get(key) or store.keep(key)
             if not sizes[key]:
-                missing.setdefault(spacing, {})[key] = image
-        for spacing, images in missing.items():
-            embeddings = predictor.embed_batch(list(images.values()), spacing)
+                missing.setdefault((spacing, part), {})[key] = image
+        for seen_as, images in missing.items():
+            embeddings = predictor.embed_batch(list(images.values()), *seen_as)
             for key, embedding in zip(images, embeddings, strict=True):
                 store.put(key, embedding)
                 sizes[key] = store.keep(key)

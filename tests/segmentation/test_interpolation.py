@@ -259,7 +259,7 @@ def test_prompts_are_answered_by_a_model_when_there_is_one(cone) -> None:
     class Predictor:
         accepts = frozenset({"box"})
 
-        def embed(self, image, spacing):
+        def embed(self, image, spacing, crop):
             return image
 
         def predict(self, embedding, prompts):

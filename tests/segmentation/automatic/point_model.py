@@ -65,5 +65,5 @@ def picture(shape=(40, 48), **patches):
 class NoStore:
     """Embeds without keeping."""
 
-    def get_or_embed(self, predictor, image, pixel_spacing=(1.0, 1.0)):
+    def get_or_embed(self, predictor, image, pixel_spacing=(1.0, 1.0), crop_xyxy=None):
         return predictor.embed(image, pixel_spacing)
