@@ -1,23 +1,31 @@
-"""Loading torch's shared libraries without holding up other threads.
+"""Loading torch without holding up other threads, then and later.
 
 ``import torch`` on a worker thread holds Python's lock while the system loads some hundred megabytes of
 libraries, and with it the main thread: 0.55 s measured. Asked through ctypes, which lets the lock go, the
 system loads them first, and the import finds them loaded: 0.1 s remain.
+
+Later, Python's search for garbage goes through all objects of all modules that were imported, 600,000 beside
+napari and torch: 0.3 s each time that napari removes a layer, and now and then in between. They are no garbage
+as long as the program runs, so that they are set aside.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import os
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["preload_torch_libraries"]
+__all__ = ["preload_torch_libraries", "set_imports_aside", "take_imports_back"]
 
 # as torch itself does it: the first one makes its symbols known to the libraries after it
 _LIBRARIES = (("libtorch_global_deps.so", "RTLD_GLOBAL"), ("libtorch_python.so", "RTLD_LOCAL"))
+
+_set_aside = threading.Event()
 
 
 def preload_torch_libraries() -> int:
@@ -42,3 +50,27 @@ def preload_torch_libraries() -> int:
             flags = os.RTLD_LAZY | getattr(os, visibility)
             loaded += dlopen(os.fsencode(folder / name), flags) is not None
     return loaded
+
+
+def set_imports_aside() -> bool:
+    """Keep the search for garbage from what is there now; once, when all is imported and no model made yet.
+
+    What is in a circle of references by now stays in memory until `take_imports_back`.
+
+    Returns
+    -------
+    bool
+        Whether it was done now, and not before.
+    """
+    if _set_aside.is_set():
+        return False
+    _set_aside.set()
+    gc.freeze()
+    return True
+
+
+def take_imports_back() -> None:
+    """Let what was set aside be searched again; takes no time, the next search does."""
+    if _set_aside.is_set():
+        gc.unfreeze()
+        _set_aside.clear()
