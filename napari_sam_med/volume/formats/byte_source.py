@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
-import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from isal import igzip, isal_zlib
 
 from napari_sam_med.errors import ImageError
 
@@ -21,6 +21,7 @@ _CHUNK = 1 << 20
 GZIP_EXPANSION = 1032
 # some writers pad the end of a file; more than this beyond the announced size is taken for a gzip bomb
 _PADDING = 16 << 20
+_IsalError: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub calls it an instance
 
 
 class ByteSource:
@@ -50,7 +51,8 @@ class ByteSource:
             ) from error
         self._stream: IO[bytes] | gzip.GzipFile = self._raw
         if self.is_gzip:
-            self._stream = gzip.GzipFile(fileobj=self._raw, mode="rb")
+            # unpacks twice as fast as the gzip of the standard library, with the same checks
+            self._stream = igzip.IGzipFile(fileobj=self._raw, mode="rb")  # type: ignore[no-untyped-call]  # theirs
         self.position = 0
 
     def __enter__(self) -> ByteSource:
@@ -121,7 +123,7 @@ class ByteSource:
             n = self._stream.readinto(view)  # type: ignore[union-attr]  # typeshed's IO[bytes] lacks it
         except EOFError:
             raise self._truncated("the gzip stream stops in the middle") from None
-        except (gzip.BadGzipFile, zlib.error) as error:
+        except (gzip.BadGzipFile, _IsalError) as error:
             raise ImageError(
                 f"{self.path.name} is damaged: its gzip stream does not check out ({error}); "
                 "copy or download it again."
