@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from napari_sam_med.volume.slice_view import Plane
 
-__all__ = ["Every", "MinArea", "Names", "Planes", "chosen_planes", "listed"]
+__all__ = ["CropToBody", "Every", "MinArea", "Names", "Planes", "chosen_planes", "listed"]
 
 Names = Annotated[
     str,
@@ -17,6 +17,14 @@ Names = Annotated[
 ]
 Planes = Annotated[str, typer.Option("--planes", metavar="PLANE,...", help="axial, coronal, sagittal.")]
 Every = Annotated[int, typer.Option("--every", min=1, metavar="N", help="Take only each N-th slice.")]
+CropToBody = Annotated[
+    bool,
+    typer.Option(
+        "--crop-to-body",
+        metavar="",
+        help="Show the model the box of the body alone: finer where the field of view is wide.",
+    ),
+]
 MinArea = Annotated[
     int, typer.Option("--min-area", min=1, metavar="PX", help="Pixels an organ must have on a slice.")
 ]

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from napari_sam_med import __version__
+from napari_sam_med.cli.case_options import CropToBody
 from napari_sam_med.cli.cluster_options import Scheduler, Workers
 
 __all__ = ["app"]
@@ -192,6 +193,7 @@ def segment(
             "--window", "-w", metavar="W", help="auto, soft-tissue, lung, bone, brain, liver, or LOW,HIGH."
         ),
     ] = "auto",
+    crop_to_body: CropToBody = False,
     precision: Annotated[
         Precision, typer.Option("--precision", metavar="P", help="auto, fp32 or bf16.")
     ] = Precision.auto,
@@ -231,6 +233,8 @@ def segment(
     for name, given in (("VOLUME", volume), ("--prompts", prompts), ("--output", output)):
         if given is None and not many:
             raise typer.BadParameter(f"Missing argument {name}, or --cases in its place")
+    if crop_to_body and engine != "slicewise":
+        raise typer.BadParameter("--crop-to-body is for the slicewise engine: leave it out, or --engine")
     request = SegmentRequest(
         volume=volume or Path(),
         prompts=prompts or Path(),
@@ -238,6 +242,7 @@ def segment(
         report=None if many else report,
         propagate=propagate,
         window=window,
+        crop_to_body=crop_to_body,
         model=model,
         device=device,
         precision=precision.value,

@@ -32,6 +32,7 @@ class EmbedRequest:
     cases: Path | None = None
     planes: str = "axial"
     window: str = "auto"
+    crop_to_body: bool = False
     model: str = "nano"
     device: str = "auto"
     precision: str = "auto"
@@ -101,7 +102,8 @@ def _tasks(request: EmbedRequest) -> tuple[list[str], list[EmbeddingTask]]:
         raise RuntimeError("The store in the cache folder has a folder.")
     folder = store.directory.absolute()
     return names, [
-        EmbeddingTask(path, planes, request.window, model, folder, store.disk_bytes) for path in paths
+        EmbeddingTask(path, planes, request.window, model, folder, store.disk_bytes, request.crop_to_body)
+        for path in paths
     ]
 
 

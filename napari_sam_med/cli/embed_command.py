@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_sam_med.cli.case_options import Planes
+from napari_sam_med.cli.case_options import CropToBody, Planes
 from napari_sam_med.cli.cluster_options import Scheduler, Workers
 from napari_sam_med.cli.commands import Device, Json, Model, Precision, _Command, app
 
@@ -31,6 +31,7 @@ def embed(
             "--window", "-w", metavar="W", help="auto, soft-tissue, lung, bone, brain, liver, or LOW,HIGH."
         ),
     ] = "auto",
+    crop_to_body: CropToBody = False,
     model: Model = "nano",
     device: Device = "auto",
     precision: Annotated[
@@ -48,6 +49,7 @@ def embed(
         cases=cases,
         planes=planes,
         window=window,
+        crop_to_body=crop_to_body,
         model=model,
         device=device,
         precision=precision.value,

@@ -48,6 +48,7 @@ class SegmentRequest:
     report: Path | None = None
     propagate: bool = True
     window: str = "auto"
+    crop_to_body: bool = False
     model: str = "nano"
     device: str = "auto"
     precision: str = "auto"
@@ -123,6 +124,7 @@ def segment_file(
     with clock.stage("load_model"):
         loaded = _load(request) if model is None or request.engine != SLICEWISE else model.load()
     from napari_sam_med.sam.embedding_store import default_store
+    from napari_sam_med.segmentation.body import BodyBox
     from napari_sam_med.segmentation.from_prompts import segment_from_prompts
 
     with clock.stage("segment"), shows(f"Segmenting with {loaded.record.name}") as on_progress:
@@ -133,6 +135,7 @@ def segment_file(
             propagated=request.propagate,
             window=window,
             store=default_store(),
+            crop=BodyBox.of(volume) if request.crop_to_body else None,
             on_progress=on_progress,
         )
     warnings += said(segmentation.warnings) + segmentation.remarks
@@ -143,7 +146,8 @@ def segment_file(
     report["warnings"] += said(doubtful_objects(report, volume.shape))
     if names_organs:
         _name_organs(report, volume, segmentation, loaded)
-    return Outcome(volume, segmentation, report | {"window": list(window)})
+    seen = {"window": list(window), "crop_to_body": request.crop_to_body}
+    return Outcome(volume, segmentation, report | seen)
 
 
 @contextmanager

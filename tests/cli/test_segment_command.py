@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_sam_med.sam.predictor import Predictor
 from tests.cli.cli_scan import CENTRE, SHAPE, Run, Scan, box, write_prompts
 
 Runner = Callable[..., Run]
@@ -181,6 +182,27 @@ def test_formats_by_extension(run: Runner, scan: Scan, tmp_path: Path, name: str
     labels = read_labels(tmp_path / name, reference=read_volume(scan.volume))
     assert labels.class_ids() == (6,)
     assert labels.organs.name_of(6) == "liver"
+
+
+def test_the_body_alone_is_shown_and_found_where_it_was_embedded(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = ((30, 30), (40, 40), (0, 0))
+    for path, air in ((scan.volume, -1000), (scan.labels, 0)):
+        file = nib.load(path)
+        nib.save(
+            nib.Nifti1Image(np.pad(np.asarray(file.dataobj), aside, constant_values=air), file.affine), path
+        )
+    prompts = write_prompts(tmp_path / "p.json", box(boxes=[{"from": [37, 51, 4], "to": [55, 69, 4]}]))
+    assert run("embed", scan.volume, "--crop-to-body").status == 0
+    monkeypatch.setattr(Predictor, "embed", None)  # whoever embeds now fails
+    out = tmp_path / "out.nii.gz"
+    answer = run("segment", scan.volume, "-p", prompts, "-o", out, "--crop-to-body")
+    assert (answer.status, answer.err) == (0, "")
+    found, truth = (np.asarray(nib.load(path).dataobj) == 6 for path in (out, scan.labels))
+    assert 2 * np.count_nonzero(found & truth) > 0.85 * (np.count_nonzero(found) + np.count_nonzero(truth))
+    refused = run("segment", scan.volume, "-p", prompts, "-o", out, "--crop-to-body", "-e", "sam2.pt")
+    assert "--crop-to-body is for the slicewise engine" in refused.err
 
 
 def test_a_video_model_carries_instead_of_the_slice_wise_engine(
