@@ -25,6 +25,8 @@ class VoxelCounts:
     def __init__(self, data: npt.NDArray[Any]) -> None:
         self._counts: dict[int, int] = {}
         for plane in data:
+            if not plane.max(initial=0):  # most slices; counting takes 60 times as long
+                continue
             counts = np.bincount(plane.ravel())
             values = np.flatnonzero(counts)
             self._add(values, counts[values])
