@@ -20,6 +20,7 @@ from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.learning import Learning
 from napari_sam_med.gui.live_model import LiveModel
 from napari_sam_med.gui.organ_suggestion import OrganSuggesting
+from napari_sam_med.gui.other_machine import ComputingElsewhere
 from napari_sam_med.gui.reviewing import Reviewing
 from napari_sam_med.gui.scan_loading import ScanLoading
 from napari_sam_med.gui.settings import Settings
@@ -28,7 +29,7 @@ from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
 from napari_sam_med.session.session import Session
-from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.labels import LabelVolume, sparse_copy
 from napari_sam_med.volume.volume import Volume
 from napari_sam_med.volume.writing import holds_voxels
 
@@ -81,6 +82,8 @@ class Actions(QObject):
         self.workers = Workers(self)
         self.bridge = LayerBridge(viewer, self.session, self)
         self.model = LiveModel(self.session, self.workers, self)
+        self.elsewhere = ComputingElsewhere(self.workers, self.model, settings, self)
+        self.elsewhere.lost.connect(self.tell)
         self.scans = ScanLoading(self.session, self.bridge, self.workers, settings, self)
         self.bridge.prompts.takes_points = lambda: "point" in self.model.accepts
         self.carrying = Carrying(self.session, self.workers, self.model, self._is_free, self)
@@ -102,6 +105,7 @@ class Actions(QObject):
         self.bridge.scan_removed.connect(self._on_scan_removed)
         for part in (
             self.model,
+            self.elsewhere,
             self.scans,
             self.carrying,
             self.reviewing,
@@ -256,7 +260,7 @@ class Actions(QObject):
         labels = session.labels
         self.keeping.journal.sync()
         copy = LabelVolume(
-            labels.data.copy(), labels.grid, session.organs, header=labels.header, path=labels.path
+            sparse_copy(labels.data), labels.grid, session.organs, header=labels.header, path=labels.path
         )
         model = self.model.model
         about: dict[str, Any] = {"name": session.model}
@@ -335,6 +339,7 @@ class Actions(QObject):
         """End of the widget: no thread and no listener is left behind."""
         self.model.stop()
         self.workers.stop()
+        self.elsewhere.stop()
         self.finding.stop()
         self.work_list.stop()
         self.suggesting.stop()

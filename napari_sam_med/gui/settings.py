@@ -39,6 +39,10 @@ class Settings:
         Limits; work that was not exported does not obey.
     suggests_organs : bool
         Whether it is said which organ a proposed mask looks like.
+    embeds_ahead : bool
+        Whether slices are embedded before they are prompted.
+    scheduler : str
+        Address of the other machine that was reached last, offered again but not connected to by itself.
     work_list_folder : str
         Folder of cases that was opened last. Empty: none was.
     work_list_outputs : dict
@@ -56,6 +60,8 @@ class Settings:
     journals_gb: int = 2
     embeddings_gb: int = 8
     suggests_organs: bool = True
+    embeds_ahead: bool = True
+    scheduler: str = ""
     work_list_folder: str = ""
     work_list_outputs: dict[str, str] = field(default_factory=dict)
 
