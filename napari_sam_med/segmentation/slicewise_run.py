@@ -15,7 +15,7 @@ from napari_sam_med.segmentation.gaps import Front, Gap, Key, gaps_between
 from napari_sam_med.segmentation.interpolation import ShapePrior
 from napari_sam_med.segmentation.object_masks import FoundSlice
 from napari_sam_med.segmentation.propagation import Direction, Source
-from napari_sam_med.segmentation.propagation_cache import PropagationCache, gap_key
+from napari_sam_med.segmentation.propagation_cache import PropagationCache, gap_key, key_slice_key
 from napari_sam_med.segmentation.slice_evidence import Appearance, Findings, StopLimits, iou
 from napari_sam_med.segmentation.slice_hypotheses import Hypotheses
 from napari_sam_med.segmentation.slicewise import embed_slice, logits_of_mask
@@ -121,7 +121,18 @@ class Run:
     # key slices
 
     def key(self, view: SliceView, prompts: Prompts | None, drawn: npt.ArrayLike | None) -> Key:
-        """Answer a key slice, or take its drawn mask."""
+        """Answer a key slice, or take its drawn mask; from the cache where neither has changed."""
+        if self._cache is None:
+            return self._answered_key(view, prompts, drawn)
+        facts = (self._window, self._crop, self._predictor.model_hash)
+        name = key_slice_key(view, prompts, drawn, facts)
+        known = self._cache.key_slice(name)
+        if known is None:
+            known = self._answered_key(view, prompts, drawn)
+            self._cache.keep_key_slice(name, known)
+        return known
+
+    def _answered_key(self, view: SliceView, prompts: Prompts | None, drawn: npt.ArrayLike | None) -> Key:
         embedding = self._embedding(view)
         if drawn is not None:
             mask = np.asarray(drawn, dtype=bool)
@@ -305,6 +316,8 @@ class Run:
     def _settle(self, embedding: ImageEmbedding, turns: list[_Turn]) -> None:
         """Where believed masks of several objects overlap, the pixel goes to the higher logit."""
         believed = [turn for turn in turns if turn.doubt is None and turn.mask is not None]
+        if not _any_overlap([turn.mask for turn in believed if turn.mask is not None]):
+            return
         for number, one in enumerate(believed):
             for other in believed[number + 1 :]:
                 assert one.mask is not None
@@ -406,6 +419,18 @@ class Run:
 
 def _why_empty(mask: npt.NDArray[np.bool_]) -> str | None:
     return None if mask.any() else "the prompts gave an empty mask"
+
+
+def _any_overlap(masks: list[npt.NDArray[np.bool_]]) -> bool:
+    """Whether two of the masks share a pixel; one pass instead of one for every pair."""
+    if len(masks) < 2:
+        return False
+    taken = masks[0].copy()
+    for mask in masks[1:]:
+        if (taken & mask).any():
+            return True
+        taken |= mask
+    return False
 
 
 def _packed(found: Found) -> FoundSlice:
