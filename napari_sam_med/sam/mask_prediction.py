@@ -10,7 +10,8 @@ import torch
 
 from napari_sam_med.sam.architectures.base import DecodedMasks
 from napari_sam_med.sam.image_embedding import ImageEmbedding
-from napari_sam_med.sam.square import SquareFit, upsample_above, upsample_logits
+from napari_sam_med.sam.mask_upsampling import upsample_above
+from napari_sam_med.sam.square import SquareFit, upsample_logits
 
 __all__ = ["MaskPrediction", "mask_of_logits", "masks_in_image"]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from napari_sam_med.sam.square import SquareFit, normalised_square, upsample_above, upsample_logits
+from napari_sam_med.sam.square import SquareFit, normalised_square, upsample_logits
 from tests.sam.micro_sam import random_image
 
 CPU = torch.device("cpu")
@@ -116,20 +116,3 @@ def test_upsampling_puts_a_blob_where_it_was(direct: bool) -> None:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     npt.assert_allclose((rows[0], rows[-1] + 1), (25, 50), atol=1)
     npt.assert_allclose((columns[0], columns[-1] + 1), (62.5, 125), atol=1)
-
-
-@pytest.mark.parametrize("size", [(100, 200), (512, 512), (61, 37)])
-@pytest.mark.parametrize("level", [0.0, -1.0, 9.0])
-def test_upsampling_in_part_leaves_out_nothing_above_the_level(size: tuple[int, int], level: float) -> None:
-    fit = SquareFit.of(size, (1.0, 1.3), 256, stretch=False)
-    random = np.random.default_rng(0)
-    for _ in range(4):
-        logits = torch.full((2, 64, 64), -5.0)
-        (top, left), (height, width) = random.integers(0, 50, 2), random.integers(1, 64, 2)
-        blob = logits[:, top : top + height, left : left + width]
-        blob += torch.from_numpy(random.normal(4, 4, blob.shape)).float()
-        whole = upsample_logits(logits, fit, direct=True)
-        part, rows, columns = upsample_above(logits, fit, level)
-        npt.assert_array_equal(part.numpy(), whole[:, rows, columns].numpy())
-        whole[:, rows, columns] = -9.0
-        assert not (whole > level).any()
