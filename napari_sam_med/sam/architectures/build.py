@@ -37,7 +37,7 @@ def build_decoder(checkpoint: Checkpoint) -> nn.Module:
     return _with_weights(network, rest, checkpoint)
 
 
-def build_network(checkpoint: Checkpoint, *, for_inference: bool = False, exact: bool = True) -> nn.Module:
+def build_network(checkpoint: Checkpoint, *, for_inference: bool = False) -> nn.Module:
     """The network of a checkpoint with its weights, in eval mode, on the cpu; it satisfies `Architecture`.
 
     Parameters
@@ -45,10 +45,7 @@ def build_network(checkpoint: Checkpoint, *, for_inference: bool = False, exact:
     checkpoint : Checkpoint
     for_inference : bool
         Fold what can be folded: the same function, faster, but with other weights than the checkpoint's, so
-        not to be trained or saved.
-    exact : bool
-        Keep to the order of Meta's operations, so that fp32 results are equal bit for bit; otherwise the ViT
-        encoders take a faster attention that needs a fraction of the memory.
+        not to be trained or saved. The ViT encoders take an attention that needs a fraction of the memory.
 
     Raises
     ------
@@ -75,12 +72,12 @@ def build_network(checkpoint: Checkpoint, *, for_inference: bool = False, exact:
             fuse_batch_norm(mobile_sam.image_encoder)
         return mobile_sam
     from napari_sam_med.sam.architectures.meta import build_sam_vit
-    from napari_sam_med.sam.architectures.vit_attention import use_fused_attention
+    from napari_sam_med.sam.architectures.vit_attention import use_fast_attention
 
     sam = build_sam_vit(architecture)
     _with_weights(sam, checkpoint.state_dict, checkpoint)
-    if for_inference and not exact:
-        use_fused_attention(sam.image_encoder)
+    if for_inference:
+        use_fast_attention(sam.image_encoder)
     return sam
 
 
