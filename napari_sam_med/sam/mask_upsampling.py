@@ -6,9 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_sam_med.sam.square import SquareFit
+from napari_sam_med.sam.square import SquareFit, upsample_logits
 
 __all__ = ["upsample_above"]
+
+_LARGE_SHARE = 0.25
+"""Of a slice: more of its logits take longer to gather than all of them to be interpolated."""
 
 
 def upsample_above(
@@ -26,7 +29,7 @@ def upsample_above(
         Where they lie in the image; nothing outside is above the level.
     """
     above: npt.NDArray[np.bool_] = np.any((low_res_logits > level).numpy(), axis=0)
-    part, where = low_res_logits, []
+    neighbours, where = [], []
     for axis, (pixels, resized) in enumerate(zip(fit.image_size, fit.resized_size, strict=True)):
         lower, upper, weight = _neighbours(pixels, resized, fit.side, above.shape[axis])
         cells = np.flatnonzero(above.any(axis=1 - axis))
@@ -36,8 +39,14 @@ def upsample_above(
             stop = int(np.searchsorted(lower.numpy(), cells[-1], side="right"))
         seen = slice(first, stop)
         where.append(seen)
-        part = _interpolated(part, (lower[seen], upper[seen], weight[seen]), axis - 2)
-    return part, where[0], where[1]
+        neighbours.append((lower[seen], upper[seen], weight[seen]))
+    rows, columns = where
+    height, width = fit.image_size
+    if (rows.stop - rows.start) * (columns.stop - columns.start) > _LARGE_SHARE * height * width:
+        whole = upsample_logits(low_res_logits, fit, direct=True)
+        return whole, slice(0, height), slice(0, width)
+    part = _interpolated(_interpolated(low_res_logits, neighbours[0], -2), neighbours[1], -1)
+    return part, rows, columns
 
 
 def _neighbours(

@@ -19,7 +19,6 @@ __all__ = [
     "PREPROCESSING_VERSION",
     "SquareFit",
     "normalised_square",
-    "upsample_above",
     "upsample_logits",
 ]
 
@@ -149,63 +148,19 @@ def upsample_logits(low_res_logits: torch.Tensor, fit: SquareFit, *, direct: boo
     return F.interpolate(square, fit.image_size, mode="bilinear", align_corners=False)
 
 
-def upsample_above(
-    low_res_logits: torch.Tensor, fit: SquareFit, level: float
-) -> tuple[torch.Tensor, slice, slice]:
-    """Logits (C, h, w) over the padded square, on the cpu, as those of the image that may lie above a level.
-
-    The same numbers as `upsample_logits` gives in one step, but only where they count: a value between four
-    cells is above a level only where one of these is, and a mask takes up little of its slice.
-
-    Returns
-    -------
-    tensor (C, n, m) of float32
-    rows, columns : slice
-        Where they lie in the image; nothing outside is above the level.
-    """
-    above: npt.NDArray[np.bool_] = np.any((low_res_logits > level).numpy(), axis=0)
-    part, where = low_res_logits, []
-    for axis, (pixels, resized) in enumerate(zip(fit.image_size, fit.resized_size, strict=True)):
-        lower, upper, weight = _neighbours(pixels, resized, fit.side, above.shape[axis], part.device)
-        cells = np.flatnonzero(above.any(axis=1 - axis))
-        first, stop = 0, 0
-        if len(cells):
-            first = int(np.searchsorted(upper.numpy(), cells[0]))
-            stop = int(np.searchsorted(lower.numpy(), cells[-1], side="right"))
-        seen = slice(first, stop)
-        where.append(seen)
-        part = _interpolated(part, (lower[seen], upper[seen], weight[seen]), axis - 2)
-    return part, where[0], where[1]
-
-
 def _upsample_directly(low_res_logits: torch.Tensor, fit: SquareFit) -> torch.Tensor:
     """Sample the low-resolution grid bilinearly at each pixel centre of the image."""
-    logits = low_res_logits
-    for axis, pixels, resized in zip((-2, -1), fit.image_size, fit.resized_size, strict=True):
-        count = logits.shape[axis]
-        logits = _interpolated(logits, _neighbours(pixels, resized, fit.side, count, logits.device), axis)
-    return logits
-
-
-def _neighbours(
-    pixels: int, resized: int, side: int, count: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of each pixel of an axis the cells below and above its centre, and the weight of the latter."""
-    centres = torch.arange(pixels, device=device, dtype=torch.float32) + 0.5
-    at = centres * (2.0 * resized / (pixels * side)) - 1.0  # edges of the outer cells are at -1 and 1
-    position = ((at + 1.0) * (count / 2.0) - 0.5).clamp(0, count - 1)
-    lower = position.floor().long().clamp(max=max(count - 2, 0))
-    return lower, (lower + 1).clamp(max=count - 1), position - lower
-
-
-def _interpolated(
-    values: torch.Tensor, neighbours: tuple[torch.Tensor, torch.Tensor, torch.Tensor], axis: int
-) -> torch.Tensor:
-    """Values between neighbouring cells along an axis, -2 or -1."""
-    lower, upper, weight = neighbours
-    if axis == -2:
-        weight = weight[:, None]
-    return torch.lerp(values.index_select(axis, lower), values.index_select(axis, upper), weight)
+    if low_res_logits.device.type == "mps":  # where no test has seen this kernel with scales of its own
+        low_res_logits = low_res_logits.cpu()
+    grid = low_res_logits.reshape(-1, *low_res_logits.shape[-3:])
+    cells = grid.shape[-2:]
+    # pixels per cell; sizes do not say it, since the image may end within a cell
+    scales = (
+        pixels * fit.side / (resized * count)
+        for pixels, resized, count in zip(fit.image_size, fit.resized_size, cells, strict=True)
+    )
+    enlarged: torch.Tensor = torch.ops.aten.upsample_bilinear2d(grid, fit.image_size, False, *scales)
+    return enlarged.view(*low_res_logits.shape[:-2], *fit.image_size)
 
 
 def _bilinear(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
