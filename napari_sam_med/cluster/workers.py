@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 from napari_sam_med.errors import ClusterError, DeviceError
 
@@ -36,8 +37,10 @@ _SAME_PACKAGES = ("napari-sam-med", "torch", "numpy", "dask", "distributed")
 _FAREWELL_S = 5
 _POLL_S = 0.5
 """While one answer is waited for, how often it is asked whether anybody is there who can give it."""
-_LIFE_SIGN_S = 5
-"""Seconds that a scheduler may take to say so, and that it may be without a worker: killed ones come back."""
+_LIFE_SIGN_S = 10
+"""Seconds that a scheduler may take to say so."""
+_WITHOUT_WORKERS_S = 5
+"""That it may be without any: killed ones are started again."""
 _LONGEST_ANSWER_S = 120
 """Among it, for the first answer: importing torch and loading a model."""
 
@@ -102,15 +105,17 @@ class Cluster:
                 f"{len(content) / 1e6:.0f} MB could not be sent to {self.address} ({_first_line(error)})."
             ) from error
 
-    def ask(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+    def ask(self, function: Callable[..., _Result], item: object, *shared: Future) -> _Result:
         """Call a function on a worker and wait for what it returns; from any thread.
 
         Parameters
         ----------
         function : callable
-            Of a module that workers have.
-        *arguments
-            Can be pickled; what `share` returned comes as the bytes.
+            Of a module that workers have; called with the item, and with the bytes that were shared.
+        item : object
+            Can be pickled.
+        *shared
+            From `share`.
 
         Raises
         ------
@@ -126,9 +131,7 @@ class Cluster:
         try:
             self._check_connected()
             # before what others have waiting: somebody waits for this one
-            future = self._client.submit(
-                function, *arguments, pure=False, priority=1, resources=self._resources
-            )
+            future = self._submit(function, item, *shared, priority=1)
             result: _Result = self._awaited(future)
             return result
         except KilledWorker:
@@ -164,7 +167,7 @@ class Cluster:
             now = time.monotonic()
             if gpus if self.wants_gpu else workers:
                 able_at = now
-            elif now - able_at > _LIFE_SIGN_S:
+            elif now - able_at > _WITHOUT_WORKERS_S:
                 raise ClusterError(
                     f"No worker {'with a GPU ' if self.wants_gpu else ''}is left at {self.address}."
                 )
@@ -229,9 +232,29 @@ class Cluster:
             with suppress(Exception):  # nothing to be given up where the scheduler is lost
                 self._client.cancel(list(running), asynchronous=False)
 
-    @property
-    def _resources(self) -> dict[str, int] | None:
-        return {"GPU": 1} if self.wants_gpu else None
+    def _submit(
+        self, function: Callable[..., Any], item: object, *shared: Future, priority: int = 0
+    ) -> Future:
+        """Hand a task in, pickled here: a scheduler reads what it passes on, and would import torch for it,
+        silent for seconds, or not have it.
+        """
+        import cloudpickle
+
+        def call(pickled: bytes, *shared: bytes) -> Any:
+            # within a function it is sent as code, so that the scheduler needs nothing of ours
+            import pickle
+
+            function, item = pickle.loads(pickled)  # noqa: S301  of whoever may run any code here anyway
+            return function(item, *shared)
+
+        return self._client.submit(
+            call,
+            cloudpickle.dumps((function, item)),
+            *shared,
+            key=f"{function.__name__}-{uuid4()}",
+            priority=priority,
+            resources={"GPU": 1} if self.wants_gpu else None,
+        )
 
     def _send(
         self,
@@ -247,7 +270,7 @@ class Cluster:
             if entry is None:
                 return
             number, item = entry
-            future = self._client.submit(function, item, pure=False, resources=self._resources)
+            future = self._submit(function, item)
             running[future] = number
             arriving.add(future)
 

@@ -115,6 +115,50 @@ def test_nobody_at_an_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+class Unpacked:
+    """Counts how often it is unpickled in this process."""
+
+    times = 0
+
+    def __setstate__(self, state: object) -> None:
+        type(self).times += 1
+
+
+def unpacked_times(item: Unpacked) -> int:
+    return item.times
+
+
+def test_a_scheduler_does_not_read_what_is_sent_through_it(threads) -> None:
+    """It would have to have all of our packages, and is silent while it imports them."""
+    item = Unpacked()
+    item.content = "something, or there is no state to be set"
+    with connected(threads.scheduler_address) as workers:
+        assert workers.ask(unpacked_times, item) == 1
+        assert [result for _, result in workers.each(unpacked_times, [item])] == [2]
+
+
+def test_one_question_is_answered_or_what_is_wrong_is_raised(threads) -> None:
+    with connected(threads.scheduler_address) as workers:
+        assert workers.ask(abs, -3) == 3
+        assert workers.ask(_with_bytes, "of ", workers.share(b"abc")) == "of abc"
+        with pytest.raises(TimeoutError, match="its own"):
+            workers.ask(_too_late, None)
+        assert workers.is_connected
+        assert workers.count() == (2, 0)
+        threads.close()
+        with pytest.raises(ClusterError, match=f"The connection to {workers.address} was lost"):
+            workers.ask(abs, -3)
+        assert not workers.is_connected
+
+
+def _with_bytes(item: str, content: bytes) -> str:
+    return item + content.decode()
+
+
+def _too_late(_: None) -> None:
+    raise TimeoutError("its own")
+
+
 def test_the_dashboard_has_an_address(threads) -> None:
     with distributed.Client(threads, set_as_default=False) as client:
         assert Cluster(client).dashboard.startswith("http")

@@ -132,7 +132,7 @@ def test_what_fails_there_is_done_here(here, cluster, monkeypatch: pytest.Monkey
 def test_a_request_under_way_is_answered_here_when_the_other_machine_goes(
     here, machine, cluster, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_LIFE_SIGN_S", {"scheduler": 10, "worker": 0.6}[end])
+    monkeypatch.setattr(workers, "_WITHOUT_WORKERS_S", {"scheduler": 30, "worker": 0.3}[end])
     is_asked, may_go_on = threading.Event(), threading.Event()
     load = SharedModel.load
 
