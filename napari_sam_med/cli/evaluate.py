@@ -39,6 +39,7 @@ class EvaluateRequest:
     every: int = 1
     most_slices: int = 0
     min_area: int = 1
+    crop_to_body: bool = False
     seed: int = 0
     seeds: int = 1
     device: str = "auto"
@@ -101,7 +102,13 @@ def _experiment(request: EvaluateRequest) -> Experiment:
 
     names = [*named_protocol(request.protocol).strategies] if request.protocol else []
     names += listed(request.strategies or ("" if names else "bound_box"))
-    choice = SliceChoice(chosen_planes(request.planes), request.every, request.min_area, request.most_slices)
+    choice = SliceChoice(
+        planes=chosen_planes(request.planes),
+        every=request.every,
+        min_area=request.min_area,
+        most=request.most_slices,
+        crop_to_body=request.crop_to_body,
+    )
     return Experiment(
         strategies=tuple(parse_strategies(names)),
         cases=tuple(_cases(request)),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_sam_med.cli.case_options import Every, MinArea, Names, Planes
+from napari_sam_med.cli.case_options import CropToBody, Every, MinArea, Names, Planes
 from napari_sam_med.cli.cluster_options import Scheduler, Workers
 from napari_sam_med.cli.commands import FLAG, Device, Json, Precision, _Command, app
 
@@ -57,6 +57,7 @@ def evaluate(
         typer.Option("--most-slices", min=0, metavar="N", help="Slices of a volume and plane; 0: all."),
     ] = 0,
     min_area: MinArea = 1,
+    crop_to_body: CropToBody = False,
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="N", help="Seed of the simulated prompts.")
     ] = 0,
@@ -94,6 +95,7 @@ def evaluate(
         every=every,
         most_slices=most_slices,
         min_area=min_area,
+        crop_to_body=crop_to_body,
         seed=seed,
         seeds=seeds,
         resume=resume,

@@ -197,7 +197,9 @@ def _run_in(
         summary["instances"] = instance_summary(instances)
         kept.write_instances(instances)
     if pages:
-        kept.write_pages(summary, scores, GallerySource.of_cases(experiment.cases, predictors))
+        crop_to_body = experiment.choice.crop_to_body
+        source = GallerySource.of_cases(experiment.cases, predictors, crop_to_body=crop_to_body)
+        kept.write_pages(summary, scores, source)
     kept.finish(summary)
     yield replace(step, scores=[], baselines=[], warnings=tuple(absent), is_new=False, summary=summary)
 
@@ -282,6 +284,7 @@ def _facts(
         "min_area": choice.min_area,
         "most_slices": choice.most,
         "organs": list(choice.organs),
+        **({"crop_to_body": True} if choice.crop_to_body else {}),
         "strategies": [strategy.name for strategy in experiment.strategies],
         "boxes_sha256": {name: boxes.sha256 for name, boxes in boxes_of(experiment.strategies).items()},
         "seed": experiment.seeds[0],
@@ -336,8 +339,13 @@ class _FromStore:
         self._predictor = predictor
         self._store = store
 
-    def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = (1.0, 1.0)) -> ImageEmbedding:
-        return self._store.get_or_embed(self._predictor, image, pixel_spacing)
+    def embed(
+        self,
+        image: npt.ArrayLike,
+        pixel_spacing: npt.ArrayLike = (1.0, 1.0),
+        crop_xyxy: npt.ArrayLike | None = None,
+    ) -> ImageEmbedding:
+        return self._store.get_or_embed(self._predictor, image, pixel_spacing, crop_xyxy)
 
     def predict_batch(
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts], *, single_beside: bool = False

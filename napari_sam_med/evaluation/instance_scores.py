@@ -19,14 +19,21 @@ from scipy import ndimage
 from napari_sam_med.evaluation.cases import Case, read_case
 from napari_sam_med.evaluation.detections import Detection
 from napari_sam_med.evaluation.detector_boxes import DetectorBoxes, boxes_of, is_of
-from napari_sam_med.evaluation.measuring import SliceChoice, chosen_organs, labelled_slices, organ_names
+from napari_sam_med.evaluation.measuring import (
+    Encoder,
+    SliceChoice,
+    chosen_organs,
+    embed_labelled,
+    labelled_slices,
+    organ_names,
+)
 from napari_sam_med.evaluation.prompt_strategies import Strategy
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.predictor import ImageEmbedding
 from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.body import BodyBox
 from napari_sam_med.volume.formats.coco import run_lengths
-from napari_sam_med.volume.intensity import to_rgb
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
@@ -51,10 +58,8 @@ _AP_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
-class _Embeds(Protocol):
+class _Embeds(Encoder, Protocol):
     """The part of `Predictor` that is needed here."""
-
-    def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = ...) -> ImageEmbedding: ...
 
     def predict_batch(
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts]
@@ -177,6 +182,7 @@ def segment_detections(
     """What `measure_instances` yields of one case and model; the boxes by the name of their strategy."""
     names = _known_names(labels, choice)
     views = _views(case, labels, boxes.values(), choice, names)
+    crop = BodyBox.of(volume) if choice.crop_to_body else None
     for done, view in enumerate(views, start=1):
         truths = true_instances(labels, view, choice, pieces)
         embedding: ImageEmbedding | None = None
@@ -185,7 +191,7 @@ def segment_detections(
             given = source.on_slice(case, view)
             judged = [(one, organ) for one in given if (organ := _organ_of(one, names)) is not None]
             if judged and embedding is None:
-                embedding = predictor.embed(to_rgb(volume, view), volume.pixel_spacing(view))
+                embedding = embed_labelled(volume, labels, view, predictor, crop)
             prompts = [source.prompts_of(one, shape) for one, _ in judged]
             answers = predictor.predict_batch(embedding, prompts) if embedding is not None and prompts else []
             yield InstanceSlice(

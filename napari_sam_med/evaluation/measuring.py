@@ -15,7 +15,8 @@ from napari_sam_med.evaluation.dialogue_runs import Answers, Talk, hold
 from napari_sam_med.evaluation.prompt_strategies import Dialogue, PromptTarget, Strategy
 from napari_sam_med.evaluation.slice_scores import SliceScore, TrueMask
 from napari_sam_med.progress import Progress
-from napari_sam_med.sam.predictor import ImageEmbedding
+from napari_sam_med.sam.image_embedding import ImageEmbedding
+from napari_sam_med.segmentation.body import BodyBox
 from napari_sam_med.volume.intensity import to_rgb
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane, SliceView
@@ -24,12 +25,14 @@ from napari_sam_med.volume.volume import Volume
 __all__ = [
     "BASELINES",
     "AskedSlice",
+    "Encoder",
     "LabelledSlice",
     "MeasuredSlice",
     "Simulation",
     "SliceChoice",
     "SliceScore",
     "chosen_organs",
+    "embed_labelled",
     "labelled_slices",
     "measure_baselines",
     "measure_model",
@@ -43,15 +46,24 @@ BASELINES = {"inscribed_ellipse": inscribed_ellipse, "filled_box": filled_box}
 """What the tangent box alone says, by name."""
 
 
-class Embeds(Answers, Protocol):
-    """The part of `Predictor` that is needed here."""
+class Encoder(Protocol):
+    """The part of `Predictor` that embeds."""
 
-    def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = ...) -> ImageEmbedding: ...
+    def embed(
+        self,
+        image: npt.ArrayLike,
+        pixel_spacing: npt.ArrayLike = ...,
+        crop_xyxy: npt.ArrayLike | None = ...,
+    ) -> ImageEmbedding: ...
+
+
+class Embeds(Answers, Encoder, Protocol):
+    """The part of `Predictor` that is needed here."""
 
 
 @dataclass(frozen=True)
 class SliceChoice:
-    """Which slices and organs are measured.
+    """Which slices and organs are measured, and what of a slice the models see.
 
     Attributes
     ----------
@@ -64,6 +76,8 @@ class SliceChoice:
         At most so many slices of a volume and plane, spread evenly over those that show an organ; 0 for all.
     organs : tuple of str
         Names (in any case) or numbers of the organs; empty for all.
+    crop_to_body : bool
+        Show the models the box of the body alone; whole slices where labels lie outside it.
     """
 
     planes: tuple[Plane, ...] = ("axial",)
@@ -71,6 +85,7 @@ class SliceChoice:
     min_area: int = 1
     most: int = 0
     organs: tuple[str, ...] = ()
+    crop_to_body: bool = False
 
 
 @dataclass(frozen=True)
@@ -259,6 +274,7 @@ def measure_model(
     """
     names = organ_names(labels)
     slices = labelled_slices(labels, simulation.choice)
+    crop = BodyBox.of(volume) if simulation.choice.crop_to_body else None
     for done, labelled in enumerate(slices, start=1):
         view, progress = labelled.view, Progress(done, len(slices), name)
         scores = None if known is None else known(labelled)
@@ -266,11 +282,22 @@ def measure_model(
             yield MeasuredSlice(progress, scores, view, is_new=False)
             continue
         pixels, spacing = to_rgb(volume, view), volume.pixel_spacing(view)
-        embedding = predictor.embed(pixels, spacing)
+        embedding = embed_labelled(volume, labels, view, predictor, crop)
         asked = AskedSlice(name, view, labelled.masks(labels), names, pixels, spacing)
         yield MeasuredSlice(
             progress, measure_slice(asked, embedding, predictor, simulation, model=model), view
         )
+
+
+def embed_labelled(
+    volume: Volume, labels: LabelVolume, view: SliceView, predictor: Encoder, crop: BodyBox | None
+) -> ImageEmbedding:
+    """Embedding of a slice; of the crop alone where there is one that holds all labels on the slice."""
+    image, spacing = to_rgb(volume, view), volume.pixel_spacing(view)
+    part = None if crop is None else crop.on(view)
+    if crop is None or part is None or not crop.holds(view, mask=view.window_on(labels.data) > 0):
+        return predictor.embed(image, spacing)
+    return predictor.embed(image, spacing, part)
 
 
 def measure_slice(

@@ -212,6 +212,7 @@ def markdown_report(summary: Mapping[str, Any]) -> str:
         "",
         f"Prompts were simulated from the labels on the {planes} slices (1 of {run['every']}) with at least "
         f"{run['min_area']} pixels of the organ; {_seeds(run)}.",
+        *(["The models were shown the box of the body alone."] if run.get("crop_to_body") else []),
         "Dice and IoU are means over the slices of an organ, then the organs of a volume, then the volumes; "
         '"by organ": over the slices of an organ in all volumes, then the organs.',
         "Ellipse and box are what the tangent box says without a model: the ellipse inscribed in it, and all "

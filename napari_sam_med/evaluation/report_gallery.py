@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError
 from napari_sam_med.evaluation.cases import Case, read_case
+from napari_sam_med.evaluation.measuring import Encoder, embed_labelled
 from napari_sam_med.evaluation.metrics import dice
 from napari_sam_med.evaluation.report_figures import small_png
 from napari_sam_med.evaluation.slice_scores import SliceScore
 from napari_sam_med.sam.mask_prediction import MaskPrediction
 from napari_sam_med.sam.predictor import ImageEmbedding
 from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.segmentation.body import BodyBox
 from napari_sam_med.volume.intensity import to_rgb
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.volume import Volume
@@ -51,10 +53,8 @@ _ROUND_THE_ORGAN = 1.7  # side of what is shown by that of organ, answer and pro
 _SAME_DICE = 0.05  # embeddings that were stored in half precision differ by a pixel or two
 
 
-class Answerer(Protocol):
+class Answerer(Encoder, Protocol):
     """The part of `Predictor` that is needed here."""
-
-    def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = ...) -> ImageEmbedding: ...
 
     def predict(self, embedding: ImageEmbedding, prompts: Prompts) -> MaskPrediction: ...
 
@@ -69,13 +69,18 @@ class GallerySource:
         Scan and labels of a case by its name in the scores, on one grid.
     predictors : dict of str to Predictor
         By the name of the model in the scores; answers of other models are left out.
+    crop_to_body : bool
+        As the answers were measured, see `SliceChoice`.
     """
 
     read: Callable[[str], tuple[Volume, LabelVolume]]
     predictors: Mapping[str, Answerer]
+    crop_to_body: bool = False
 
     @classmethod
-    def of_cases(cls, cases: Sequence[Case], predictors: Mapping[str, Answerer]) -> GallerySource:
+    def of_cases(
+        cls, cases: Sequence[Case], predictors: Mapping[str, Answerer], *, crop_to_body: bool = False
+    ) -> GallerySource:
         """From files: each case is read when its pictures are due."""
         by_name = {case.name: case for case in cases}
 
@@ -84,7 +89,7 @@ class GallerySource:
                 raise ImageError(f"The results speak of {name}, which is not among the cases; give it too.")
             return read_case(by_name[name])
 
-        return cls(read, predictors)
+        return cls(read, predictors, crop_to_body)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +160,7 @@ def gallery_pictures(scores: Sequence[SliceScore], source: GallerySource) -> Ite
         volume, labels = source.read(name)
         own = [one for one in due if one[1].volume == name]
         own.sort(key=lambda one: (one[1].model, one[1].view.plane, one[1].view.index))
+        crop = BodyBox.of(volume) if source.crop_to_body else None
         embedded = None
         for place, score in own:
             predictor, view = source.predictors[score.model], score.view
@@ -165,7 +171,7 @@ def gallery_pictures(scores: Sequence[SliceScore], source: GallerySource) -> Ite
                 )
             image, spacing = to_rgb(volume, view), volume.pixel_spacing(view)
             if embedded is None or embedded[0] != (score.model, view):
-                embedded = (score.model, view), predictor.embed(image, spacing)
+                embedded = (score.model, view), embed_labelled(volume, labels, view, predictor, crop)
             answer = answered_again(score, embedded[1], predictor).best_mask
             truth = np.asarray(view.extract(labels.data) == score.label)
             figure = draw_answer(image, truth, answer, score.prompts, spacing)

@@ -35,6 +35,7 @@ _WITHOUT_MODEL = {
 _RUN_TERMS = {
     "every": "one slice of",
     "min_area": "least pixels of an organ",
+    "crop_to_body": "shown the box of the body alone",
     "most_slices": "at most so many slices of a plane",
     "model_sha256": "checkpoints, SHA-256",
 }

@@ -195,7 +195,7 @@ def _gallery(results: SavedResults) -> GallerySource:
         return source.volume, source.labels
 
     predictors = {name: _Stored(loaded) for name, loaded in results.models.items()}
-    return GallerySource(read, predictors)
+    return GallerySource(read, predictors, bool(results.run.get("crop_to_body")))
 
 
 class _Stored:
@@ -204,8 +204,13 @@ class _Stored:
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
 
-    def embed(self, image: npt.ArrayLike, pixel_spacing: npt.ArrayLike = (1.0, 1.0)) -> ImageEmbedding:
-        return self._loaded.store.get_or_embed(self._loaded.predictor, image, pixel_spacing)
+    def embed(
+        self,
+        image: npt.ArrayLike,
+        pixel_spacing: npt.ArrayLike = (1.0, 1.0),
+        crop_xyxy: npt.ArrayLike | None = None,
+    ) -> ImageEmbedding:
+        return self._loaded.store.get_or_embed(self._loaded.predictor, image, pixel_spacing, crop_xyxy)
 
     def predict(self, embedding: ImageEmbedding, prompts: Prompts) -> MaskPrediction:
         return self._loaded.predictor.predict(embedding, prompts)

@@ -98,3 +98,12 @@ def make_scan(folder: Path) -> Scan:
     nib.save(nib.Nifti1Image(hounsfield.astype(np.int16), affine), volume)
     nib.save(nib.Nifti1Image((6 * organ).astype(np.uint8), affine), labels)
     return Scan(volume, labels, write_prompts(folder / "prompts.json", box()))
+
+
+def in_wide_field(scan: Scan) -> None:
+    """Put air around a scan: its voxels (i, j, k) become (i + 30, j + 40, k)."""
+    aside = ((30, 30), (40, 40), (0, 0))
+    for path, air in ((scan.volume, -1000), (scan.labels, 0)):
+        file = nib.load(path)
+        wide = np.pad(np.asarray(file.dataobj), aside, constant_values=air)
+        nib.save(nib.Nifti1Image(wide, file.affine), path)

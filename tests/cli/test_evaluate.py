@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from napari_sam_med.evaluation.prompt_strategies import STRATEGIES
 from napari_sam_med.sam.model_registry import NANO_WEIGHTS
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sample_data import sample_labels, sample_volume
-from tests.cli.cli_scan import Run, Scan
+from tests.cli.cli_scan import Run, Scan, in_wide_field
 
 Runner = Callable[..., Run]
 
@@ -69,6 +70,35 @@ def test_the_phantom_is_measured(run: Runner, tmp_path: Path) -> None:
 
 def _evaluate(run: Runner, scan: Scan, out: Path, *more: str | Path) -> Run:
     return run("evaluate", "--image", scan.volume, "--labels", scan.labels, "-o", out, *more)
+
+
+def test_models_are_shown_the_body_alone_but_for_slices_with_labels_outside_it(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_wide_field(scan)
+    file = nib.load(scan.labels)
+    labels = np.asarray(file.dataobj).copy()
+    labels[2:5, 2:5, 3] = 6  # in the air
+    nib.save(nib.Nifti1Image(labels, file.affine), scan.labels)
+    crops = []
+    embed = Predictor.embed
+
+    def watched(self: Predictor, image: Any, spacing: Any, crop_xyxy: Any = None) -> Any:
+        crops.append(crop_xyxy)
+        return embed(self, image, spacing, crop_xyxy)
+
+    monkeypatch.setattr(Predictor, "embed", watched)
+    out = tmp_path / "cropped"
+    answer = _evaluate(run, scan, out, "--crop-to-body", "--json")
+    assert answer.status == 0, answer.err
+    measured, pictures = crops[:9], crops[9:]
+    assert len(set(measured) - {None}) == 1
+    assert measured.count(None) == 1
+    assert set(pictures) <= set(measured)
+    assert json.loads(answer.out)["run"]["crop_to_body"] is True
+    assert "shown the box of the body alone" in (out / "report.md").read_text()
+    assert "drawn is another answer" not in (out / "report.html").read_text()
+    assert "other crop_to_body" in _evaluate(run, scan, out, "--resume").error
 
 
 def test_the_same_seed_gives_the_same_rows_and_another_one_others(

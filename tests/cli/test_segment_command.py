@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from napari_sam_med.sam.predictor import Predictor
-from tests.cli.cli_scan import CENTRE, SHAPE, Run, Scan, box, write_prompts
+from tests.cli.cli_scan import CENTRE, SHAPE, Run, Scan, box, in_wide_field, write_prompts
 
 Runner = Callable[..., Run]
 
@@ -187,12 +187,7 @@ def test_formats_by_extension(run: Runner, scan: Scan, tmp_path: Path, name: str
 def test_the_body_alone_is_shown_and_found_where_it_was_embedded(
     run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    aside = ((30, 30), (40, 40), (0, 0))
-    for path, air in ((scan.volume, -1000), (scan.labels, 0)):
-        file = nib.load(path)
-        nib.save(
-            nib.Nifti1Image(np.pad(np.asarray(file.dataobj), aside, constant_values=air), file.affine), path
-        )
+    in_wide_field(scan)
     prompts = write_prompts(tmp_path / "p.json", box(boxes=[{"from": [37, 51, 4], "to": [55, 69, 4]}]))
     assert run("embed", scan.volume, "--crop-to-body").status == 0
     monkeypatch.setattr(Predictor, "embed", None)  # whoever embeds now fails
