@@ -254,6 +254,7 @@ class DiskPanel(Foldable):
 
     def _clear_embeddings(self) -> None:
         model = self._actions.model.model
+        self._actions.model.ahead.forget()
         self._actions.workers.start(
             disk_use.clear_embeddings(None if model is None else model.store),
             "clear embeddings",

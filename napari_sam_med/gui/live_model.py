@@ -242,6 +242,7 @@ class LiveModel(QObject):
         if self._wanted is None or self._serving is not None:
             if self._wanted is not None and self._asked is not None and self._asked[0] != self._wanted:
                 self._gives_up.set()
+                self.ahead.give_way(self._wanted)
             return self._serving is not None
         sight = self._sight()
         if sight is None:

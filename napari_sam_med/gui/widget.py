@@ -17,6 +17,7 @@ from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import InputManners, button
 from napari_sam_med.gui.disk_panel import DiskPanel
 from napari_sam_med.gui.docked import Docked
+from napari_sam_med.gui.embedding_bar import EmbeddingBar
 from napari_sam_med.gui.experiments import open_experiments
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.find_panel import FindPanel
@@ -68,6 +69,7 @@ class SamMedWidget(Docked):
         self.disk_panel = DiskPanel(self.actions_)
         self.disk_panel.models_cleared.connect(self.model_panel.refresh)
         self.review_bar = ReviewBar(self.actions_)
+        self.embedding_bar = EmbeddingBar(self.actions_)
         self.recovery_bar = RecoveryBar(self.actions_.keeping)
         self.leaving = Leaving(self.actions_.keeping, self.export_panel, self.export_panel.ask)
         self.actions_.work_list.ask = self.leaving.may_leave
@@ -139,6 +141,7 @@ class SamMedWidget(Docked):
         outer.addWidget(scroll, 1)
         outer.addWidget(self.recovery_bar)
         outer.addWidget(self.review_bar)
+        outer.addWidget(self.embedding_bar)
         outer.addWidget(self.status)
 
     def _fit(self) -> None:

@@ -1,39 +1,52 @@
-"""Giving a computation up in the middle: an encoder may take seconds, and a click must not wait behind it."""
+"""Giving an encoder up in its middle: it may take seconds, and a click must not wait behind it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
 from napari_sam_med.errors import CancelledError
 
-__all__ = ["interruptible"]
+__all__ = ["encoding", "interruptible"]
+
+_SHOULD_STOP: ContextVar[Callable[[], bool] | None] = ContextVar("should_stop", default=None)
+"""A value of its own for every thread."""
 
 
 @contextmanager
 def interruptible(should_stop: Callable[[], bool]) -> Generator[None]:
-    """Give up what torch computes on this thread as soon as it should stop; other threads are not touched.
+    """Let `Predictor.embed` be given up on this thread; other threads are not touched.
 
     Parameters
     ----------
     should_stop : callable
-        Asked before every operation; one that has begun is finished (under a second of an encoder's sixteen
-        on two cores).
+        Asked before every operation of the encoder; one that has begun is finished (on two cores the longest
+        takes 0.6 of the 16 seconds of a ViT-B).
 
     Raises
     ------
     CancelledError
-        When it should stop; nothing half-made is left.
+        When it should stop.
     """
-    with _Asking(should_stop):  # torch keeps a stack of these for every thread
+    token = _SHOULD_STOP.set(should_stop)
+    try:
         yield
+    finally:
+        _SHOULD_STOP.reset(token)
+
+
+def encoding() -> AbstractContextManager[Any]:
+    """The context in which an encoder runs, as long as nothing asks to give it up."""
+    should_stop = _SHOULD_STOP.get()
+    return nullcontext() if should_stop is None else _Asking(should_stop)
 
 
 class _Asking(TorchFunctionMode):
-    """Asks before every operation."""
+    """Asks before every operation of this thread: torch keeps a stack of modes for each."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         super().__init__()

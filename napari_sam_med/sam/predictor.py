@@ -25,6 +25,7 @@ from napari_sam_med.sam.device import (
     side_by_side,
 )
 from napari_sam_med.sam.image_embedding import ImageEmbedding, checked_crop
+from napari_sam_med.sam.interruption import encoding
 from napari_sam_med.sam.mask_prediction import MaskPrediction, mask_of_logits, masks_in_image
 from napari_sam_med.sam.mask_prompts import outline_as_box_and_mask
 from napari_sam_med.sam.model_registry import ModelRecord
@@ -206,7 +207,7 @@ class Predictor:
                 fit = self._fit((pixels.shape[0], pixels.shape[1]), spacing)
                 squares.append(normalised_square(pixels, fit, self.record.preprocessing, self.device))
                 places.append((size, fit.resized_size, crop))
-            with self.autocast():
+            with self.autocast(), encoding():
                 features = self.network.encode(torch.stack(squares))
         return [
             ImageEmbedding(

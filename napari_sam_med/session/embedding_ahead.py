@@ -105,8 +105,10 @@ class EmbeddingAhead:
             When the device ran out of memory.
         """
         while True:
+            self._follow()
             yield self._state()
-            view = self._next()
+            self._follow()  # the user may have moved while this was paused
+            view = next((view for view in self._stack()[: self._room] if view not in self._ready), None)
             if view is None:
                 return
             with suppress(CancelledError):
@@ -120,13 +122,6 @@ class EmbeddingAhead:
         )
         return EmbeddedStack(at.plane, self.sight.volume.shape[at.axis], ready, air, self._room)
 
-    def _next(self) -> SliceView | None:
-        """The nearest slice that is not ready, of as many as there is room for."""
-        if self._has_moved:
-            self._has_moved = False  # before looking: a move from here on is seen the next time
-            self._look_again()
-        return next((view for view in self._stack()[: self._room] if view not in self._ready), None)
-
     def _stack(self) -> list[SliceView]:
         """The slices of the plane at hand that are not known to be air, the nearest first."""
         at = self._view
@@ -134,12 +129,14 @@ class EmbeddingAhead:
         stack = (SliceView(at.plane, index) for index in by_distance(at.index, n_slices))
         return [view for view in stack if view not in self._air]
 
-    def _look_again(self) -> None:
-        """See what the store still has, which drops first what was not used for longest: the nearest is used
-        last.
+    def _follow(self) -> None:
+        """Where the user has moved, see what the store still has, and use it in an order in which the nearest
+        is last: the store drops first what was not used for longest.
         """
-        stack = self._stack()
-        for place, view in reversed(list(enumerate(stack))):
+        if not self._has_moved:
+            return
+        self._has_moved = False  # first: whoever moves from here on is followed the next time
+        for place, view in reversed(list(enumerate(self._stack()))):
             key = self._keys.get(view)
             is_kept = key is not None and (self._use(key) if place < self._room else key in self.sight.store)
             (self._ready.add if is_kept else self._ready.discard)(view)

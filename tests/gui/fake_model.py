@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from napari_sam_med.errors import PromptError
+from napari_sam_med.sam.interruption import encoding
 from napari_sam_med.sam.mask_prompts import outline_as_box_and_mask
 from napari_sam_med.sam.model_registry import MODELS
 from napari_sam_med.sam.outlines import mask_of_outline
@@ -23,7 +25,7 @@ class Features(NamedTuple):
 
 
 class FakePredictor:
-    """Stands in for a `Predictor`; ``gate`` holds every embedding until it is set."""
+    """Stands in for a `Predictor`; ``gate`` holds every embedding until it is set, or given up."""
 
     def __init__(self) -> None:
         self.record = MODELS["nano"]
@@ -33,6 +35,7 @@ class FakePredictor:
         self.network = SimpleNamespace(mask_input_size=GRID, input_size=GRID)
         self.gate = threading.Event()
         self.gate.set()
+        self.under_way: list[np.ndarray] = []
         self.embedded: list[np.ndarray] = []
         self.loaded: list[tuple[str, str]] = []
         self.error: Exception | None = None
@@ -42,8 +45,16 @@ class FakePredictor:
         return f"{image.shape}{pixel_spacing}{image.tobytes().hex()}"
 
     def embed(self, image: np.ndarray, pixel_spacing=(1.0, 1.0), crop_xyxy: Any = None) -> Any:
+        self.under_way.append(image)
         self.waiting.set()
-        self.gate.wait(60)
+        try:
+            with encoding():
+                for _ in range(6000):
+                    torch.zeros(1)  # a real encoder is many operations, and can be given up between them
+                    if self.gate.wait(0.01):
+                        break
+        finally:
+            self.under_way.pop(next(i for i, other in enumerate(self.under_way) if other is image))
         if self.error is not None:
             raise self.error
         self.embedded.append(image)
@@ -124,6 +135,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
+        self._being_made: dict[str, threading.Lock] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self.kept
@@ -141,6 +153,7 @@ class FakeStore:
         self, predictor: FakePredictor, image: np.ndarray, pixel_spacing=(1.0, 1.0), crop_xyxy=None
     ) -> Any:
         key = predictor.embedding_key(image, pixel_spacing, crop_xyxy)
-        if key not in self.kept:
-            self.kept[key] = predictor.embed(image, pixel_spacing, crop_xyxy)
-        return self.kept[key]
+        with self._being_made.setdefault(key, threading.Lock()):
+            if key not in self.kept:
+                self.kept[key] = predictor.embed(image, pixel_spacing, crop_xyxy)
+            return self.kept[key]

@@ -1,0 +1,168 @@
+"""Slices embedded ahead in napari: what the bar shows, and that nothing else waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QPoint
+from qtpy.QtTest import QTest
+
+from napari_sam_med.gui.embedding_ahead import AheadState
+from napari_sam_med.gui.embedding_bar import EmbeddingStrip, runs_of
+from napari_sam_med.gui.settings import Settings
+from napari_sam_med.session.embedding_ahead import EmbeddedStack
+from napari_sam_med.volume.intensity import to_rgb
+from napari_sam_med.volume.slice_view import SliceView
+from tests.gui.desk import LEFT, NO_KEY, Desk
+from tests.gui.fake_model import FakePredictor
+
+HERE, THERE = SliceView("axial", 4), SliceView("axial", 2)
+
+
+def is_image_of(desk: Desk, view: SliceView, image: np.ndarray) -> bool:
+    return np.array_equal(image, to_rgb(desk.session.volume, view, desk.session.window))
+
+
+@pytest.fixture
+def stuck(desk: Desk, predictor: FakePredictor) -> Desk:
+    """Nothing is embedded yet, and the model is in the middle of the slice at hand, ahead of any prompt."""
+    desk.actions.model.model.store.clear()
+    desk.wait(lambda: not predictor.under_way)
+    predictor.gate.clear()
+    predictor.embedded.clear()
+    desk.look_at(HERE)
+    desk.wait(lambda: len(predictor.under_way) == 1 and is_image_of(desk, HERE, predictor.under_way[0]))
+    return desk
+
+
+def test_the_bar_tells_what_is_ready_and_can_be_turned_off(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, volume
+) -> None:
+    desk = make_desk()
+    bar = desk.widget.embedding_bar
+    assert bar.isHidden()
+    desk.open(volume)
+    desk.wait(lambda: bar.isVisible() and bar.text.text() == "All 8 slices ready")
+    assert bar.strip.accessibleDescription() == "All 8 slices ready"
+    desk.bridge.show_plane("coronal")
+    desk.wait(lambda: bar.text.text() == "All 24 slices ready")
+
+    QTest.mouseClick(bar.switch, LEFT, NO_KEY, QPoint(8, bar.switch.height() // 2))
+    desk.wait(lambda: bar.text.text() == "Embedded when prompted")
+    assert not Settings.load().embeds_ahead
+    n_made = len(predictor.embedded)
+    desk.bridge.show_plane("sagittal")
+    desk.wait(lambda: not desk.actions.model.ahead._rest.isActive())
+    desk.settle()
+    assert len(predictor.embedded) == n_made
+    QTest.mouseClick(bar.switch, LEFT, NO_KEY, QPoint(8, bar.switch.height() // 2))
+    desk.wait(lambda: bar.text.text() == "All 32 slices ready")
+    assert Settings.load().embeds_ahead
+    desk.viewer.layers.remove(desk.bridge.image_layer)
+    desk.wait(bar.isHidden)
+
+
+def test_a_click_elsewhere_is_answered_before_anything_goes_on(stuck: Desk, predictor: FakePredictor) -> None:
+    stuck.look_at(THERE)
+    stuck.bridge.set_tool("point")
+    stuck.click((2, 8, 11))
+    stuck.wait(lambda: [is_image_of(stuck, THERE, image) for image in predictor.under_way] == [True])
+    stuck.wait(lambda: stuck.widget.embedding_bar.text.text() == "0 of 8 slices ready; waiting")
+    predictor.gate.set()
+    stuck.wait_for_proposal()
+    assert is_image_of(stuck, THERE, predictor.embedded[0])
+    stuck.wait(lambda: stuck.widget.embedding_bar.text.text() == "All 8 slices ready")
+    assert len(predictor.embedded) == 8
+
+
+def test_a_click_on_the_slice_under_way_waits_for_it_instead_of_beginning_anew(
+    stuck: Desk, predictor: FakePredictor
+) -> None:
+    stuck.bridge.set_tool("point")
+    stuck.click((4, 8, 11))
+    assert stuck.actions.model.is_answering
+    predictor.gate.set()
+    stuck.wait_for_proposal()
+    stuck.wait(lambda: len(predictor.embedded) == 8)
+    assert sum(is_image_of(stuck, HERE, image) for image in predictor.embedded) == 1
+
+
+def test_a_click_does_not_wait_for_the_answer_to_one_on_another_slice(
+    stuck: Desk, predictor: FakePredictor
+) -> None:
+    stuck.bridge.set_tool("point")
+    stuck.click((4, 8, 11))
+    stuck.look_at(THERE)
+    stuck.click((2, 8, 11))
+    stuck.wait(lambda: [is_image_of(stuck, THERE, image) for image in predictor.under_way] == [True])
+    predictor.gate.set()
+    stuck.wait_for_proposal()
+    assert stuck.session.preview.view == THERE
+    assert is_image_of(stuck, THERE, predictor.embedded[0])
+
+
+def test_another_window_and_another_scan_end_it_at_once(
+    stuck: Desk, predictor: FakePredictor, make_volume: Callable
+) -> None:
+    first = predictor.under_way[0]
+    stuck.session.window = (-100.0, 300.0)
+    stuck.wait(lambda: predictor.under_way and predictor.under_way[0] is not first)
+    assert is_image_of(stuck, HERE, predictor.under_way[0])
+    other = make_volume((12, 20, 28))
+    layer = stuck.viewer.add_image(other.data, metadata={"sam_med": other}, **other.display_transform)
+    stuck.actions.open_scan(layer)
+    stuck.wait(lambda: predictor.under_way and predictor.under_way[0].shape == (20, 28, 3))
+    assert len(predictor.under_way) == 1
+    assert predictor.embedded == []
+
+
+def test_carrying_is_given_way_and_closing_does_not_wait(stuck: Desk, predictor: FakePredictor) -> None:
+    stuck.actions.model.hold(True)
+    stuck.wait(lambda: not predictor.under_way)
+    stuck.actions.model.hold(False)
+    stuck.wait(lambda: predictor.under_way)
+    stuck.widget.stop()
+    assert predictor.under_way == []
+    assert predictor.embedded == []
+
+
+def test_why_it_stopped_is_told(stuck: Desk, predictor: FakePredictor) -> None:
+    predictor.error = MemoryError("no room left")
+    predictor.gate.set()
+    text = stuck.widget.embedding_bar.text
+    stuck.wait(lambda: text.text() == "0 of 8 slices ready; stopped")
+    assert text.toolTip().endswith("no room left")
+
+
+# the strip by itself
+
+
+def test_runs_of_indices() -> None:
+    assert list(runs_of(frozenset())) == []
+    assert list(runs_of(frozenset({7}))) == [(7, 7)]
+    assert list(runs_of(frozenset({5, 0, 1, 2, 9, 8}))) == [(0, 2), (5, 5), (8, 9)]
+
+
+def test_what_is_drawn_is_what_is_said(qtbot: QtBot) -> None:
+    strip = EmbeddingStrip()
+    qtbot.addWidget(strip)
+    strip.resize(210, strip.sizeHint().height())
+    assert strip.text_at(50) == ""
+    stack = EmbeddedStack("axial", 20, frozenset({10, 11, 12}), frozenset({0, 1}), 20)
+    strip.show_state(AheadState(stack, 17, False, ""), "3 of 18 slices ready")
+    picture = strip.grab().toImage()
+    y = strip.height() // 2
+    lightness = [
+        picture.pixelColor(round(strip.left_of(index) + 5), y).lightness() for index in (0, 5, 11, 17)
+    ]
+    assert lightness[1] < lightness[0] < lightness[2] < lightness[3]
+    words = [strip.text_at(strip.left_of(index) + 5) for index in (0, 5, 11)]
+    assert [text.partition(":")[0] for text in words] == ["Slice 0", "Slice 5", "Slice 11"]
+    assert "air" in words[0]
+    assert "not ready" in words[1]
+    assert ": ready" in words[2]
+    assert strip.text_at(-50).startswith("Slice 0")
+    assert strip.text_at(5000).startswith("Slice 19")
