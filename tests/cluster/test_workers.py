@@ -120,8 +120,13 @@ class Unpacked:
 
     times = 0
 
-    def __setstate__(self, state: object) -> None:
-        type(self).times += 1
+    def __reduce__(self):
+        return _unpacked, ()
+
+
+def _unpacked() -> Unpacked:
+    Unpacked.times += 1
+    return Unpacked()
 
 
 def unpacked_times(item: Unpacked) -> int:
@@ -131,7 +136,6 @@ def unpacked_times(item: Unpacked) -> int:
 def test_a_scheduler_does_not_read_what_is_sent_through_it(threads) -> None:
     """It would have to have all of our packages, and is silent while it imports them."""
     item = Unpacked()
-    item.content = "something, or there is no state to be set"
     with connected(threads.scheduler_address) as workers:
         assert workers.ask(unpacked_times, item) == 1
         assert [result for _, result in workers.each(unpacked_times, [item])] == [2]
