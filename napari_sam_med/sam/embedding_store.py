@@ -105,6 +105,15 @@ class EmbeddingStore:
         except OSError:  # not there, or another process has just removed it
             return 0
 
+    def release(self, key: str) -> None:
+        """Let an entry go from memory that lies on disk as well: it is read again when it is asked for."""
+        path = self._path(key)
+        if path is not None and path.is_file():
+            with self._lock:
+                released = self._memory.pop(key, None)
+                if released is not None:
+                    self._memory_used -= released.nbytes
+
     def put(self, key: str, embedding: ImageEmbedding) -> ImageEmbedding:
         """Keep an embedding. A disk that is full or read-only is logged, and memory goes on alone.
 

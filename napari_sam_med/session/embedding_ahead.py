@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from napari_sam_med.errors import CancelledError
 from napari_sam_med.progress import Progress
 from napari_sam_med.volume.intensity import to_rgb
-from napari_sam_med.volume.slice_view import Plane, SliceView
+from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
 if TYPE_CHECKING:
     from napari_sam_med.session.jobs import ModelView
@@ -19,6 +20,8 @@ __all__ = ["EmbeddedStack", "EmbeddingAhead", "by_distance"]
 
 _SHARE = 0.5
 """Of what the store keeps; the rest is for what else is asked for, so that this pushes out nothing nearer."""
+_NEAR = 32
+"""Slices on either side that stay in memory; others lie on disk, a few milliseconds away."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ class EmbeddingAhead:
         self._is_interrupted = False
         self._spared: SliceView | None = None
         self._keys: dict[SliceView, str] = {}
-        self._ready: set[SliceView] = set()
-        self._air: set[SliceView] = set()
+        self._ready: dict[Plane, set[int]] = {plane: set() for plane in PLANES}
+        self._air: dict[Plane, set[int]] = {plane: set() for plane in PLANES}
         self._room = max(sight.volume.shape)
 
     @property
@@ -108,26 +111,24 @@ class EmbeddingAhead:
             self._follow()
             yield self._state()
             self._follow()  # the user may have moved while this was paused
-            view = next((view for view in self._stack()[: self._room] if view not in self._ready), None)
-            if view is None:
+            plane = self._view.plane
+            ready = self._ready[plane]
+            index = next((index for index in islice(self._stack(), self._room) if index not in ready), None)
+            if index is None:
                 return
             with suppress(CancelledError):
-                self._embed(view)
+                self._embed(SliceView(plane, index))
 
     def _state(self) -> EmbeddedStack:
         at = self._view
-        ready, air = (
-            frozenset(view.index for view in views if view.plane == at.plane)
-            for views in (self._ready, self._air)
-        )
+        ready, air = frozenset(self._ready[at.plane]), frozenset(self._air[at.plane])
         return EmbeddedStack(at.plane, self.sight.volume.shape[at.axis], ready, air, self._room)
 
-    def _stack(self) -> list[SliceView]:
+    def _stack(self) -> Iterator[int]:
         """The slices of the plane at hand that are not known to be air, the nearest first."""
         at = self._view
-        n_slices = self.sight.volume.shape[at.axis]
-        stack = (SliceView(at.plane, index) for index in by_distance(at.index, n_slices))
-        return [view for view in stack if view not in self._air]
+        air = self._air[at.plane]
+        return (i for i in by_distance(at.index, self.sight.volume.shape[at.axis]) if i not in air)
 
     def _follow(self) -> None:
         """Where the user has moved, see what the store still has, and use it in an order in which the nearest
@@ -136,10 +137,14 @@ class EmbeddingAhead:
         if not self._has_moved:
             return
         self._has_moved = False  # first: whoever moves from here on is followed the next time
-        for place, view in reversed(list(enumerate(self._stack()))):
+        plane = self._view.plane
+        for place, index in reversed(list(enumerate(self._stack()))):
+            view = SliceView(plane, index)
             key = self._keys.get(view)
-            is_kept = key is not None and (self._use(key) if place < self._room else key in self.sight.store)
-            (self._ready.add if is_kept else self._ready.discard)(view)
+            if key is None:
+                continue
+            is_kept = self._use(key, view) if place < self._room else key in self.sight.store
+            (self._ready[plane].add if is_kept else self._ready[plane].discard)(index)
 
     def _embed(self, view: SliceView) -> None:
         from napari_sam_med.sam.interruption import interruptible
@@ -149,26 +154,30 @@ class EmbeddingAhead:
         predictor, store = self.sight.predictor, self.sight.store
         key = self._keys.get(view)
         if key is None and is_air(volume, view, window):
-            self._air.add(view)
+            self._air[view.plane].add(view.index)
             return
         image, spacing = to_rgb(volume, view, window), volume.pixel_spacing(view)
         if key is None:
             key = self._keys[view] = predictor.embedding_key(image, spacing)
-        if not self._use(key):
+        if not self._use(key, view):
             with interruptible(lambda: self._is_interrupted and self._spared != view):
                 store.get_or_embed(predictor, image, spacing)
-        if self._use(key):
-            self._ready.add(view)
+        if self._use(key, view):
+            self._ready[view.plane].add(view.index)
         else:
             self._room = 0  # the store keeps nothing, so there is nothing to be done ahead
 
-    def _use(self, key: str) -> bool:
-        """Use an entry, so that it goes last; whether there is one. Finds out for how many there is room."""
-        store = self.sight.store
+    def _use(self, key: str, view: SliceView) -> bool:
+        """Use the entry of a slice, so that it goes last; whether there is one. Finds out for how many there
+        is room.
+        """
+        store, at = self.sight.store, self._view
         limit, size = store.disk_bytes, store.keep(key)
         if not size:  # no folder, or a full disk
             kept = store.get(key)
             limit, size = store.memory_bytes, 0 if kept is None else kept.nbytes
+        elif view.plane != at.plane or abs(view.index - at.index) > _NEAR:
+            store.release(key)
         if size:
             self._room = max(1, int(limit * _SHARE) // size)
         return size > 0

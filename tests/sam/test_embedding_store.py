@@ -59,6 +59,20 @@ def test_round_trips(
     assert fresh.size_bytes() < embedding.nbytes / 2 + 5000
 
 
+def test_memory_lets_go_of_what_lies_on_disk_and_of_nothing_else(micro: Predictor, tmp_path: Path) -> None:
+    embedding = micro.embed(random_image(70, 80))
+    store = EmbeddingStore(tmp_path, memory_bytes=2 * embedding.nbytes)
+    kept = store.put("a", embedding)
+    store.release("a")
+    assert_same(store.get("a"), kept)
+    store.release("a")
+    store.directory = None
+    assert "a" not in store
+    store.put("b", embedding)
+    store.release("b")
+    assert "b" in store
+
+
 @pytest.mark.parametrize("name", ["micro", "nano"])
 def test_the_first_answer_is_every_later_one(
     name: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -18,7 +18,7 @@ from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.image_embedding import ImageEmbedding
 from napari_sam_med.sam.interruption import encoding
 from napari_sam_med.sam.prompts import Prompts
-from napari_sam_med.session import jobs
+from napari_sam_med.session import embedding_ahead, jobs
 from napari_sam_med.session.embedding_ahead import EmbeddedStack, EmbeddingAhead, by_distance
 from napari_sam_med.session.jobs import ModelView
 from napari_sam_med.volume.intensity import to_rgb
@@ -124,6 +124,20 @@ def test_a_full_store_loses_nothing_near(sight: ModelView) -> None:
         near = range(4) if index == 0 else range(4, 8)
         assert all(keys[i] in sight.store for i in near)
     assert made(sight) == [axial(i) for i in (0, 1, 2, 3, 7, 6, 5, 4)], "the store has room for twice as many"
+
+
+def test_what_lies_on_disk_takes_memory_only_where_it_is_near(
+    sight: ModelView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding_ahead, "_NEAR", 1)
+    ahead = EmbeddingAhead(sight, axial(4))
+    last(ahead.run())
+    keys = [sight.predictor.embedding_key(to_rgb(sight.volume, axial(i), WINDOW)) for i in range(8)]
+    assert all(sight.store.get(key) is not None for key in keys)  # read again, into memory
+    ahead.look_at(axial(7))
+    last(ahead.run())
+    sight.store.directory = None  # memory alone
+    assert [i for i in range(8) if keys[i] in sight.store] == [6, 7]
 
 
 def test_without_a_disk_memory_is_the_bound(sight: ModelView) -> None:
