@@ -86,7 +86,7 @@ def load_predictor(
     checkpoint = read_checkpoint(model, preprocessing=preprocessing)
     with memory_errors_explained(where, checkpoint.record.title):
         return Predictor(
-            build_network(checkpoint, for_inference=True, exact=exactness == "fp32"),
+            build_network(checkpoint, for_inference=True),
             checkpoint.record,
             device=where,
             precision=exactness,
