@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt .ci/system-packages
 	sh .ci/system-packages "$(PYTHON)"
 	"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[cluster,dev,dicom,lora,onnx,text,video]"
+	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[cluster,dev,dicom,lora,onnx,text,video,zarr]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_sam_med.errors import PromptError
 from napari_sam_med.segmentation import clean_up as of_masks
 from napari_sam_med.segmentation.interpolation import InterpolatingPropagator, main_plane_views
+from napari_sam_med.volume.disk_labels import refuse_on_disk
 
 if TYPE_CHECKING:
     from napari_sam_med.segmentation.propagation import PromptedObjects
@@ -202,6 +203,7 @@ class _Target:
     def __init__(self, session: Session, object_id: int | None) -> None:
         if session.labels is None:
             raise PromptError("There is no scan: open one first.")
+        refuse_on_disk(session.labels.data, "Cleaning up", "paint, erase or carry slice by slice")
         session.record_stroke()
         self._labels: LabelVolume = session.labels
         self._is_organ = object_id is None

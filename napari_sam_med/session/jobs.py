@@ -19,8 +19,9 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.session.preloading import preload_torch_libraries, set_imports_aside
 from napari_sam_med.session.session import Preview
 from napari_sam_med.session.voxel_counts import VoxelCounts
+from napari_sam_med.volume.disk_labels import is_on_disk
 from napari_sam_med.volume.intensity import resolve_window
-from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.labels import LabelVolume, sparse_copy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,11 +118,13 @@ def prepare_scan(
     yield Progress(1, 3, "preparing the labels")
     if labels is None:
         labels = LabelVolume.like(volume)
-        labels.data[...] = 0  # takes the memory here: else the first strokes on the main thread wait for it
+        if not is_on_disk(labels.data):
+            labels.data[...] = 0  # takes the memory here: else the first strokes on the main thread wait
     counts = VoxelCounts(labels.data)
     labels.organs = labels.organs.covering(counts.class_ids)
     yield Progress(3, 3, "scan ready")
-    return PreparedScan(volume, labels, counts, labels.data.copy(), (float(low), float(high)), value_range)
+    copy = sparse_copy(labels.data) if is_on_disk(labels.data) else labels.data.copy()
+    return PreparedScan(volume, labels, counts, copy, (float(low), float(high)), value_range)
 
 
 def open_labels(path: str | os.PathLike[str], volume: Volume) -> Generator[Progress, None, LabelVolume]:

@@ -25,6 +25,7 @@ from napari_sam_med.session.journal_recovery import (
 from napari_sam_med.session.journal_writer import Exported, JournalWriter, Step, WhenKept
 from napari_sam_med.session.new_labels import put_in_place
 from napari_sam_med.session.objects import Annotations
+from napari_sam_med.volume.disk_labels import has_labels
 from napari_sam_med.volume.labels import LabelChange
 from napari_sam_med.volume.replacement import sweep_orphans
 
@@ -246,7 +247,7 @@ class SessionJournal:
 
     def _holds_voxels(self) -> bool:
         labels = self._session.labels
-        return labels is not None and bool(labels.data.any())
+        return labels is not None and has_labels(labels.data)
 
     def _on_voxels(self, change: LabelChange, reverted: bool) -> None:
         self._pending.append((change, reverted))

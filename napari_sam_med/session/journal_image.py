@@ -11,6 +11,7 @@ import xxhash
 
 from napari_sam_med.progress import Progress
 from napari_sam_med.volume.grid import Grid
+from napari_sam_med.volume.lazy_array import sampled_blocks
 
 if TYPE_CHECKING:
     from napari_sam_med.volume.volume import Volume
@@ -64,9 +65,17 @@ class ImageIdentity:
 
 
 def identify(volume: Volume) -> Generator[Progress, None, ImageIdentity]:
-    """Hash an image, some slices at a time; 150 MB take a tenth of a second."""
+    """Hash an image, some slices at a time; 150 MB take a tenth of a second.
+
+    Of one that is larger than memory a sample, always the same, stands for all of it.
+    """
     data = volume.data
     digest = xxhash.xxh3_128(f"{np.dtype(data.dtype).str} {tuple(data.shape)}".encode())
+    if volume.is_lazy:
+        for block in sampled_blocks(data, volume.levels[-1] if volume.levels else None):
+            yield Progress(0, 0, "recognising the image")
+            digest.update(np.ascontiguousarray(block).data)
+        return ImageIdentity(volume.name, digest.hexdigest(), volume.grid.canonical())
     n_slices = volume.shape[0]
     for index in range(n_slices):
         if index % _SLICES_A_STEP == 0:

@@ -21,6 +21,7 @@ from napari_sam_med.session.journal_image import ImageIdentity
 from napari_sam_med.session.journal_records import FrameReader, apply_slice, unpack_payload
 from napari_sam_med.session.new_labels import NewLabels, compare
 from napari_sam_med.session.objects import Annotations
+from napari_sam_med.volume.disk_labels import DiskLabels, is_on_disk
 from napari_sam_med.volume.labels import LabelVolume
 
 _LOG = logging.getLogger(__name__)
@@ -249,7 +250,9 @@ def read_work(
             f"The earlier work does not fit: {mismatch}. Open the image it was done on; nothing was removed."
         )
     reader = FrameReader(offer.file.path)
-    labels = np.zeros(image.grid.shape_zyx, dtype=np.uint8)
+    shape = image.grid.shape_zyx
+    is_large = over is not None and is_on_disk(over.data)
+    labels: npt.NDArray[Any] = DiskLabels.zeros(shape) if is_large else np.zeros(shape, dtype=np.uint8)
     annotations, problem, n_records = NOTHING, None, 0
     try:
         for payload in reader:

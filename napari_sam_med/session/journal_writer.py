@@ -20,6 +20,7 @@ from napari_sam_med.session.journal_log import JournalLog
 from napari_sam_med.session.journal_records import Blobs, encode_slice, pack_payload
 from napari_sam_med.session.journal_recovery import FORMAT
 from napari_sam_med.session.voxel_counts import VoxelCounts
+from napari_sam_med.volume.disk_labels import labelled_planes
 from napari_sam_med.volume.labels import LabelChange, sparse_copy
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -240,7 +241,8 @@ class JournalWriter:
                 except OSError as error:
                     _LOG.warning("A journal could not be put aside: %s", error)
         else:
-            self._uncompared.extend(range(len(self._shadow)))
+            self._uncompared.extend(labelled_planes(self._shadow, self._labels.data))
+            self._is_comparing = bool(self._uncompared)
             if self._is_behind:
                 self._catch_up()
 
@@ -330,7 +332,8 @@ class JournalWriter:
         self._tried = time.monotonic()
         blobs = Blobs()
         rows = []
-        for index, plane in enumerate(self._shadow):
+        for index in labelled_planes(self._shadow):
+            plane = self._shadow[index]
             indices = np.flatnonzero(plane)
             if len(indices):
                 after = plane.ravel()[indices]
@@ -374,7 +377,7 @@ class JournalWriter:
         """Keep what somebody else wrote last; the session has let go of the labels, so they stand still."""
         copies = tuple(
             (index, self._labels.data[index].copy())
-            for index in range(len(self._shadow))
+            for index in labelled_planes(self._shadow, self._labels.data)
             if self._differs(index)
         )
         if copies:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from napari_sam_med.session.changes import Change
 from napari_sam_med.session.objects import AnnotatedObject, Annotations, Origin, SliceMask, Stop
+from napari_sam_med.volume.disk_labels import labelled_planes
 from napari_sam_med.volume.slice_view import Plane, SliceView
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class OpenChange:
         labels = self._session.labels
         if labels is None or not self._session.voxel_count(class_id):
             return
-        for index in range(labels.data.shape[0]):
+        for index in labelled_planes(labels.data):
             view = SliceView("axial", index)
             here = view.extract(labels.data) == class_id
             if here.any():

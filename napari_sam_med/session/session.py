@@ -17,6 +17,7 @@ from napari_sam_med.session.open_change import OpenChange
 from napari_sam_med.session.strokes import StrokeRecorder
 from napari_sam_med.session.undo import UndoStack
 from napari_sam_med.session.voxel_counts import VoxelCounts
+from napari_sam_med.volume.disk_labels import is_on_disk
 from napari_sam_med.volume.organs import Organ, OrganTable
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -462,9 +463,10 @@ class Session:
         return objects, masks
 
     def locked_voxels(self) -> npt.NDArray[np.bool_] | None:
-        """Voxels (z, y, x) of locked organs, in a new array; None where there is none."""
+        """Voxels (z, y, x) of locked organs, in a new array; None where there is none, or no room."""
         locked = [class_id for class_id in self.organs.locked_ids if self.voxel_count(class_id)]
-        if self.labels is None or not locked:
+        # where they do not fit into memory, locked voxels are kept as masks are written, by the labels
+        if self.labels is None or not locked or is_on_disk(self.labels.data):
             return None
         return np.isin(self.labels.data, locked)
 

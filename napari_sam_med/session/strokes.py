@@ -12,7 +12,8 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from napari_sam_med.volume.labels import LabelChange, LabelVolume
+from napari_sam_med.volume.disk_labels import is_on_disk, labelled_planes
+from napari_sam_med.volume.labels import LabelChange, LabelVolume, sparse_copy
 from napari_sam_med.volume.slice_view import Plane, SliceView
 
 __all__ = ["StrokeRecorder"]
@@ -31,12 +32,15 @@ class StrokeRecorder:
 
     def __init__(self, labels: LabelVolume, known: npt.NDArray[Any] | None = None) -> None:
         self._labels = labels
-        self._known: npt.NDArray[Any] = labels.data.copy() if known is None else known
+        self._known: npt.NDArray[Any] = sparse_copy(labels.data) if known is None else known
         labels.changed.connect(self._on_changed)
 
     def _on_changed(self, view: SliceView | None) -> None:
         if self._known.dtype != self._labels.data.dtype:
             self._known = self._labels.data.copy()
+        elif view is None and is_on_disk(self._known):
+            for index in labelled_planes(self._known, self._labels.data):
+                self._known[index] = self._labels.data[index]
         elif view is None:
             self._known[...] = self._labels.data  # ten times as fast as new memory
         else:
@@ -57,7 +61,7 @@ class StrokeRecorder:
 
     def _changed_views(self) -> Iterator[SliceView]:
         plane: Plane = get_args(Plane)[0]
-        for index in range(self._known.shape[0]):
+        for index in labelled_planes(self._known, self._labels.data):
             if not np.array_equal(self._known[index], self._labels.data[index]):
                 yield SliceView(plane, index)
 

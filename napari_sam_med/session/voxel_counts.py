@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam_med.volume.disk_labels import labelled_planes
+
 if TYPE_CHECKING:
     from napari_sam_med.volume.labels import LabelChange
 
@@ -24,7 +26,8 @@ class VoxelCounts:
 
     def __init__(self, data: npt.NDArray[Any]) -> None:
         self._counts: dict[int, int] = {}
-        for plane in data:
+        for index in labelled_planes(data):
+            plane = data[index]
             if not plane.max(initial=0):  # most slices; counting takes 60 times as long
                 continue
             counts = np.bincount(plane.ravel())

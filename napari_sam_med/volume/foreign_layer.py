@@ -49,6 +49,7 @@ def volume_of_layer(layer: Any) -> Volume:
         warnings=warnings,
         layer_transform=transform,
         layer_name=str(layer.name),
+        levels=tuple(layer.data[1:]) if getattr(layer, "multiscale", False) else (),
     )
 
 
@@ -77,7 +78,7 @@ def _own_volume(layer: Any, data: Any) -> Volume | None:
     kept = (getattr(layer, "metadata", None) or {}).get("sam_med")
     volume = kept.get("volume") if isinstance(kept, Mapping) else kept
     if isinstance(volume, Volume) and volume.shape == tuple(data.shape):
-        return volume if volume.data is data else replace(volume, data=data, statistics={})
+        return volume if volume.data is data else replace(volume, data=data, statistics={}, levels=())
     if not isinstance(kept, Mapping) or "affine" not in kept or len(data.shape) != 3:
         return None
     affine = np.asarray(kept["affine"], dtype=np.float64)

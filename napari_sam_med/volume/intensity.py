@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError
+from napari_sam_med.volume.lazy_array import sampled_blocks
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
 
@@ -121,10 +122,10 @@ def to_rgb(volume: Volume, view: SliceView, window: str | Window = "auto") -> np
     return np.repeat(np.rint(grey).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def finite_range(data: Any) -> Window:
-    """Smallest and largest finite value of an array-like (z, y, x), slice by slice; (0, 0) if none is."""
+def finite_range(volume: Volume) -> Window:
+    """Smallest and largest finite value of a volume, slice by slice; (0, 0) if none is."""
     low, high = np.inf, -np.inf
-    for block in _blocks(data):
+    for block in _blocks(volume):
         if block.dtype.kind == "f":
             block = block[np.isfinite(block)]
         if block.size:
@@ -151,7 +152,7 @@ def _percentiles_above_minimum(volume: Volume) -> Window:
     if smallest == largest:
         return smallest, largest
     if np.dtype(volume.data.dtype).kind in "iub" and largest - smallest < _MOST_COUNTED_VALUES:
-        return _percentiles_of_counts(volume.data, int(smallest), int(largest))
+        return _percentiles_of_counts(volume, int(smallest), int(largest))
     # thinned by slice and evenly, so that the same volume always gives the same window
     step = max(1, round((np.prod(volume.shape, dtype=float) / _MOST_SORTED_VALUES) ** 0.5))
 
@@ -160,17 +161,17 @@ def _percentiles_above_minimum(volume: Volume) -> Window:
         kept_values: npt.NDArray[Any] = thin[np.isfinite(thin) & (thin > smallest)]
         return kept_values
 
-    values = np.concatenate([kept(block).astype(np.float32, copy=False) for block in _blocks(volume.data)])
+    values = np.concatenate([kept(block).astype(np.float32, copy=False) for block in _blocks(volume)])
     if not values.size:
         return smallest, largest
     low, high = np.percentile(values.astype(np.float64), _PERCENTILES)
     return float(low), float(high)
 
 
-def _percentiles_of_counts(data: Any, smallest: int, largest: int) -> Window:
+def _percentiles_of_counts(volume: Volume, smallest: int, largest: int) -> Window:
     """Exact percentiles of integers above the smallest one, interpolated as `numpy.percentile` does."""
     counts = np.zeros(largest - smallest + 1, dtype=np.int64)
-    for block in _blocks(data):
+    for block in _blocks(volume):
         counts += np.bincount(block.ravel().astype(np.int64) - smallest, minlength=counts.size)
     counts[0] = 0
     cumulative = np.cumsum(counts)
@@ -186,8 +187,12 @@ def _percentiles_of_counts(data: Any, smallest: int, largest: int) -> Window:
     return percentile(_PERCENTILES[0]), percentile(_PERCENTILES[1])
 
 
-def _blocks(data: Any) -> Iterator[npt.NDArray[Any]]:
-    """Slices of an array-like, cut along the axis on which its memory is contiguous."""
+def _blocks(volume: Volume) -> Iterator[npt.NDArray[Any]]:
+    """Slices of a volume, cut along the axis on which its memory is contiguous; a sample where it is lazy."""
+    data = volume.data
+    if volume.is_lazy:
+        yield from sampled_blocks(data, volume.levels[-1] if volume.levels else None)
+        return
     strides = getattr(data, "strides", None)
     axis = int(np.argmax(np.abs(strides))) if strides is not None else 0
     for index in range(data.shape[axis]):

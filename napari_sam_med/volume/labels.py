@@ -13,6 +13,7 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_sam_med.errors import LabelError, LockedError
+from napari_sam_med.volume.disk_labels import DiskLabels, labelled_planes
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.organs import MAX_CLASS_ID, OrganTable
 from napari_sam_med.volume.slice_view import SliceView
@@ -136,8 +137,11 @@ class LabelVolume:
     def like(
         cls, volume: Volume, organs: OrganTable | None = None, dtype: npt.DTypeLike = np.uint8
     ) -> LabelVolume:
-        """Empty labels on the grid of a scan; organs default to the 13 of BTCV."""
-        data = np.zeros(volume.shape, dtype=dtype)
+        """Empty labels on the grid of a scan; organs default to the 13 of BTCV.
+
+        Those of a scan that is larger than memory are uint16 and lie in a file, see `DiskLabels`.
+        """
+        data = DiskLabels.zeros(volume.shape) if volume.is_lazy else np.zeros(volume.shape, dtype=dtype)
         return cls(data, volume.grid, organs, header=volume.header, path=volume.path)
 
     @property
@@ -242,6 +246,8 @@ class LabelVolume:
     def voxel_count(self, class_id: SupportsIndex) -> int:
         """Number of voxels of a class."""
         number = operator.index(class_id)
+        if not number:
+            return int(self._counts()[0])
         return sum(int(np.count_nonzero(block == number)) for block in self._blocks())
 
     def volume_ml(self, class_id: SupportsIndex) -> float:
@@ -263,11 +269,13 @@ class LabelVolume:
         counts = np.zeros(int(np.iinfo(self.data.dtype).max) + 1, dtype=np.int64)
         for block in self._blocks():
             counts += np.bincount(block.ravel(), minlength=counts.size)
+        counts[0] += self.data.size - counts.sum()  # of planes that were passed over
         return counts
 
     def _blocks(self) -> Iterator[npt.NDArray[Any]]:
+        """Planes, cut along the axis on which memory is contiguous; holes of a file are passed over."""
         axis = int(np.argmax(np.abs(self.data.strides)))
-        for index in range(self.data.shape[axis]):
+        for index in range(self.data.shape[axis]) if axis else labelled_planes(self.data):
             yield self.data.take(index, axis) if axis else self.data[index]
 
 
@@ -277,6 +285,8 @@ def sparse_copy(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
     The system gives out memory of zeros when it is first written to, so a copy of a few labelled slices of a
     thousand takes what those few do.
     """
+    if isinstance(data, DiskLabels):
+        return data.copy_labelled()
     order = np.argsort([-abs(stride) for stride in data.strides], kind="stable")
     copy: npt.NDArray[Any] = np.zeros([data.shape[axis] for axis in order], data.dtype)
     for index, plane in enumerate(data.transpose(order)):

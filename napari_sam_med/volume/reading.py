@@ -5,13 +5,14 @@ from __future__ import annotations
 import operator
 import os
 from pathlib import Path
-from typing import Literal, Protocol, SupportsIndex
+from typing import Any, Literal, Protocol, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_sam_med.errors import LabelError
-from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, sidecar
+from napari_sam_med.volume.disk_labels import DiskLabels, refuse_on_disk
+from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, ome_zarr, sidecar
 from napari_sam_med.volume.formats.content import FileKind, kind_of
 from napari_sam_med.volume.formats.label_description import read_table
 from napari_sam_med.volume.formats.scan import Scan
@@ -20,6 +21,7 @@ from napari_sam_med.volume.geometry_doubt import GeometryDoubt
 from napari_sam_med.volume.grid import MOST_SHEAR, Grid, shear_of
 from napari_sam_med.volume.label_values import placed_on, whole_numbers
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.lazy_array import LazyArray
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
 
@@ -34,7 +36,13 @@ class _Reader(Protocol):
     def read(self, path: Path, time: int | None = None) -> Scan: ...
 
 
-_READERS: dict[FileKind, _Reader] = {"nifti": nifti, "nrrd": nrrd, "metaimage": metaimage, "dicom": dicom}
+_READERS: dict[FileKind, _Reader] = {
+    "nifti": nifti,
+    "nrrd": nrrd,
+    "metaimage": metaimage,
+    "dicom": dicom,
+    "ome_zarr": ome_zarr,
+}
 
 
 def read_volume(
@@ -43,12 +51,13 @@ def read_volume(
     time: SupportsIndex | None = None,
     form: Literal["sform", "qform"] | None = None,
 ) -> Volume:
-    """Read a scan: NIfTI (.nii, .nii.gz, pairs), Analyze, NRRD, MetaImage, or a DICOM series.
+    """Read a scan: NIfTI (.nii, .nii.gz, pairs), Analyze, NRRD, MetaImage, a DICOM series, or OME-Zarr.
 
     Parameters
     ----------
     path : path
-        The file; for DICOM the folder of a series or any file of it. What is inside decides how it is read; a
+        The file; for DICOM the folder of a series or any file of it, for OME-Zarr the folder of the image
+        or the ``zarr.json`` or ``.zattrs`` in it. What is inside decides how it is read; a
         name that says otherwise gives a warning.
     time : int, optional
         Which volume of a file that holds several (time points or components, counted in file order); the
@@ -60,14 +69,15 @@ def read_volume(
     Returns
     -------
     Volume
-        Voxels as LPS+ (z, y, x) in the stored dtype; ``.warnings`` says what is odd about the file.
+        Voxels as LPS+ (z, y, x) in the stored dtype; ``.warnings`` says what is odd about the file. Those of
+        an OME-Zarr image that is larger than a sixth of the memory stay on the disk (`LazyArray`).
 
     Raises
     ------
     ImageError
         If the file is missing, truncated, damaged, no scan, or of a format that is not read.
     """
-    file = Path(path)
+    file = _file(path)
     index = None if time is None else operator.index(time)
     scan = _scan(file, index, form)
     grid = _grid(scan)
@@ -79,6 +89,7 @@ def read_volume(
         header=scan.header,
         n_times=scan.n_times,
         time=index or 0,
+        levels=tuple(grid.to_canonical(level) for level in scan.levels),
     )
 
 
@@ -90,7 +101,7 @@ def volume_times(path: str | os.PathLike[str]) -> int:
     ImageError
         As `read_volume` does.
     """
-    file = Path(path)
+    file = _file(path)
     kind, _ = kind_of(file)
     return _READERS[kind].n_times(file)
 
@@ -131,12 +142,17 @@ def read_labels(
         If the values are no labels, the file holds several volumes or overlapping segments, or it shares no
         voxel with `reference`; or if `names` cannot be read.
     """
-    file = Path(path)
+    file = _file(path)
     given = (
         OrganTable() if names is None else names if isinstance(names, OrganTable) else read_table(Path(names))
     )
     if file.name.lower().endswith(".coco.json"):
         return _coco_labels(file, reference, given)
+    if reference is not None and reference.is_lazy and ome_zarr.root_of(file) is None:
+        raise LabelError(
+            f"{file.name} cannot be opened on {reference.name}, which is larger than memory: labels of such "
+            "scans are read from OME-Zarr; export them as .ome.zarr."
+        )
     scan = _scan(file, None, _form_of(reference))
     if scan.n_times > 1:
         raise LabelError(
@@ -145,12 +161,13 @@ def read_labels(
             "merge them first (in 3D Slicer: export as a label map)."
         )
     grid = _grid(scan)
-    data, warnings = whole_numbers(grid.to_canonical(scan.array_ijk), file.name)
+    data, warnings = _label_numbers(grid.to_canonical(scan.array_ijk), file.name)
     organs, more = (scan.organs, []) if scan.organs is not None else sidecar.read_organs(file, grid)
     header, source_path = scan.header, None
     if reference is not None:
         header, source_path = reference.header, reference.path
         if not reference.grid.same_voxels_as(grid):
+            refuse_on_disk(data, f"Placing {file.name} on another grid", "give labels of the scan's own grid")
             data, placement = placed_on(reference.grid, data, grid, file.name)
             more += placement
         grid = reference.grid
@@ -166,6 +183,11 @@ def read_labels(
     return labels
 
 
+def _file(path: str | os.PathLike[str]) -> Path:
+    """The path; for a file that marks a folder as OME-Zarr, that folder."""
+    return ome_zarr.root_of(Path(path)) or Path(path)
+
+
 def _coco_labels(file: Path, reference: Volume | None, given: OrganTable) -> LabelVolume:
     if reference is None:
         raise LabelError(
@@ -179,6 +201,23 @@ def _coco_labels(file: Path, reference: Volume | None, given: OrganTable) -> Lab
     labels = LabelVolume(small, reference.grid, named, header=reference.header, path=reference.path)
     labels.organs = labels.organs.covering(labels.class_ids())
     return labels
+
+
+def _label_numbers(data_zyx: Any, name: str) -> tuple[npt.NDArray[Any], list[str]]:
+    """Labels as whole numbers; those of a file that stay on the disk are copied to it, slice by slice."""
+    if not isinstance(data_zyx, LazyArray):
+        return whole_numbers(data_zyx, name)
+    if data_zyx.dtype not in (np.uint8, np.uint16):
+        raise LabelError(
+            f"{name} holds {data_zyx.dtype.name} numbers and is larger than memory: such labels are read as "
+            "uint8 or uint16; write it again as one of these."
+        )
+    labels = DiskLabels.zeros(data_zyx.shape)
+    for index in range(len(labels)):
+        plane = data_zyx[index]
+        if plane.any():
+            labels[index] = plane
+    return labels, []
 
 
 def _form_of(reference: Volume | None) -> str | None:

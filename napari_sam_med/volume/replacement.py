@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -83,7 +84,10 @@ def sweep_orphans(folder: Path) -> None:
         for path in folder.glob(".sam-med-*.partial*"):
             match = _ORPHAN.fullmatch(path.name)
             if match and match[1] == _host() and not _is_alive(int(match[2])):
-                path.unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def _host() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam_med.volume.grid import FloatArray, Grid
+from napari_sam_med.volume.lazy_array import fits_memory
 from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["Grid", "Volume"]
@@ -41,6 +43,8 @@ class Volume:
         Name of that layer.
     statistics : dict
         Windows that were computed already, by name.
+    levels : tuple of array-like (z, y, x)
+        The voxels coarser and coarser, for display, where they stay on the disk and the file has these.
     """
 
     data: Any
@@ -53,6 +57,7 @@ class Volume:
     layer_transform: Mapping[str, Any] | None = None
     layer_name: str | None = None
     statistics: dict[str, tuple[float, float]] = field(default_factory=dict)
+    levels: tuple[Any, ...] = ()
 
     @classmethod
     def from_layer(cls, layer: Any) -> Volume:
@@ -109,12 +114,22 @@ class Volume:
             "axis_labels": ("S", "P", "L"),
         }
 
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the voxels stay on the disk because all of them are too many for this machine's memory."""
+        if isinstance(self.data, np.ndarray) and not isinstance(self.data, np.memmap):
+            return False
+        return not fits_memory(math.prod(self.shape) * np.dtype(self.data.dtype).itemsize)
+
     @cached_property
     def value_range(self) -> tuple[float, float]:
-        """Smallest and largest finite value, read slice by slice; (0, 0) where no value is finite."""
+        """Smallest and largest finite value; (0, 0) where no value is finite.
+
+        Read slice by slice; of a scan that is larger than memory those of a sample.
+        """
         from napari_sam_med.volume.intensity import finite_range
 
-        return finite_range(self.data)
+        return finite_range(self)
 
     @property
     def is_hounsfield(self) -> bool:

@@ -11,7 +11,17 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from napari_sam_med.errors import ExportError, ImageError, LabelError
-from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, reading_again, sidecar
+from napari_sam_med.volume.disk_labels import is_on_disk
+from napari_sam_med.volume.formats import (
+    coco,
+    dicom,
+    metaimage,
+    nifti,
+    nrrd,
+    ome_zarr_writing,
+    reading_again,
+    sidecar,
+)
 from napari_sam_med.volume.formats.label_description import TABLE_ENDINGS, table_content
 from napari_sam_med.volume.formats.reading_again import ReadAgain
 from napari_sam_med.volume.formats.sidecar import Origin
@@ -22,6 +32,7 @@ from napari_sam_med.volume.replacement import Replacement, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
 __all__ = [
+    "FILE_ENDINGS",
     "LABEL_ENDINGS",
     "SERIES_ENDINGS",
     "holds_voxels",
@@ -37,6 +48,7 @@ LabelEnding = Literal[
     ".nrrd",
     ".seg.nrrd",
     ".mha",
+    ".ome.zarr",
     ".seg.dcm",
     ".dcm",
     ".coco.json",
@@ -45,11 +57,13 @@ LabelEnding = Literal[
     ".ply",
     ".vtk",
 ]
-#: Endings that `write_labels` takes for labels of any scan; the longer of two that fit counts.
-LABEL_ENDINGS: tuple[LabelEnding, ...] = (
+#: Endings of files that `write_labels` makes of labels of any scan; the longer of two that fit counts.
+FILE_ENDINGS: tuple[LabelEnding, ...] = (
     *(".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha"),
     *(".coco.json", ".stl", ".obj", ".ply", ".vtk"),
 )
+#: All endings that it takes for such labels: of files, and of the folder of an OME-Zarr image.
+LABEL_ENDINGS: tuple[LabelEnding, ...] = (*FILE_ENDINGS, ".ome.zarr")
 #: Endings that it takes for labels of a DICOM series, too.
 SERIES_ENDINGS: tuple[LabelEnding, ...] = (".seg.dcm", ".dcm")
 
@@ -75,10 +89,12 @@ def write_labels(
     ----------
     path : path
         The ending decides: ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.mha`` for label volumes,
+        ``.ome.zarr`` for a folder of a label image in OME-Zarr,
         ``.dcm`` or ``.seg.dcm`` for a DICOM SEG of a DICOM series,
         ``.coco.json`` for masks of slices, ``.stl``, ``.obj``, ``.ply`` or ``.vtk`` for surfaces in LPS mm;
         `remarks` says what a format cannot keep. NIfTI carries the geometry of a NIfTI source bit for bit;
-        NIfTI, .seg.nrrd and DICOM SEG carry names and colours.
+        NIfTI, .seg.nrrd, OME-Zarr and DICOM SEG carry names and colours. Labels that lie on the disk are
+        written as ``.nii``, ``.nii.gz`` or ``.ome.zarr``.
     labels : LabelVolume
         uint8 and uint16 stay what they are.
     source : Volume, optional
@@ -113,14 +129,24 @@ def write_labels(
                 "read them with `read_labels(path, reference=volume)`."
             )
     refuse_sources(target, labels, source, origin)
+    if ending not in (".nii", ".nii.gz", ".ome.zarr") and is_on_disk(labels.data):
+        raise ExportError(
+            f"{target} was not written: {ending} files are made in memory, and these labels are larger than "
+            "that; choose .ome.zarr or .nii.gz."
+        )
     organs = labels.organs.covering(labels.class_ids())
     sweep_orphans(Path(os.path.realpath(target)).parent)
     try:
-        with Replacement(target, ending) as file, Replacement(sidecar.path_beside(target), ".json") as beside:
+        with (
+            _replacement(target, ending) as file,
+            Replacement(sidecar.path_beside(target), ".json") as beside,
+        ):
             known = Origin.of(source_path, model, dicom.files_of(header)).completed_by(origin or Origin())
             content = _content_without_grid(ending, labels, organs, known)
             if ending == ".dcm" or ending == ".seg.dcm":
                 _write_seg(file, labels, header, organs, known)
+            elif isinstance(file, ome_zarr_writing.FolderReplacement):
+                ome_zarr_writing.write(file, labels, header, organs)
             elif content is None:
                 _write_volume(file, ending, labels, header, organs)
             else:
@@ -132,6 +158,10 @@ def write_labels(
     except OSError as error:
         raise _not_written(target, error) from error
     return target
+
+
+def _replacement(target: Path, ending: LabelEnding) -> Replacement:
+    return (ome_zarr_writing.FolderReplacement if ending == ".ome.zarr" else Replacement)(target, ending)
 
 
 def write_table(path: str | os.PathLike[str], organs: OrganTable) -> Path:
@@ -254,8 +284,8 @@ def _ending_of(path: Path) -> LabelEnding:
     if name.endswith(TABLE_ENDINGS):
         raise ExportError(f"{path.name} is a table of names without voxels; use `write_table` for it.")
     raise ExportError(
-        f"{path.name} has no ending of a label format: choose .nii.gz, .nii, .nrrd, .seg.nrrd or .mha, "
-        ".dcm for a DICOM series, or .coco.json, .stl, .obj, .ply or .vtk."
+        f"{path.name} has no ending of a label format: choose .nii.gz, .nii, .nrrd, .seg.nrrd, .mha or "
+        ".ome.zarr, .dcm for a DICOM series, or .coco.json, .stl, .obj, .ply or .vtk."
     )
 
 

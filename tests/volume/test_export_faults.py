@@ -17,7 +17,7 @@ import pytest
 from napari_sam_med import LabelVolume, read_volume, write_labels
 from napari_sam_med.errors import ExportError
 from napari_sam_med.volume.replacement import Replacement
-from napari_sam_med.volume.writing import LABEL_ENDINGS
+from napari_sam_med.volume.writing import FILE_ENDINGS
 from tests.volume.phantoms import affine_of, ct_like, save_nifti
 
 NAME = "a b é 名"
@@ -61,7 +61,7 @@ class Faults:
         return step
 
 
-@pytest.mark.parametrize("ending", LABEL_ENDINGS)
+@pytest.mark.parametrize("ending", FILE_ENDINGS)
 @pytest.mark.parametrize(
     "error",
     [OSError(28, "No space left on device"), PermissionError(13, "Permission denied"), KeyboardInterrupt()],
@@ -104,7 +104,7 @@ def test_a_fault_at_any_step_leaves_the_previous_file(tmp_path, labels, monkeypa
     assert n_kept >= 4
 
 
-@pytest.mark.parametrize("ending", LABEL_ENDINGS)
+@pytest.mark.parametrize("ending", FILE_ENDINGS)
 def test_a_disk_that_keeps_other_bytes_is_found_out(tmp_path, labels, monkeypatch, ending) -> None:
     """Statement 13: the new file is read again before it replaces the previous one."""
     path = write_labels(tmp_path / f"{NAME}{ending}", labels)
@@ -128,7 +128,7 @@ _PREPARED = f"""
     from napari_sam_med import LabelVolume, write_labels
     from napari_sam_med.errors import ExportError
     from napari_sam_med.volume.grid import Grid
-    from napari_sam_med.volume.writing import LABEL_ENDINGS
+    from napari_sam_med.volume.writing import FILE_ENDINGS
     from napari_sam_med.volume.formats import surfaces
 
     def labels_of(value):
@@ -178,7 +178,7 @@ def mounted(tmp_path) -> Path:
 
 _REFUSED_EVERYWHERE = """
     def check(reason):
-        for ending in LABEL_ENDINGS:
+        for ending in FILE_ENDINGS:
             path = f"{NAME}{ending}"
             before = open(path, "rb").read()
             try:
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_previous_files(mounted) -> None:
         import os, subprocess
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", os.getcwd()], check=True)
         os.chdir(os.getcwd())
-        for ending in LABEL_ENDINGS:
+        for ending in FILE_ENDINGS:
             write_labels(f"{{NAME}}{{ending}}", labels_of(1))
         with open("filler", "wb", buffering=0) as filler:
             try:
@@ -221,7 +221,7 @@ def test_a_read_only_folder_leaves_the_previous_files(mounted) -> None:
         here = os.getcwd()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", here], check=True)
         os.chdir(here)
-        for ending in LABEL_ENDINGS:
+        for ending in FILE_ENDINGS:
             write_labels(f"{{NAME}}{{ending}}", labels_of(1))
         subprocess.run(["mount", "-o", "remount,ro", here], check=True)
         {textwrap.dedent(_REFUSED_EVERYWHERE).replace(chr(10), chr(10) + " " * 8)}
@@ -249,7 +249,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file_in_every_format(mounted) -> No
             return hashlib.sha256(open(path, "rb").read()).hexdigest()
 
         n_kills = 0
-        for ending in LABEL_ENDINGS:
+        for ending in FILE_ENDINGS:
             path = f"{NAME}{ending}"
             start = time.perf_counter()
             os.waitpid(exported(path, 2), 0)
@@ -273,7 +273,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file_in_every_format(mounted) -> No
         print(n_kills)
     """
     run = run_script([], code, mounted)
-    assert run.stdout == f"{10 * len(LABEL_ENDINGS)}\n", run.stderr
+    assert run.stdout == f"{10 * len(FILE_ENDINGS)}\n", run.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
@@ -281,7 +281,7 @@ def test_a_size_limit_leaves_the_previous_files(mounted) -> None:
     """Statements 12 and 17, with writes that really fail half way, where nothing may be mounted."""
     code = f"""
         import os, resource, signal
-        for ending in LABEL_ENDINGS:
+        for ending in FILE_ENDINGS:
             write_labels(f"{{NAME}}{{ending}}", labels_of(1))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (256, 256))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from napari_sam_med.errors import ImageError
+from napari_sam_med.volume.formats import ome_zarr
 
 __all__ = ["FileKind", "kind_of"]
 
-FileKind = Literal["nifti", "nrrd", "metaimage", "dicom"]
+FileKind = Literal["nifti", "nrrd", "metaimage", "dicom", "ome_zarr"]
 
 # first bytes of files that people mistake for scans: what they are, and what to do
 _NO_SCAN: tuple[tuple[bytes, str], ...] = (
@@ -55,13 +56,15 @@ _SIZES = {n.to_bytes(4, order) for n in (348, 540) for order in ("little", "big"
 def kind_of(path: Path) -> tuple[FileKind, tuple[str, ...]]:
     """Kind of an existing scan file, and a warning where its name says something else.
 
-    A folder is a DICOM series.
+    A folder is an OME-Zarr image if it says so, else a DICOM series.
 
     Raises
     ------
     ImageError
         If there is no such file, it is empty, or it is no scan of a format that is read.
     """
+    if ome_zarr.root_of(path) is not None:
+        return "ome_zarr", ()
     if path.is_dir():
         return "dicom", ()
     head, is_gzip = _head(path)

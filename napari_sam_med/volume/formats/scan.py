@@ -20,7 +20,7 @@ class Scan:
 
     Attributes
     ----------
-    array_ijk : ndarray (i, j, k)
+    array_ijk : ndarray or LazyArray (i, j, k)
         Voxels in the file's own axes, native byte order.
     affine : (4, 4) float64
         Voxel (i, j, k) to RAS mm; finite and regular.
@@ -34,15 +34,18 @@ class Scan:
         Names and colours that the file itself carries.
     doubt : GeometryDoubt or None
         What the file leaves open about `affine`; shear is looked for by who makes a grid of it.
+    levels : tuple of array-like (i, j, k)
+        The same, coarser and coarser, where the voxels stay on the disk and the file has them.
     """
 
-    array_ijk: npt.NDArray[Any]
+    array_ijk: Any
     affine: npt.NDArray[np.float64]
     header: object | None = None
     n_times: int = 1
     warnings: tuple[str, ...] = ()
     organs: OrganTable | None = None
     doubt: GeometryDoubt | None = None
+    levels: tuple[Any, ...] = ()
 
     def with_warnings(self, warnings: tuple[str, ...]) -> Scan:
         """Copy with warnings put before its own."""

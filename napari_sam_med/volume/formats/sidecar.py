@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-_VOLUMES = (".seg.nrrd", ".seg.dcm", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
+_VOLUMES = (".ome.zarr", ".seg.nrrd", ".seg.dcm", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
 _ENDINGS = (*_VOLUMES, ".coco.json", ".stl", ".obj", ".ply", ".vtk", ".label", ".lut.txt")
 _DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
