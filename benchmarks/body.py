@@ -1,10 +1,11 @@
 """What leaving out air saves, and what showing a model the body alone brings.
 
-``python -m benchmarks.body [--cases CSV] [--most 12] [--model nano] [--quick]``
+``python -m benchmarks.body [--cases CSV] [--most 13] [--model nano] [--quick]``
 
 The first table has, for each scan, the slices that `is_air` leaves out of embeddings made ahead and what
 asking it costs, how much of an axial slice lies outside `BodyBox`, and how much finer the rest is shown. The
-second one has the Dice of prompts simulated from labels, on whole slices and on the box, where these differ.
+second one has the Dice of prompts simulated from labels, on whole slices and on the box, where these differ;
+the third one that of boxes on three axial slices an organ, carried through the scan.
 
 The scans are those of a cases file, and the bundled sample as if it had been scanned in fields of view of
 several widths: its voxels interpolated to 512 x 512 pixels, with noise, and air around them.
@@ -22,10 +23,15 @@ from scipy import ndimage
 
 from napari_sam_med.evaluation.cases import read_case, read_cases
 from napari_sam_med.evaluation.measuring import Simulation, SliceChoice, SliceScore, measure_model
+from napari_sam_med.evaluation.metrics import dice
 from napari_sam_med.evaluation.prompt_strategies import parse_strategies
 from napari_sam_med.sam.predictor import Predictor, load_predictor
+from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.sample_data import sample_labels, sample_volume
 from napari_sam_med.segmentation.body import BodyBox, is_air
+from napari_sam_med.segmentation.from_prompts import segment_from_prompts
+from napari_sam_med.segmentation.prompts_file import PromptObject
+from napari_sam_med.segmentation.slicewise import box_of_mask
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.reading import read_labels, read_volume
@@ -116,6 +122,23 @@ def comparison(scan: Scan, predictor: Predictor, most: int) -> Iterator[list[str
             yield cells
 
 
+def carried(scan: Scan, predictor: Predictor, most: int, n_boxes: int = 3) -> list[str]:
+    """Row of the third table: mean Dice of `most` organs, from boxes on a few of their axial slices."""
+    name, volume, labels = scan
+    objects = []
+    for label in labels.class_ids()[:most]:
+        shown = np.flatnonzero((labels.data == label).any(axis=(1, 2)))
+        keys = shown[np.unique((np.arange(n_boxes) + 0.5) / n_boxes * len(shown)).astype(int)]
+        boxes = {SliceView("axial", z): box_of_mask(labels.data[z] == label) for z in keys.tolist()}
+        prompts = {view: Prompts.from_box(box) for view, box in boxes.items()}
+        objects.append(PromptObject(label, None, "axial", prompts))
+    means = []
+    for crop in (None, BodyBox.of(volume)):
+        found = segment_from_prompts(volume, objects, predictor, crop=crop).labels.data
+        means.append(np.mean([dice(found == one.label, labels.data == one.label) for one in objects]))
+    return [name, str(len(objects)), *(f"{mean:.3f}" for mean in means)]
+
+
 def markdown(head: list[str], rows: list[list[str]]) -> str:
     """A table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
@@ -124,7 +147,12 @@ def markdown(head: list[str], rows: list[list[str]]) -> str:
 def run(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cases", type=Path, help="CSV with the columns image,labels")
-    parser.add_argument("--most", type=int, default=12, help="labelled slices of a scan and plane")
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=13,
+        help="labelled slices of a scan and plane, and organs that are carried",
+    )
     parser.add_argument("--model", default="nano")
     parser.add_argument("--quick", action="store_true", help="small slices, few of them")
     given = parser.parse_args(argv)
@@ -154,7 +182,10 @@ def run(argv: list[str] | None = None) -> None:
         "smaller half, whole slice",
         "body",
     ]
-    print(markdown(head, rows))
+    print(markdown(head, rows), end="\n\n", flush=True)
+    finer = [scan for scan in scans if BodyBox.of(scan[1]).on(SliceView("axial", 0)) is not None]
+    rows = [carried(scan, predictor, most) for scan in finer]
+    print(markdown(["scan", "organs", "Dice, carried on whole slices", "on the body"], rows))
 
 
 if __name__ == "__main__":

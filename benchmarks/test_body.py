@@ -22,3 +22,5 @@ def test_the_sample_in_a_wide_field_is_shown_finer(capsys: pytest.CaptureFixture
     rows = tables[1].splitlines()[2:]
     assert len(rows) == 6  # three planes, two ways to prompt
     assert all(0 < float(cell) < 1 for row in rows for cell in row.split("|")[5:7])
+    carried = tables[2].splitlines()[-1].split("|")
+    assert all(0.3 < float(cell) <= 1 for cell in carried[3:5])
