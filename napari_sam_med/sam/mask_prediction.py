@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from napari_sam_med.sam.image_embedding import ImageEmbedding
 from napari_sam_med.sam.mask_upsampling import upsample_above
 from napari_sam_med.sam.square import SquareFit, upsample_logits
 
-__all__ = ["MaskPrediction", "mask_of_logits", "masks_in_image"]
+__all__ = ["AnswerForm", "MaskPrediction", "mask_of_logits", "masks_in_image"]
 
 MASK_THRESHOLD = 0.0
 STABILITY_OFFSET = 1.0
@@ -68,12 +69,29 @@ class MaskPrediction:
         return best
 
 
+class AnswerForm(NamedTuple):
+    """What is made of a decoder's answer.
+
+    Attributes
+    ----------
+    direct : bool
+        Enlarge in one step instead of Meta's two.
+    best_only : bool
+        Only the mask with the highest predicted IoU.
+    single_beside : bool
+        A `MaskPrediction.single_mask` beside three masks.
+    """
+
+    direct: bool = False
+    best_only: bool = False
+    single_beside: bool = False
+
+
 def masks_in_image(
     decoded: DecodedMasks,
     embedding: ImageEmbedding,
     fit: SquareFit,
-    *,
-    direct: bool,
+    form: AnswerForm,
     single: DecodedMasks | None = None,
 ) -> list[MaskPrediction]:
     """What the decoder said of P prompts as P predictions in pixels of the whole image.
@@ -85,11 +103,13 @@ def masks_in_image(
         That was decoded.
     fit : SquareFit
         How the image, or its crop, lies in the square.
-    direct : bool
-        Enlarge in one step instead of Meta's two.
+    form : AnswerForm
     single : DecodedMasks, optional
         What the decoder says of the same prompts with one mask each.
     """
+    direct = form.direct
+    if form.best_only:
+        decoded = decoded.best()
     low_res = decoded.low_res_logits.float()
     low_res_out = low_res.cpu().numpy()
     iou_predictions = decoded.iou_predictions.float().cpu().numpy()

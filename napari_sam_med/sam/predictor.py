@@ -26,10 +26,16 @@ from napari_sam_med.sam.device import (
 )
 from napari_sam_med.sam.image_embedding import ImageEmbedding, checked_crop
 from napari_sam_med.sam.interruption import encoding
-from napari_sam_med.sam.mask_prediction import MaskPrediction, mask_of_logits, masks_in_image
+from napari_sam_med.sam.mask_prediction import (
+    AnswerForm,
+    MaskPrediction,
+    mask_of_logits,
+    masks_in_image,
+)
 from napari_sam_med.sam.mask_prompts import outline_as_box_and_mask
 from napari_sam_med.sam.model_registry import ModelRecord
 from napari_sam_med.sam.native_imports import hide_triton_beside_software_opengl
+from napari_sam_med.sam.prepared_image import PreparedImage
 from napari_sam_med.sam.prompt_batch import PromptStructure, batch_of, check_prompt, group_by_structure
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.sam.square import (
@@ -122,6 +128,7 @@ class Predictor:
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.model_hash = model_hash
+        self._prepared = PreparedImage()
         module: Any = network.to(self.device).eval()
         self.network: Architecture = module
 
@@ -223,6 +230,7 @@ class Predictor:
         multimask: bool | None = None,
         *,
         direct_upsampling: bool = False,
+        best_only: bool = False,
     ) -> MaskPrediction:
         """Masks of one object.
 
@@ -237,6 +245,8 @@ class Predictor:
             Three masks or one; when left out three for a lone point, else one.
         direct_upsampling : bool
             Enlarge the logits in one step instead of Meta's two: faster, and the same up to single pixels.
+        best_only : bool
+            Of three masks only the one with the highest predicted IoU: the others are not enlarged.
 
         Raises
         ------
@@ -247,7 +257,9 @@ class Predictor:
         DeviceMemoryError
             When the device ran out of memory.
         """
-        return self.predict_batch(embedding, [prompts], multimask, direct_upsampling=direct_upsampling)[0]
+        return self.predict_batch(
+            embedding, [prompts], multimask, direct_upsampling=direct_upsampling, best_only=best_only
+        )[0]
 
     def predict_batch(
         self,
@@ -256,6 +268,7 @@ class Predictor:
         multimask: bool | None = None,
         *,
         direct_upsampling: bool = False,
+        best_only: bool = False,
         single_beside: bool = False,
     ) -> list[MaskPrediction]:
         """Masks of several objects of one image, in the order of `prompts`.
@@ -269,6 +282,10 @@ class Predictor:
             check_prompt(prompt, self.record, embedding.original_size, self.network.mask_input_size)
         groups = group_by_structure(prompts, multimask, self.record)
         parts = [(how, part) for how, indices in groups.items() for part in self._parts(indices)]
+        if not parts:
+            return []
+        features = self._features_for(embedding, any(not structure.has_mask for structure in groups))
+        form = AnswerForm(direct_upsampling, best_only)
 
         at_most = len(prompts)
 
@@ -278,11 +295,11 @@ class Predictor:
             if len(indices) <= at_most:
                 try:
                     return self._decode(
+                        features,
                         embedding,
                         [prompts[i] for i in indices],
-                        structure,
-                        direct=direct_upsampling,
-                        single_beside=single_beside and structure.multimask,
+                        structure.multimask,
+                        form._replace(single_beside=single_beside and structure.multimask),
                     )
                 except DeviceMemoryError:
                     if len(indices) == 1:
@@ -309,25 +326,30 @@ class Predictor:
             size = max(-(-count // (rounds * cores)), min(most, _FEWEST_PROMPTS_AT_ONCE))
         return [indices[start : start + size] for start in range(0, count, size)]
 
+    def _features_for(self, embedding: ImageEmbedding, without_mask: bool) -> Any:
+        """Features for the decoder; prepared ones serve prompts without a mask."""
+        with memory_errors_explained(self.device, self.record.title), torch.inference_mode(), self.autocast():
+            if not without_mask:
+                return self.features_of(embedding)
+            return self._prepared.of(embedding, self.network, lambda: self.features_of(embedding))
+
     def _decode(
         self,
+        features: Any,
         embedding: ImageEmbedding,
         prompts: Sequence[Prompts],
-        structure: PromptStructure,
-        *,
-        direct: bool,
-        single_beside: bool,
+        multimask: bool,
+        form: AnswerForm,
     ) -> list[MaskPrediction]:
         fit = self.fit_of(embedding)
         with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
-            features = self.features_of(embedding)
             batch = batch_of(prompts, embedding, fit, self.device)
             with self.autocast():
-                if single_beside:
+                if form.single_beside:
                     decoded, single = self.network.decode_both(features, batch)
                 else:
-                    decoded, single = self.network.decode(features, batch, structure.multimask), None
-            return masks_in_image(decoded, embedding, fit, direct=direct, single=single)
+                    decoded, single = self.network.decode(features, batch, multimask), None
+            return masks_in_image(decoded, embedding, fit, form, single)
 
     def upsample(
         self, embedding: ImageEmbedding, low_res_logits: npt.NDArray[np.float32]

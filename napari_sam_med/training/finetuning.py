@@ -27,7 +27,7 @@ from napari_sam_med.evaluation.prompt_strategies import (
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.architectures.base import DecodedMasks, PromptBatch
 from napari_sam_med.sam.image_embedding import ImageEmbedding
-from napari_sam_med.sam.mask_prediction import masks_in_image
+from napari_sam_med.sam.mask_prediction import AnswerForm, masks_in_image
 from napari_sam_med.sam.model_registry import ModelRecord
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.prompt_batch import batch_of, group_by_structure
@@ -236,7 +236,7 @@ class Tuner:
                 if left:
                     with torch.no_grad():
                         plain = DecodedMasks(*(tensor.detach() for tensor in decoded))
-                        answers = masks_in_image(plain, slice_.embedding, slice_.fit, direct=True)
+                        answers = masks_in_image(plain, slice_.embedding, slice_.fit, AnswerForm(direct=True))
                     for (row, prompts), answer in zip(chosen, answers, strict=True):
                         reply = corrective_click(masks[row], prompts, answer)
                         replies += [(row, reply)] if reply is not None else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.testing as npt
@@ -197,6 +198,35 @@ def test_the_single_mask_stands_beside_three(name: str, request: pytest.FixtureR
     several = model.predict_batch(embedding, [BOX], True, single_beside=True)[0]
     assert several.single_mask is not None
     npt.assert_array_equal(several.single_mask, model.predict(embedding, BOX).masks[0])
+
+
+@pytest.mark.parametrize("name", ["micro", "nano"])
+def test_the_best_only_is_the_best_of_three(name: str, request: pytest.FixtureRequest) -> None:
+    predictor: Predictor = request.getfixturevalue(name)
+    embedding = predictor.embed(random_image(128, 128))
+    three = predictor.predict(embedding, POINT)
+    only = predictor.predict(embedding, POINT, best_only=True)
+    assert (len(three.masks), len(only.masks)) == (3, 1)
+    npt.assert_array_equal(only.masks[0], three.best_mask)
+    npt.assert_array_equal(only.low_res_logits[0], three.best_low_res_logits)
+    for values in ("iou_predictions", "stability_scores", "tokens"):
+        npt.assert_array_equal(getattr(only, values)[0], getattr(three, values)[three.best_index])
+
+
+def test_what_is_kept_of_the_last_image_is_seen_in_no_answer() -> None:
+    first, second = (predictor_over(build_micro_sam()) for _ in range(2))
+    one, other = first.embed(random_image(128, 128)), first.embed(random_image(128, 128, seed=5))
+    fresh = second.predict(one, POINT).low_res_logits
+    for embedding in (one, one, other, one):
+        answer = first.predict(embedding, POINT).low_res_logits
+    npt.assert_array_equal(answer, fresh)
+    layer: Any = first.network
+    with torch.no_grad():  # as an optimiser does
+        layer.mask_decoder.transformer.layers[0].cross_attn_token_to_image.k_proj.weight.mul_(-2.0)
+        changed = first.predict(one, POINT).low_res_logits
+    assert np.abs(changed - fresh).max() > 0.01
+    first.predict(other, POINT)
+    npt.assert_array_equal(first.predict(one, POINT).low_res_logits, changed)
 
 
 def test_embed_batch_equals_one_by_one(micro: Predictor) -> None:

@@ -296,12 +296,7 @@ class Nano(nn.Module):
         three = self.decode(features, prompts, multimask=True)
         if prompts.boxes_xyxy is not None or prompts.mask_inputs is not None:
             return three, self.decode(features, prompts, multimask=False)
-        best = three.iou_predictions.argmax(1, keepdim=True)
-        return three, DecodedMasks(
-            three.low_res_logits.take_along_dim(best[..., None, None], 1),
-            three.iou_predictions.take_along_dim(best, 1),
-            three.tokens.take_along_dim(best[..., None], 1),
-        )
+        return three, three.best()
 
 
 def _with_plain_clicks(_: nn.Module, state_dict: dict[str, torch.Tensor], prefix: str, *__: object) -> None:
