@@ -68,7 +68,7 @@ class FakePredictor:
             nbytes=image.nbytes,
         )
 
-    def predict(self, embedding: Any, prompts: Prompts, multimask=None, *, direct_upsampling=False) -> Any:
+    def predict(self, embedding: Any, prompts: Prompts, multimask=None, **how: bool) -> Any:
         bright = embedding.features.image[..., 0] > 127
         if prompts.outline_xy is not None and "mask" in self.accepts:
             bright &= mask_of_outline(prompts.outline_xy, bright.shape)
@@ -88,7 +88,7 @@ class FakePredictor:
             best_low_res_logits=logits,
         )
 
-    def predict_batch(self, embedding: Any, prompts: Any, multimask=None, *, direct_upsampling=False) -> Any:
+    def predict_batch(self, embedding: Any, prompts: Any, multimask=None, **how: bool) -> Any:
         return [self.predict(embedding, prompt) for prompt in prompts]
 
     def upsample(self, embedding: Any, low_res_logits: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ class MeasuredPredictor(FakePredictor):
         self.batch_gate.set()
         self.batches = self.free = 0
 
-    def predict(self, embedding: Any, prompts: Any, multimask=None, *, direct_upsampling=False) -> Any:
+    def predict(self, embedding: Any, prompts: Any, multimask=None, **how: bool) -> Any:
         found = super().predict(embedding, prompts)
         return MaskPrediction(
             found.masks, found.iou_predictions, found.low_res_logits, found.stability_scores, found.tokens
