@@ -115,6 +115,7 @@ class Ours:
         volume = self._scan.of(range(n_slices))
         kept = EmbeddingStore(store, memory_bytes=0)
         _, facts = timed(lambda: list(embed_volume(volume, self._predictor, kept, window=_WINDOW)))
+        self._store = EmbeddingStore(store)  # looked up there from now on
         return facts | {"bytes": kept.size_bytes(), "slices": len(kept)}
 
     def embed_in_memory(self, n_slices: int) -> Answer:
