@@ -413,9 +413,13 @@ def look_again(
         loaded = load_model(model, device)
         yield loaded
     from napari_sam_med.evaluation.report_gallery import answered_again
+    from napari_sam_med.segmentation.body import BodyBox
     from napari_sam_med.segmentation.slicewise import embed_slice
 
-    embedding = embed_slice(sight.volume, score.view, loaded.predictor, store=loaded.store)
+    crop = None if sight.labelled is None else BodyBox.of(sight.volume)
+    if crop is not None and not crop.holds(score.view, mask=sight.labelled):
+        crop = None
+    embedding = embed_slice(sight.volume, score.view, loaded.predictor, store=loaded.store, crop=crop)
     answer = answered_again(score, embedding, loaded.predictor)
     return _seen(sight, answer.best_mask)
 

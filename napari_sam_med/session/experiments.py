@@ -245,6 +245,8 @@ class Sight:
         None while the model has not answered, or cannot.
     is_changed : bool
         Whether that is another answer than was measured: the model, the scan or the labels have changed.
+    labelled : array (H, W) bool or None
+        All labels of the slice, where the models were shown the box of the body: if it holds them.
     """
 
     score: SliceScore
@@ -252,6 +254,7 @@ class Sight:
     truth: npt.NDArray[np.bool_]
     prediction: npt.NDArray[np.bool_] | None = None
     is_changed: bool = False
+    labelled: npt.NDArray[np.bool_] | None = None
 
     @property
     def view(self) -> SliceView:
@@ -371,9 +374,10 @@ class Laboratory:
             When it is on another scan, or on other labels.
         """
         self.check_is_of(score, source)
-        truth = score.view.extract(source.labels.data) == score.label
+        labels = score.view.extract(source.labels.data)
+        labelled = labels > 0 if self.run.get("crop_to_body") else None
         self.chosen = score
-        self.sight = Sight(score, source.volume, truth)
+        self.sight = Sight(score, source.volume, labels == score.label, labelled=labelled)
         return self.sight
 
     @staticmethod

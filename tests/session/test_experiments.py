@@ -20,8 +20,12 @@ from napari_sam_med.evaluation.measuring import (
     labelled_slices,
     measure_model,
 )
+from napari_sam_med.evaluation.metrics import dice
 from napari_sam_med.evaluation.prompt_strategies import parse_strategies
 from napari_sam_med.evaluation.summary import summarised
+from napari_sam_med.sam.embedding_store import EmbeddingStore
+from napari_sam_med.sam.predictor import load_predictor
+from napari_sam_med.segmentation.body import BodyBox
 from napari_sam_med.session import experiment_jobs, experiment_results
 from napari_sam_med.session.experiment_results import SavedResults, slice_interval
 from napari_sam_med.session.experiments import (
@@ -33,6 +37,8 @@ from napari_sam_med.session.experiments import (
     mean_dice,
     named_models,
 )
+from napari_sam_med.session.jobs import LoadedModel
+from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
@@ -262,6 +268,33 @@ def test_an_answer_is_drawn_again_from_its_prompts(
         assert not again.is_changed
         sight = replace(sight, score=replace(score, dice=score.dice - 0.1))  # of other weights, say
         assert outcome(experiment_jobs.look_again(sight, "nano", "cpu"))[1].is_changed
+
+
+def test_an_answer_that_was_given_on_the_body_alone_is_drawn_so() -> None:
+    data = np.full((3, 96, 96), -1000, dtype=np.int16)
+    data[:, 36:60, 36:60], data[:, 42:54, 44:52] = -80, 120
+    volume = Volume(data, Grid.from_zyx(data.shape, (3.0, 3.0, 3.0)))
+    labels = LabelVolume.like(volume)
+    labels.data[...] = 6 * (data == 120)
+    labels.data[2, 2, 2] = 6  # beside the body: this slice is shown whole
+    crops: list[Any] = []
+
+    class Watched(EmbeddingStore):
+        def get_or_embed(self, *arguments: Any) -> Any:
+            crops.append(arguments[3])
+            return super().get_or_embed(*arguments)
+
+    nano = load_predictor("nano")
+    asked = Simulation(tuple(parse_strategies(["bound_box"])), SliceChoice(crop_to_body=True))
+    lab, loaded = Laboratory(), LoadedModel(nano, Watched(None))
+    lab.run = {"crop_to_body": True}
+    for step in measure_model("volume", volume, labels, nano, asked, model="nano"):
+        sight = lab.look_at(step.scores[0], Source(volume, labels))
+        again = outcome(experiment_jobs.look_again(sight, "nano", "cpu", loaded))[1]
+        assert dice(again.prediction, again.truth) == pytest.approx(step.scores[0].dice, abs=0.01)
+    box = BodyBox.of(volume).on(SliceView("axial", 0))
+    assert crops == [box, box, None]
+    assert box is not None
 
 
 def test_baselines_are_drawn_again_without_a_model(source: Source, predictor: MeasuredPredictor) -> None:
