@@ -118,6 +118,13 @@ def random_network(model: str) -> SamNetwork:
     network = build_sam_vit("vit_b") if model == "vit_b" else build_mobile_sam()
     if model == "tiny_vit":
         fuse_batch_norm(network.image_encoder)  # as a loaded checkpoint is; in both generators
+    return with_lively_masks(network)
+
+
+def with_lively_masks(network: SamNetwork) -> SamNetwork:
+    """A network of random weights after changing some, so that its masks differ from click to click."""
+    import torch
+
     decoder = network.mask_decoder
     with torch.no_grad():
         decoder.mask_tokens.weight.normal_()
