@@ -238,7 +238,7 @@ class Cluster:
         """Hand a task in, pickled here: a scheduler reads what it passes on, and would import torch for it,
         silent for seconds, or not have it.
         """
-        import cloudpickle
+        from distributed.protocol.pickle import dumps
 
         def call(pickled: bytes, *shared: bytes) -> Any:
             # within a function it is sent as code, so that the scheduler needs nothing of ours
@@ -249,7 +249,7 @@ class Cluster:
 
         return self._client.submit(
             call,
-            cloudpickle.dumps((function, item)),
+            dumps((function, item)),
             *shared,
             key=f"{function.__name__}-{uuid4()}",
             priority=priority,
