@@ -8,7 +8,6 @@ import numpy as np
 from qtpy.QtCore import Qt
 
 from napari_sam_med.gui.layer_bridge import LABELS_NAME
-from napari_sam_med.volume.intensity import to_rgb
 from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
@@ -212,18 +211,6 @@ def test_a_failed_export_says_so_and_the_work_goes_on(desk: Desk, tmp_path: Path
     desk.widget.export_panel.export_to(tmp_path / "no such folder" / "labels.nii.gz")
     desk.wait(lambda: any("no such folder" in text or "labels.nii.gz" in text for text in desk.said[-3:]))
     assert desk.labels.any()
-
-
-def test_neighbours_are_embedded_ahead_nearest_first(desk: Desk, predictor: FakePredictor) -> None:
-    desk.actions.model.model.store.kept.clear()
-    predictor.embedded.clear()
-    desk.look_at(VIEW)
-    desk.wait(lambda: len(predictor.embedded) >= 3)
-
-    for seen, index in zip(predictor.embedded, (4, 5, 3), strict=False):
-        assert np.array_equal(
-            seen, to_rgb(desk.session.volume, SliceView("axial", index), desk.session.window)
-        )
 
 
 def test_carrying_in_other_planes(desk: Desk) -> None:
