@@ -14,7 +14,7 @@ from napari_sam_med.session.other_machine import OtherMachine
 
 __all__ = ["CAPTION_WIDTH", "ComputeOn"]
 
-CAPTION_WIDTH = 80
+CAPTION_WIDTH = 88
 """Of the captions of the section that this is in, so that they line up."""
 
 _HERE, _THERE = 0, 1

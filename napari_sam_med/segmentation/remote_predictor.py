@@ -187,10 +187,18 @@ class RemotePredictor(Predictor):
         with self._lock:
             was_lost, self._is_lost = self._is_lost, True
         if not was_lost:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            if not isinstance(error, ClusterError):
-                reason = f"A worker at {self._cluster.address} failed ({reason})"
-            self._on_lost(f"{reason}; computing on this machine.")
+            self._on_lost(f"{self._reason(error)}; computing on this machine.")
+
+    def _reason(self, error: Exception) -> str:
+        text = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if isinstance(error, ClusterError):
+            return text
+        address = self._cluster.address
+        if isinstance(error, ModelError) and not self._is_own:
+            name = self.record.name
+            remedy = f"napari-sam-med models fetch {name}, there"
+            return f"{address} does not have {name} with these weights ({remedy})"
+        return f"A worker at {address} failed ({text})"
 
 
 def _with_features(embedding: ImageEmbedding, change: Callable[[Any], Any]) -> ImageEmbedding:

@@ -13,7 +13,7 @@ import pytest
 
 from napari_sam_med.cluster import workers
 from napari_sam_med.cluster.workers import Cluster, connected
-from napari_sam_med.errors import ImageError, ModelError
+from napari_sam_med.errors import DeviceMemoryError, ImageError, ModelError
 from napari_sam_med.sam.embedding_store import EmbeddingStore, as_kept
 from napari_sam_med.sam.image_embedding import ImageEmbedding
 from napari_sam_med.sam.model_registry import NANO_WEIGHTS
@@ -114,18 +114,28 @@ def test_a_model_of_ones_own_is_sent_once_to_workers_that_do_not_have_it(
     assert len(loads) == 1, "the file was read from what was sent, once"
 
 
-def test_what_fails_there_is_done_here(here, cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(model: SharedModel) -> Predictor:
-        raise ModelError("nano was not fetched.")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            ModelError("nano is not on this machine."),
+            "{} does not have nano with these weights (napari-sam-med models fetch nano, there)",
+        ),
+        (DeviceMemoryError("It is full.\nMore."), "A worker at {} failed (It is full)"),
+    ],
+)
+def test_what_fails_there_is_done_here(
+    here, cluster, error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(model: SharedModel) -> Predictor:
+        raise error
 
-    monkeypatch.setattr(SharedModel, "load", missing)
+    monkeypatch.setattr(SharedModel, "load", fail)
     lost: list[str] = []
     there = RemotePredictor(here, "nano", cluster, lost.append)
     for _ in range(2):
         assert same(there.embed(picture(0)), here.embed(picture(0)))
-    assert lost == [
-        f"A worker at {cluster.address} failed (nano was not fetched); computing on this machine."
-    ]
+    assert lost == [reason.format(cluster.address) + "; computing on this machine."]
 
 
 @pytest.mark.parametrize("end", ["scheduler", "worker"])
