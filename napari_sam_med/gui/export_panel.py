@@ -23,6 +23,7 @@ _FILTERS = {
     ".seg.nrrd": "3D Slicer segmentation (*.seg.nrrd)",
     ".nrrd": "NRRD (*.nrrd)",
     ".mha": "MetaImage (*.mha)",
+    ".ome.zarr": "OME-Zarr labels, a folder (*.ome.zarr)",
     **_SEGMENTATION_IN_DICOM,
     ".coco.json": "COCO masks, without the scan's geometry (*.coco.json)",
     ".stl": "Surfaces, STL (*.stl)",
@@ -30,7 +31,19 @@ _FILTERS = {
     ".ply": "Surfaces, PLY (*.ply)",
     ".vtk": "Surfaces, VTK (*.vtk)",
 }
-_SCAN_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+_OF_ANY_SIZE = (".ome.zarr", ".nii.gz", ".nii")
+_SCAN_SUFFIXES = (
+    ".ome.zarr",
+    ".zarr",
+    ".nii.gz",
+    ".nii",
+    ".seg.nrrd",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".dcm",
+)
 
 
 class ExportPanel(Section):
@@ -60,7 +73,9 @@ class ExportPanel(Section):
         Never among the package's own sample data, nor where nothing can be written: then in the home folder.
         """
         settings, volume = self._actions.settings, self._actions.session.volume
-        suffix = settings.export_suffix if settings.export_suffix in self.filters else ".nii.gz"
+        suffix = (
+            settings.export_suffix if settings.export_suffix in self.filters else next(iter(self.filters))
+        )
         source = None if volume is None else volume.path
         folder = Path(settings.export_folder) if settings.export_folder else None
         if folder is None or not _is_for_users(folder):
@@ -71,9 +86,11 @@ class ExportPanel(Section):
 
     @property
     def filters(self) -> dict[str, str]:
-        """What the dialog offers, by ending; DICOM only for a scan that is a DICOM series."""
+        """What the dialog offers, by ending; DICOM for a DICOM series, few for a scan beyond memory."""
         volume = self._actions.session.volume
         is_series = volume is not None and bool(dicom.files_of(volume.header))
+        if volume is not None and volume.is_lazy:
+            return {suffix: _FILTERS[suffix] for suffix in _OF_ANY_SIZE}
         return {s: title for s, title in _FILTERS.items() if is_series or s not in _SEGMENTATION_IN_DICOM}
 
     def ask(self, then: Callable[[], None] | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_sam_med.errors import PromptError
+from napari_sam_med.errors import ImageError, PromptError
 from napari_sam_med.gui.chooser import Chooser
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.live_model import LiveModel
@@ -171,6 +171,14 @@ class Finding(QObject):
         if not self._is_free():
             return
         volume = self._session.volume
+        if volume is not None and volume.is_lazy:
+            self.failed.emit(
+                ImageError(
+                    f"{doing} needs arrays of a whole scan in memory, and {volume.name} is larger than it; "
+                    "prompt organs on single slices and carry them, or crop the scan."
+                )
+            )
+            return
 
         def start(sight: ModelView) -> None:
             if self.is_busy or self._session.volume is not volume:

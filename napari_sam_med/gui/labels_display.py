@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_sam_med.gui.label_colors import organ_colormap, preview_colormap, same_colors
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.session.session import Session
+from napari_sam_med.volume.disk_labels import is_on_disk
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -125,6 +126,15 @@ class LabelsDisplay(QObject):
                 self._timer.start(_REFRESH_3D_MS)
         elif view is None or view.plane != here.plane or view.index == here.index:
             self._timer.start(_REFRESH_MS)
+
+    def refuse_3d(self, event: Any) -> None:
+        """Hear of a turn to 3-D before any layer: labels larger than memory would be read for it."""
+        labels, dims = self._session.labels, event.source
+        if dims.ndisplay == 3 and labels is not None and is_on_disk(labels.data):
+            dims.ndisplay = 2
+            self.message.emit(
+                "3-D needs all labels in memory at once, and this scan is larger than it; look at slices."
+            )
 
     def refresh(self) -> None:
         """Show the array as it is now."""

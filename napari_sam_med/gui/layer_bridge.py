@@ -19,6 +19,7 @@ from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.prompt_editing import PromptEditing
 from napari_sam_med.session.jobs import PreparedScan
 from napari_sam_med.session.session import Session
+from napari_sam_med.volume.disk_labels import has_labels
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane, SliceView
 from napari_sam_med.volume.volume import Volume
@@ -138,6 +139,8 @@ class LayerBridge(OwnWriting, QObject):
         ):
             emitter.connect(callback)
             self._connections.append((emitter, callback))
+        dims.events.ndisplay.connect(self.display.refuse_3d, position="first")
+        self._connections.append((dims.events.ndisplay, self.display.refuse_3d))
         for layer in layers:
             self._listen_to(layer)
         self.session.events.window.connect(self._on_window)
@@ -263,7 +266,7 @@ class LayerBridge(OwnWriting, QObject):
             for layer in (self.display.preview_layer, points, boxes):
                 if layer is not None and layer.metadata.get("sam_med_own"):
                     self.remove(layer)
-            if labels is not None and labels.name.startswith(LABELS_NAME) and not labels.data.any():
+            if labels is not None and labels.name.startswith(LABELS_NAME) and not has_labels(labels.data):
                 self.remove(labels)  # nobody has drawn anything on it
         if self.image_layer is not None:
             self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
@@ -271,7 +274,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def _add_image(self, scan: PreparedScan) -> Image:
         return self.viewer.add_image(
-            scan.volume.data,
+            scan.volume.pyramid,
             name=scan.volume.name,
             colormap="gray",
             contrast_limits=scan.window,
@@ -456,6 +459,8 @@ class LayerBridge(OwnWriting, QObject):
         """Turn to 3-D: the organs alone where there are any, since the scan would hide them."""
         self._tool_in_2d = self.tool if self.viewer.dims.ndisplay == 2 else self._tool_in_2d
         planes.show_in_3d(self.viewer)
+        if self.viewer.dims.ndisplay == 2:
+            return
         has_organs = any(self.session.voxel_count(class_id) for class_id in self.session.organs)
         covering = (self.image_layer, self.boxes_layer, self.points_layer) if has_organs else ()
         self._hidden_in_3d = [layer for layer in covering if layer is not None and layer.visible]

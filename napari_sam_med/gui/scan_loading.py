@@ -26,6 +26,7 @@ from napari_sam_med.session.objects import Annotations
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.intensity import WINDOW_PRESETS
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.lazy_array import fits_memory
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
 
@@ -242,6 +243,11 @@ def labels_of_layer(layer: Labels, volume: Volume) -> LabelVolume:
         return known
     organs = known.organs if isinstance(known, LabelVolume) else OrganTable.btcv()
     if not isinstance(data, np.ndarray) or data.dtype not in (np.uint8, np.uint16):
+        if not fits_memory(2 * int(np.prod(data.shape, dtype=np.int64))):
+            raise LabelError(
+                f"The labels {layer.name!r} are larger than memory and read from the disk, where nothing can "
+                'be written; export them as OME-Zarr and open that with "Open labels".'
+            )
         array = np.asarray(data)
         highest = int(array.max(initial=0))
         if int(array.min(initial=0)) < 0 or highest > 65535:

@@ -15,7 +15,7 @@ from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["VolumePanel"]
 
-_SCANS = "Scans (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm *.ima);;All files (*)"
+_SCANS = "Scans (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm *.ima zarr.json .zattrs);;All files (*)"
 
 
 class VolumePanel(Section):

@@ -20,6 +20,9 @@ __all__ = ["EmbeddedStack", "EmbeddingAhead", "by_distance"]
 
 _SHARE = 0.5
 """Of what the store keeps; the rest is for what else is asked for, so that this pushes out nothing nearer."""
+_NEAREST_OF_LARGE = 6
+"""Slices of a scan that is larger than memory: each is read from the disk."""
+
 _NEAR = 32
 """Slices on either side that stay in memory; others lie on disk, a few milliseconds away."""
 
@@ -75,7 +78,7 @@ class EmbeddingAhead:
         self._keys: dict[SliceView, str] = {}
         self._ready: dict[Plane, set[int]] = {plane: set() for plane in PLANES}
         self._air: dict[Plane, set[int]] = {plane: set() for plane in PLANES}
-        self._room = max(sight.volume.shape)
+        self._most = self._room = _NEAREST_OF_LARGE if sight.volume.is_lazy else max(sight.volume.shape)
 
     @property
     def has_moved(self) -> bool:
@@ -179,7 +182,7 @@ class EmbeddingAhead:
         elif view.plane != at.plane or abs(view.index - at.index) > _NEAR:
             store.release(key)
         if size:
-            self._room = max(1, int(limit * _SHARE) // size)
+            self._room = min(self._most, max(1, int(limit * _SHARE) // size))
         return size > 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from napari_sam_med.errors import ImageError
 from napari_sam_med.volume.exporting import safe_name
-from napari_sam_med.volume.formats import dicom
+from napari_sam_med.volume.formats import dicom, ome_zarr
 
 __all__ = [
     "STATUS_FILE_NAME",
@@ -188,8 +188,8 @@ def default_output(folder: Path) -> Path:
 
 
 def is_folder_of_cases(path: Path) -> bool:
-    """Whether a path is a folder, and not that of a DICOM series, which is one scan."""
-    return path.is_dir() and not dicom.find_files(path)[0]
+    """Whether a path is a folder, and not that of a DICOM series or of OME-Zarr, which is one scan."""
+    return path.is_dir() and ome_zarr.root_of(path) is None and not dicom.find_files(path)[0]
 
 
 def is_label_folder(name: str) -> bool:

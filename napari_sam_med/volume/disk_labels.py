@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ class DiskLabels(np.memmap[Any, np.dtype[np.uint16]]):
 
     Attributes
     ----------
-    file : file object or None
-        None for a view.
+    descriptor : int or None
+        Of the open file, in which holes are looked up; None for a view.
     """
 
-    file: Any = None
+    descriptor: int | None = None
 
     @classmethod
     def zeros(cls, shape_zyx: Sequence[int]) -> DiskLabels:
@@ -43,22 +44,22 @@ class DiskLabels(np.memmap[Any, np.dtype[np.uint16]]):
         folder = _folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # it stays open as long as the array: its holes are looked up
-            file = tempfile.TemporaryFile(dir=folder, prefix="labels-")  # noqa: SIM115
-            os.truncate(file.fileno(), int(np.prod(shape_zyx, dtype=np.int64)) * 2)
-            data = cls(file, dtype=np.uint16, mode="r+", shape=tuple(shape_zyx))
+            with tempfile.TemporaryFile(dir=folder, prefix="labels-") as file:
+                os.truncate(file.fileno(), int(np.prod(shape_zyx, dtype=np.int64)) * 2)
+                data = cls(file, dtype=np.uint16, mode="r+", shape=tuple(shape_zyx))
+                data.descriptor = os.dup(file.fileno())
         except OSError as error:
             raise LabelError(
                 f"Labels larger than memory need a file, which cannot be made in {folder} "
                 f"({error.strerror or error}); free some space, or set NAPARI_SAM_MED_HOME to another disk."
             ) from error
-        data.file = file
+        weakref.finalize(data, os.close, data.descriptor)
         made: DiskLabels = data
         return made
 
     def __array_finalize__(self, source: Any) -> None:
         super().__array_finalize__(source)
-        self.file = None  # a view has other places in the file
+        self.descriptor = None  # a view has other places in the file
 
     def copy_labelled(self) -> DiskLabels:
         """Copy in a file of its own."""
@@ -71,7 +72,7 @@ class DiskLabels(np.memmap[Any, np.dtype[np.uint16]]):
 
 def is_on_disk(data: npt.NDArray[Any]) -> bool:
     """Whether labels lie in a file because they are larger than memory."""
-    return isinstance(data, np.memmap)
+    return isinstance(data, DiskLabels)
 
 
 def labelled_planes(*arrays: npt.NDArray[Any]) -> Sequence[int]:
@@ -85,18 +86,18 @@ def labelled_planes(*arrays: npt.NDArray[Any]) -> Sequence[int]:
 
 
 def _planes_of(data: npt.NDArray[Any]) -> Sequence[int]:
-    file = data.file if isinstance(data, DiskLabels) else None
-    if file is None or not hasattr(os, "SEEK_DATA"):
+    descriptor = data.descriptor if isinstance(data, DiskLabels) else None
+    if descriptor is None or not hasattr(os, "SEEK_DATA"):
         return range(len(data))
     size, plane = int(data.nbytes), int(data.nbytes) // len(data)
     found: set[int] = set()
     place = 0
     while place < size:
         try:
-            start = os.lseek(file.fileno(), place, os.SEEK_DATA)
-            place = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            start = os.lseek(descriptor, place, os.SEEK_DATA)
+            place = os.lseek(descriptor, start, os.SEEK_HOLE)
         except OSError:  # no more of it, or a disk that knows no holes and says so
-            if not place and not _is_sparse(file):
+            if not place and not _is_empty(descriptor):
                 return range(len(data))
             break
         found.update(range(start // plane, (place - 1) // plane + 1))
@@ -123,9 +124,9 @@ def refuse_on_disk(data: npt.NDArray[Any], what: str, remedy: str) -> None:
         )
 
 
-def _is_sparse(file: Any) -> bool:
-    """Whether a file takes next to no room, so that what was not found is not there."""
-    return bool(os.fstat(file.fileno()).st_blocks == 0)
+def _is_empty(descriptor: int) -> bool:
+    """Whether a file takes no room, so that what was not found is not there."""
+    return os.fstat(descriptor).st_blocks == 0
 
 
 def _folder() -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam_med.errors import ExportError
+from napari_sam_med.volume.disk_labels import refuse_on_disk
 from napari_sam_med.volume.formats.label_description import TABLE_ENDINGS
 from napari_sam_med.volume.formats.sidecar import Origin, path_beside, stem_of
 from napari_sam_med.volume.labels import LabelVolume
@@ -94,7 +95,7 @@ def export_labels(
         If two files would have the same name, one is the scan, an ending is unknown, there are `endings` but
         no ``{ending}`` in a pattern, there is nothing to write, or a file cannot be written.
     LabelError
-        If `source` lies on another grid.
+        If `source` lies on another grid, or labels larger than memory are to be written organ by organ.
     """
     scan_path = labels.path if source is None else source.path
     if case is None:
@@ -148,6 +149,8 @@ def plan_export(
         check_pattern(pattern, endings)
         fields = set(_FIELD.findall(pattern.name))
         is_one_each = bool(fields & {"organ", "label"})
+        if is_one_each:
+            refuse_on_disk(labels.data, "A file for each organ", "write all organs into one file")
         class_ids: Sequence[int | None] = labels.class_ids() if is_one_each else [None]
         if not class_ids:
             raise ExportError(f"No voxel is labelled, so {pattern.name} stands for no file; label one first.")

@@ -100,21 +100,17 @@ class ChunkCache:
 
 
 class LazyArray:
-    """Three axes of a chunked array on disk, permuted and flipped as `Orientation` asks; never changed.
+    """Three axes of a chunked array on disk, permuted, flipped and cut as asked; never changed.
 
-    Indexing with numbers and slices reads; `transpose`, and slices of whole axes forwards or backwards, give
-    another view and read nothing.
+    Slices alone, and `transpose`, give another view and read nothing, which napari counts on; an index with
+    a number in it reads, and so does `numpy.asarray`.
 
     Parameters
     ----------
     source : ChunkedSource
         Such as a zarr array.
-    where : tuple of (int or None), optional
+    where : sequence of (int or None)
         For each axis of the source its index, None for the three axes of space.
-    axes : (int, int, int)
-        Axis of space of the source that each axis of this array runs along.
-    flipped : (bool, bool, bool)
-        Whether each runs against it.
     cache : ChunkCache, optional
     """
 
@@ -124,21 +120,20 @@ class LazyArray:
         self,
         source: ChunkedSource,
         where: Sequence[int | None] = (None, None, None),
-        axes: tuple[int, int, int] = (0, 1, 2),
-        flipped: tuple[bool, bool, bool] = (False, False, False),
         cache: ChunkCache | None = None,
     ) -> None:
         self.cache = ChunkCache() if cache is None else cache
+        self.dtype = np.dtype(source.dtype).newbyteorder("=")
         self._source = source
         self._where = tuple(where)
         self._space = [axis for axis, index in enumerate(self._where) if index is None]
-        self._axes, self._flipped = axes, flipped
-        self.dtype = np.dtype(source.dtype).newbyteorder("=")
+        self._axes = [0, 1, 2]  # of space, that each axis of this array runs along
+        self._ranges = [range(int(source.shape[axis])) for axis in self._space]  # indices there
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along each axis."""
-        a, b, c = (int(self._source.shape[self._space[axis]]) for axis in self._axes)
+        a, b, c = map(len, self._ranges)
         return a, b, c
 
     @property
@@ -165,12 +160,10 @@ class LazyArray:
 
     def transpose(self, axes: Sequence[int]) -> LazyArray:
         """View with other axes; reads nothing."""
-        a, b, c = (self._axes[axis] for axis in axes)
-        flips = tuple(self._flipped[axis] for axis in axes)
-        return LazyArray(self._source, self._where, (a, b, c), (flips[0], flips[1], flips[2]), self.cache)
+        return self._view([self._axes[axis] for axis in axes], [self._ranges[axis] for axis in axes])
 
     def __getitem__(self, key: Any) -> Any:
-        """Voxels as an ndarray; whole axes, some backwards, give a view that has read nothing.
+        """A view for slices alone; voxels as an ndarray where there is a number among them.
 
         Raises
         ------
@@ -180,14 +173,15 @@ class LazyArray:
             On a number outside the array, or too many of them.
         """
         keys = _completed(key)
-        if all(isinstance(one, slice) and _is_whole(one) for one in keys):
-            flips = [flip != (one.step == -1) for flip, one in zip(self._flipped, keys, strict=True)]
-            return LazyArray(
-                self._source, self._where, self._axes, (flips[0], flips[1], flips[2]), self.cache
-            )
-        wanted = [_indices(one, size) for one, size in zip(keys, self.shape, strict=True)]
-        result = self._read(wanted)
-        return result[tuple(0 if not isinstance(one, slice) else slice(None) for one in keys)]
+        wanted = [_cut(own, one) for own, one in zip(self._ranges, keys, strict=True)]
+        if all(isinstance(one, slice) for one in keys):
+            return self._view(self._axes, wanted)
+        return self._read(wanted)[tuple(slice(None) if isinstance(one, slice) else 0 for one in keys)]
+
+    def _view(self, axes: list[int], ranges: list[range]) -> LazyArray:
+        view = LazyArray(self._source, self._where, self.cache)
+        view._axes, view._ranges = axes, ranges
+        return view
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if not fits_memory(self.nbytes):
@@ -196,7 +190,7 @@ class LazyArray:
                 f"({physical_memory() / 2**30:.1f} GiB in this machine) at once; work on single slices, or "
                 "crop or downsample the scan."
             )
-        whole = self._read([range(size) for size in self.shape])
+        whole = self._read(self._ranges)
         return whole if dtype is None else whole.astype(dtype)
 
     def blocks(self, most: int = _SAMPLED_CHUNKS) -> Iterator[npt.NDArray[Any]]:
@@ -212,19 +206,14 @@ class LazyArray:
             place = np.unravel_index(number * stride % n_chunks, counts)
             yield self._read(
                 [
-                    range(int(at) * chunk, min((int(at) + 1) * chunk, size))
-                    for at, chunk, size in zip(place, self.chunks, self.shape, strict=True)
+                    own[int(at) * chunk : (int(at) + 1) * chunk]
+                    for own, at, chunk in zip(self._ranges, place, self.chunks, strict=True)
                 ]
             )
 
     def _read(self, wanted: Sequence[range]) -> npt.NDArray[Any]:
-        """Voxels at the indices along each axis of this array."""
-        own: list[range] = [range(0)] * 3
-        for mine, axis in enumerate(self._axes):
-            size, one = self.shape[mine], wanted[mine]
-            own[axis] = (
-                range(size - 1 - one.start, size - 1 - one.stop, -one.step) if self._flipped[mine] else one
-            )
+        """Voxels at indices of the source, given along each axis of this array."""
+        own = [wanted[self._axes.index(axis)] for axis in range(3)]
         return self._read_source(own).transpose(self._axes)
 
     def _read_source(self, wanted: Sequence[range]) -> npt.NDArray[Any]:
@@ -288,22 +277,18 @@ def _completed(key: Any) -> list[Any]:
     return keys
 
 
-def _is_whole(one: slice) -> bool:
-    return one.start is None and one.stop is None and one.step in (None, 1, -1)
-
-
-def _indices(one: Any, size: int) -> range:
+def _cut(own: range, one: Any) -> range:
+    """What an index leaves of the indices along an axis."""
     if isinstance(one, slice):
-        return range(size)[one]
+        return own[one]
     try:
         index = operator.index(one)
     except TypeError:
-        raise TypeError(
-            f"Voxels on disk are indexed by numbers and slices, got {type(one).__name__}."
-        ) from None
-    if not -size <= index < size:
-        raise IndexError(f"Index {index} is outside an axis of {size}.")
-    return range(index % size, index % size + 1)
+        kind = type(one).__name__
+        raise TypeError(f"Voxels on disk are indexed by numbers and slices, got {kind}.") from None
+    if not -len(own) <= index < len(own):
+        raise IndexError(f"Index {index} is outside an axis of {len(own)}.")
+    return range(own[index], own[index] + 1)
 
 
 def _spans(wanted: range, chunk: int) -> list[tuple[int, slice, npt.NDArray[np.intp] | slice]]:

@@ -115,6 +115,11 @@ class Volume:
         }
 
     @property
+    def pyramid(self) -> Any:
+        """What a viewer is to show: `data`, or a list of it and of its coarser levels if there are some."""
+        return [self.data, *self.levels] if self.levels else self.data
+
+    @property
     def is_lazy(self) -> bool:
         """Whether the voxels stay on the disk because all of them are too many for this machine's memory."""
         if isinstance(self.data, np.ndarray) and not isinstance(self.data, np.memmap):
