@@ -12,8 +12,12 @@ from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import row
 from napari_sam_med.gui.embedding_ahead import AheadState
 
-__all__ = ["EmbeddingBar", "EmbeddingStrip", "runs_of"]
+__all__ = ["EmbeddingBar", "EmbeddingStrip", "runs_of", "text_of"]
 
+_MEANING = (
+    "Slices that the model has seen: a click on those is answered at once. The nearest come first;\n"
+    "slices of air and what there is no room for are left out."
+)
 _REDRAW_MS = 100
 _SIDE, _TOP, _HEIGHT = 5, 3, 5
 _TROUGH, _AIR, _READY = QColor(58, 61, 70), QColor(96, 100, 112), QColor(116, 173, 209)
@@ -129,13 +133,14 @@ class EmbeddingBar(QWidget):
         """Show how far it is."""
         state = self._ahead.state
         self.setVisible(state is not None)
-        text = "" if state is None else _text(state, self._ahead.is_on)
+        text = "" if state is None else text_of(state, self._ahead.is_on)
         self.text.setText(text)
-        self.text.setToolTip(text if state is None or not state.error else f"{text}. {state.error}")
+        self.text.setToolTip(text if state is None else f"{text}\n{state.error or _MEANING}")
         self.strip.show_state(state, text)
 
 
-def _text(state: AheadState, is_on: bool) -> str:
+def text_of(state: AheadState, is_on: bool) -> str:
+    """The state in a few words."""
     stack = state.stack
     n_ready, total = len(stack.ready), stack.n_slices - len(stack.air)
     if not is_on:
@@ -147,7 +152,7 @@ def _text(state: AheadState, is_on: bool) -> str:
         return f"{text}; stopped"
     if state.is_waiting:
         return f"{text}; waiting"
-    return f"{text}; store is full" if n_ready >= stack.room else text
+    return f"{text}: the nearest" if n_ready >= stack.room else text
 
 
 def runs_of(indices: frozenset[int]) -> Iterator[tuple[int, int]]:

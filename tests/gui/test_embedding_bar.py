@@ -11,7 +11,7 @@ from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
 
 from napari_sam_med.gui.embedding_ahead import AheadState
-from napari_sam_med.gui.embedding_bar import EmbeddingStrip, runs_of
+from napari_sam_med.gui.embedding_bar import EmbeddingStrip, runs_of, text_of
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.session.embedding_ahead import EmbeddedStack
 from napari_sam_med.volume.intensity import to_rgb
@@ -144,6 +144,19 @@ def test_runs_of_indices() -> None:
     assert list(runs_of(frozenset())) == []
     assert list(runs_of(frozenset({7}))) == [(7, 7)]
     assert list(runs_of(frozenset({5, 0, 1, 2, 9, 8}))) == [(0, 2), (5, 5), (8, 9)]
+
+
+def test_the_words() -> None:
+    some, air = frozenset(range(5)), frozenset({19})
+    for stack, is_waiting, error, text in (
+        (EmbeddedStack("axial", 20, some, air, 20), False, "", "5 of 19 slices ready"),
+        (EmbeddedStack("axial", 20, some, air, 20), True, "", "5 of 19 slices ready; waiting"),
+        (EmbeddedStack("axial", 20, some, air, 20), True, "why", "5 of 19 slices ready; stopped"),
+        (EmbeddedStack("axial", 20, some, air, 5), False, "", "5 of 19 slices ready: the nearest"),
+        (EmbeddedStack("axial", 6, some, frozenset({5}), 6), True, "", "All 5 slices ready"),
+    ):
+        assert text_of(AheadState(stack, 2, is_waiting, error), True) == text
+        assert text_of(AheadState(stack, 2, is_waiting, error), False) == "Embedded when prompted"
 
 
 def test_what_is_drawn_is_what_is_said(qtbot: QtBot) -> None:
