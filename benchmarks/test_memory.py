@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.memory import Memory, make_ct, resident, system_peak
+from benchmarks.memory import Memory, make_ct, make_large, resident, system_peak
 from napari_sam_med import read_volume
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -30,5 +30,16 @@ def test_memory_that_was_let_go_of_is_seen_all_the_same() -> None:
     held = np.ones(60 << 20, dtype=np.uint8)
     time.sleep(0.1)  # five samples
     del held
-    assert memory.end() - before > 50 << 20
-    assert memory.peak <= max(system_peak(), resident()) + (1 << 20)
+    after = memory.end()
+    assert after[0] - before[0] > 50 << 20
+    assert after[1] - before[1] > 50 << 20
+    assert memory.peak[0] <= max(system_peak(), resident()[0]) + (1 << 20)
+
+
+def test_the_large_ct_shows_the_same_in_coarser_levels(tmp_path: Path) -> None:
+    key, (i0, j0, i1, j1) = make_large(tmp_path / "ct.ome.zarr", (40, 64, 48))
+    volume = read_volume(tmp_path / "ct.ome.zarr")
+    assert volume.shape == (40, 64, 48)
+    assert not volume.warnings
+    array_ijk = volume.grid.from_canonical(volume.data)
+    assert np.median(array_ijk[i0 : i1 + 1, j0 : j1 + 1, key]) > 20
