@@ -13,12 +13,14 @@ from qtpy.QtCore import Qt, QTimer
 
 from napari_sam_med.sample_data import sample_labels, sample_volume
 from napari_sam_med.session import jobs
+from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.slice_view import SliceView
+from napari_sam_med.volume.volume import Volume
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_carrying import accept_a_box
-from tests.gui.test_prompting import INSIDE, VIEW
+from tests.gui.test_prompting import INSIDE, LIVER, VIEW
 
 BEATS = 20
 MOST_SECONDS = 0.1
@@ -115,6 +117,57 @@ def test_the_canvas_lives_while_a_model_is_loaded(
     gate.set()
     desk.wait(lambda: desk.actions.model.model is not None)
     assert predictor.loaded[-1] == ("nano", "cpu")
+
+
+@pytest.fixture
+def large_volume() -> Volume:
+    """512 x 512 x 100 voxels with one bright organ on 40 slices."""
+    data = np.full((100, 512, 512), -100, dtype=np.int16)
+    data[30:70, 150:330, 170:350] = 150
+    data[0, 0, 0] = -1000
+    return Volume(data=data, grid=Grid.from_zyx(data.shape, (2.5, 0.8, 0.8)))
+
+
+@pytest.mark.slow
+def test_no_step_of_an_annotation_holds_the_window_up(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, large_volume: Volume, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    desk.open(large_volume)
+    desk.session.select_organ(LIVER)
+    desk.look_at(SliceView("axial", 50))
+    desk.key(Qt.Key.Key_Right)  # what the opening left to draw is drawn
+    heart, longest = Heartbeat(), {}
+
+    def note(step: str) -> None:
+        desk.settle()
+        longest[step] = max(heart.gaps)
+        heart.gaps.clear()
+
+    for _ in range(4):
+        desk.key(Qt.Key.Key_Right)
+    note("scroll")
+    desk.look_at(SliceView("axial", 50))
+    desk.drag((50, 140, 160), (50, 340, 360))
+    desk.wait_for_proposal()
+    note("preview")
+    desk.key(Qt.Key.Key_Return)
+    note("accept")
+    desk.key(Qt.Key.Key_G)
+    desk.wait_until_carried()
+    note("carry")
+    assert np.flatnonzero(desk.labels.any(axis=(1, 2))).size == 40
+    desk.undo()
+    note("undo")
+    desk.redo()
+    note("do again")
+    desk.key(Qt.Key.Key_N)
+    note("review")
+    desk.widget.export_panel.export_to(tmp_path / "labels.nii.gz")
+    desk.wait(lambda: "Written" in desk.widget.export_panel.written.text())
+    note("export")
+    heart.stop()
+    assert max(longest.values()) < MOST_SECONDS, longest
 
 
 @pytest.mark.slow
