@@ -30,7 +30,6 @@ from napari_sam_med.gui.prompt_panel import PromptPanel
 from napari_sam_med.gui.propagation_panel import PropagationPanel
 from napari_sam_med.gui.recovery_bar import RecoveryBar
 from napari_sam_med.gui.review_bar import ReviewBar
-from napari_sam_med.gui.set_aside import SetAside
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.status_line import StatusLine
 from napari_sam_med.gui.volume_panel import VolumePanel
@@ -79,7 +78,6 @@ class SamMedWidget(Docked):
         self.volume_panel.add(self.folder_button)
         self._compose()
         self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
-        self._aside = SetAside(viewer, self.actions_.model)
         self._is_stopped = False
         self._at_work.add(self)
         self._watch_the_end()
@@ -193,12 +191,11 @@ class SamMedWidget(Docked):
 
     def _watch_the_end(self) -> None:
         # a bound method would be disconnected before `destroyed` reaches it; the closure holds no widget
-        actions, keys, aside = self.actions_, self._keys, self._aside
+        actions, keys = self.actions_, self._keys
 
         def end(*_: object) -> None:
             with suppress(RuntimeError):
                 keys.release()
-                aside.stop()
                 actions.stop()
 
         self._end = end

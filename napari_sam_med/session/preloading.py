@@ -5,8 +5,8 @@ libraries, and with it the main thread: 0.55 s measured. Asked through ctypes, w
 system loads them first, and the import finds them loaded: 0.1 s remain.
 
 Later, Python's search for garbage goes through all objects of all modules that were imported, 600,000 beside
-napari and torch: 0.3 s each time that napari removes a layer, and now and then in between. They are no garbage
-as long as the program runs, so that they are set aside.
+napari and torch: 0.3 s each time that napari removes a layer, and now and then in between. They are no
+garbage as long as the program runs, so that they are set aside.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["preload_torch_libraries", "set_imports_aside", "take_imports_back"]
+__all__ = ["preload_torch_libraries", "set_imports_aside"]
 
 # as torch itself does it: the first one makes its symbols known to the libraries after it
 _LIBRARIES = (("libtorch_global_deps.so", "RTLD_GLOBAL"), ("libtorch_python.so", "RTLD_LOCAL"))
@@ -55,7 +55,8 @@ def preload_torch_libraries() -> int:
 def set_imports_aside() -> bool:
     """Keep the search for garbage from what is there now; once, when all is imported and no model made yet.
 
-    What is in a circle of references by now stays in memory until `take_imports_back`.
+    What is in a circle of references by now stays in memory: of napari's layers those of the first scan.
+    Taking it back later, while its layers went, crashed software OpenGL.
 
     Returns
     -------
@@ -67,10 +68,3 @@ def set_imports_aside() -> bool:
     _set_aside.set()
     gc.freeze()
     return True
-
-
-def take_imports_back() -> None:
-    """Let what was set aside be searched again; takes no time, the next search does."""
-    if _set_aside.is_set():
-        gc.unfreeze()
-        _set_aside.clear()

@@ -23,10 +23,11 @@ from tests.gui.find_desk import search  # noqa: F401  a fixture
 
 
 @pytest.fixture(autouse=True)
-def _garbage_is_sought_among_what_is_new() -> None:
+def _garbage_is_sought_among_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
     """napari looks for it whenever a layer goes: long, among all that torch and earlier viewers hold."""
     gc.collect()
     gc.freeze()
+    monkeypatch.setattr(jobs, "set_imports_aside", lambda: False)  # a viewer of a test has to go with it
 
 
 @pytest.fixture(autouse=True)

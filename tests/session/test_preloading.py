@@ -18,12 +18,10 @@ def test_libraries_are_loaded_without_torch_and_torch_imports_after_them() -> No
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_imports_are_set_aside_once_and_come_back() -> None:
+def test_imports_are_set_aside_once() -> None:
     code = (
-        "import gc; from napari_sam_med.session.preloading import set_imports_aside, take_imports_back; "
-        "assert set_imports_aside(); known = gc.get_freeze_count(); assert known > 1000; "
-        "assert not set_imports_aside(); take_imports_back(); assert gc.get_freeze_count() == 0; "
-        "assert set_imports_aside(); take_imports_back(); gc.freeze(); take_imports_back(); "
-        "assert gc.get_freeze_count() > 1000, 'what others froze stays frozen'"
+        "import gc; from napari_sam_med.session.preloading import set_imports_aside as aside; "
+        "assert aside(); known = gc.get_freeze_count(); assert known > 1000; "
+        "more = [[] for _ in range(100)]; assert not aside(); assert gc.get_freeze_count() <= known"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
