@@ -7,9 +7,13 @@ import shlex
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from napari_sam_med.cli import main
+from napari_sam_med.volume import lazy_array
+from tests.volume.ome_zarr_files import write_image
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -93,3 +97,45 @@ def test_make_targets_named_in_the_documents_exist():
     for document in DOCUMENTS:
         for target in re.findall(r"`make (\w+)`", document.read_text(encoding="utf-8")):
             assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"make {target}"
+
+
+@pytest.fixture
+def large_scan(scan_folder, monkeypatch):
+    """The sample as OME-Zarr, on a machine with five times as much memory."""
+    words = {
+        "L": "right-to-left",
+        "R": "left-to-right",
+        "P": "anterior-to-posterior",
+        "A": "posterior-to-anterior",
+        "S": "inferior-to-superior",
+        "I": "superior-to-inferior",
+    }
+    sample = nib.load(scan_folder / "ct.nii.gz")
+    array = np.asarray(sample.dataobj).T
+    write_image(
+        scan_folder / "ct.ome.zarr",
+        [array, array[::2, ::2, ::2]],
+        words=[words[code] for code in nib.aff2axcodes(sample.affine)[::-1]],
+        scale=[float(mm) for mm in sample.header.get_zooms()[::-1]],
+        chunks=(16, 32, 32),
+    )
+    monkeypatch.setattr(lazy_array, "physical_memory", lambda: 5 * array.nbytes)
+    (prompts,) = blocks(README, "json")
+    (scan_folder / "prompts.json").write_text(prompts, encoding="utf-8")
+    return scan_folder
+
+
+@pytest.mark.slow
+def test_what_is_shown_of_volumes_larger_than_memory_runs(large_scan):
+    text = (ROOT / "docs" / "large_volumes.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    (block,) = blocks(text, "python")
+    exec(compile(block, "large_volumes.md", "exec"), names)
+    assert names["volume"].is_lazy
+    assert names["again"].voxel_count(6) == names["labels"].voxel_count(6) > 1000
+    commands = re.findall(r"^napari-sam-med (segment .*|convert .*)$", text, flags=re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        sooner = ["--no-propagate"] if command.startswith("segment") else []
+        assert main([*command.split(), *sooner]) == 0, command
+    assert (large_scan / "labels.nii.gz").exists()
