@@ -17,7 +17,7 @@ from napari_sam_med.gui.labels_display import LabelsDisplay, thin_array
 from napari_sam_med.gui.own_writing import ANSWER_MARKS, OwnWriting
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.prompt_editing import PromptEditing
-from napari_sam_med.session.jobs import PreparedScan
+from napari_sam_med.session.jobs import PreparedScan, ScanSeen
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.disk_labels import has_labels
 from napari_sam_med.volume.labels import LabelVolume
@@ -221,6 +221,16 @@ class LayerBridge(OwnWriting, QObject):
 
     # a scan
 
+    def show_early(self, scan: ScanSeen) -> Image:
+        """Show a scan, and draw it at once; `show` goes on with the layer once the rest is ready."""
+        with self._writing():
+            layer = self._add_image(scan)
+        planes.show_plane(self.viewer, "axial")
+        canvas = planes.canvas_of(self.viewer)
+        if canvas is not None:
+            canvas.native.repaint()
+        return layer
+
     def show(self, scan: PreparedScan, image: Image | None, labels: Labels | None = None) -> None:
         """Work on a scan: makes the layers that are missing, all with the scan's own transform.
 
@@ -272,14 +282,14 @@ class LayerBridge(OwnWriting, QObject):
             self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
         self.display.preview_layer = self.image_layer = self.frame = None
 
-    def _add_image(self, scan: PreparedScan) -> Image:
+    def _add_image(self, scan: PreparedScan | ScanSeen) -> Image:
         return self.viewer.add_image(
             scan.volume.pyramid,
             name=scan.volume.name,
             colormap="gray",
             contrast_limits=scan.window,
             metadata={"sam_med": scan.volume},
-            **self.frame.layer_arguments,
+            **scan.volume.display_transform,
         )
 
     def _show_window(self, scan: PreparedScan) -> None:
@@ -433,8 +443,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def give_keyboard_to_canvas(self) -> None:
         """Where the shortcuts work; a viewer without a window has no keyboard."""
-        viewer = self._viewer()
-        canvas = getattr(getattr(getattr(viewer, "window", None), "_qt_viewer", None), "canvas", None)
+        canvas = planes.canvas_of(self._viewer())
         if canvas is not None:
             with suppress(RuntimeError):  # the window is being taken down
                 canvas.native.setFocus()

@@ -12,7 +12,7 @@ from napari.utils.transforms import Affine
 
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
-__all__ = ["Frame", "current_view", "go_inside", "go_to", "show_in_3d", "show_plane"]
+__all__ = ["Frame", "canvas_of", "current_view", "go_inside", "go_to", "show_in_3d", "show_plane"]
 
 _ORDERS: dict[Plane, tuple[int, int, int]] = {
     "axial": (0, 1, 2),
@@ -116,6 +116,12 @@ def show_plane(viewer: ViewerModel, plane: Plane) -> None:
     viewer.dims.order = (*range(others), *(axis + others for axis in _ORDERS[plane]))
     _camera(viewer).orientation2d = _ORIENTATIONS[plane]
     viewer.reset_view()
+
+
+def canvas_of(viewer: ViewerModel | None) -> Any:
+    """What a viewer is drawn on; None without a window."""
+    window = getattr(viewer, "window", None)
+    return getattr(getattr(window, "_qt_viewer", None), "canvas", None)
 
 
 def show_in_3d(viewer: ViewerModel) -> None:

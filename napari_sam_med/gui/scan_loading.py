@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
@@ -20,7 +20,7 @@ from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
-from napari_sam_med.session.jobs import PreparedScan
+from napari_sam_med.session.jobs import PreparedScan, ScanSeen
 from napari_sam_med.session.new_labels import NewLabels, compare
 from napari_sam_med.session.objects import Annotations
 from napari_sam_med.session.session import Session
@@ -31,6 +31,8 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
 
 __all__ = ["ScanLoading", "labels_of_layer"]
+
+_Scan = TypeVar("_Scan", PreparedScan, ScanSeen)
 
 
 class ScanLoading(QObject):
@@ -60,6 +62,7 @@ class ScanLoading(QObject):
         self._workers = workers
         self._settings = settings
         self._job: Job | None = None
+        self._early: Image | None = None
 
     @property
     def is_loading(self) -> bool:
@@ -78,7 +81,13 @@ class ScanLoading(QObject):
             generator = _layers_then_scan(source, labels)
             self.start(generator, lambda scan: self._on_prepared(scan, source, labels))
             return
-        self.start(jobs.read_scan(source, ask_time(source)), lambda scan: self._on_read(scan, source))
+        reading = jobs.read_scan(source, ask_time(source))
+        self.start(reading, lambda scan: self._on_read(scan, source), seen=self._on_seen)
+
+    def _on_seen(self, scan: ScanSeen) -> None:
+        """Let a first scan be looked at before its labels and the layers to draw on are there."""
+        if self._session.volume is None and scan.volume.grid.doubt is None:
+            self._early = self._bridge.show_early(self._in_chosen_window(scan))
 
     def _on_read(self, scan: PreparedScan, path: Path) -> None:
         """Go on with a file that was read, if need be by the other form of its header."""
@@ -88,7 +97,8 @@ class ScanLoading(QObject):
             self.failed.emit(error)
             return
         if form is None:
-            self._on_prepared(scan, None, None)
+            early, self._early = self._early, None
+            self._on_prepared(scan, early, None, is_new=True)
             return
         again = jobs.read_scan(path, scan.volume.time, form)
         self.start(again, lambda other: self._on_prepared(other, None, None))
@@ -98,14 +108,23 @@ class ScanLoading(QObject):
         generator: Generator[Progress, None, Any],
         returned: Callable[[Any], object],
         failed: Callable[[Exception], object] | None = None,
+        seen: Callable[[ScanSeen], object] | None = None,
     ) -> None:
         """Run a job that reads a scan, in the place of one that is under way."""
         if self._job is not None:
             self._job.discard()
+        early, self._early = self._early, None
+        self._bridge.remove(early)
+
+        def yielded(progress: Progress) -> None:
+            self.status.emit(f"{progress.text}…")
+            if seen is not None and isinstance(progress, ScanSeen):
+                seen(progress)
+
         job = self._workers.start(
             generator,
             "open scan",
-            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
+            yielded=yielded,
             returned=returned,
             failed=failed or self.failed.emit,
             finished=lambda: self._on_finished(job),
@@ -132,14 +151,14 @@ class ScanLoading(QObject):
         image: Image | None,
         labels: Labels | None,
         leaving: Sequence[Layer] = (),
+        *,
+        is_new: bool = False,
     ) -> None:
+        is_new = is_new or image is None  # not a layer of the user's
         if image is not None and image not in self._bridge.layers_of_type(Image):
             return  # removed while it was being prepared
         self._job = None
-        window = scan.window
-        if image is None and self._settings.window in WINDOW_PRESETS and scan.volume.is_hounsfield:
-            window = WINDOW_PRESETS[self._settings.window]
-        scan = replace(scan, window=window)
+        scan = self._in_chosen_window(scan) if is_new else scan
         earlier = self._bridge.labels_layer
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
@@ -149,7 +168,7 @@ class ScanLoading(QObject):
                 earlier.visible = False  # what is seen is what is exported
             for layer in leaving:  # labels before their image; the other way round, software OpenGL crashed
                 self._bridge.remove(layer)
-        if image is None:
+        if is_new:
             self._bridge.show_plane("axial")
         self._bridge.set_tool("box")
         self.opened.emit()
@@ -157,6 +176,12 @@ class ScanLoading(QObject):
             self.status.emit(warning)
         if not scan.volume.warnings:
             self.status.emit("Scan ready: draw a box on an organ.")
+
+    def _in_chosen_window(self, scan: _Scan) -> _Scan:
+        """A scan in the window that was chosen last; it means something on CT only."""
+        if self._settings.window in WINDOW_PRESETS and scan.volume.is_hounsfield:
+            return replace(scan, window=WINDOW_PRESETS[self._settings.window])
+        return scan
 
     def open_labels_file(self, path: Path, put: Callable[[NewLabels, str, Annotations], object]) -> None:
         """Read labels from a file, and let ``put`` put them in the place of those there are.

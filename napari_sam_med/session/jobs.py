@@ -39,6 +39,7 @@ __all__ = [
     "LoadedModel",
     "ModelView",
     "PreparedScan",
+    "ScanSeen",
     "carry",
     "export_labels",
     "fetch_model",
@@ -78,6 +79,14 @@ class PreparedScan:
     value_range: tuple[float, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScanSeen(Progress):
+    """A scan that can be looked at while the rest is being prepared, and a window (low, high) for it."""
+
+    volume: Volume
+    window: tuple[float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A model that is ready, and where its embeddings are kept."""
@@ -115,7 +124,7 @@ def prepare_scan(
     yield Progress(0, 3, "looking at the values")
     low, high = resolve_window(volume, "auto") if window is None else window
     value_range = volume.value_range
-    yield Progress(1, 3, "preparing the labels")
+    yield ScanSeen(done=1, total=3, text="preparing the labels", volume=volume, window=(low, high))
     if labels is None:
         labels = LabelVolume.like(volume)
         if not is_on_disk(labels.data):
