@@ -64,6 +64,7 @@ def load_predictor(
     device: str | torch.device = "auto",
     precision: str = "auto",
     preprocessing: str | None = None,
+    compile_encoder: bool = False,
 ) -> Predictor:
     """Load a model.
 
@@ -78,26 +79,34 @@ def load_predictor(
         ``auto`` (fp32 on cpu and mps, bf16 on cuda), ``fp32`` or ``bf16``.
     preprocessing : str, optional
         ``sam`` or ``medsam``, for a file that the registry does not know; SAM's when left out.
+    compile_encoder : bool
+        Have `torch.compile` translate the image encoder, and wait until it has: see docs/benchmarks.md for
+        what that costs and brings.
 
     Raises
     ------
     ModelError
         When the model is not there, or not understood.
     DeviceError
-        When this machine does not have the device.
+        When this machine does not have the device, or the encoder cannot be compiled.
     """
     hide_triton_beside_software_opengl()
     where = resolve_device(device)
     exactness = resolve_precision(precision, where)
     checkpoint = read_checkpoint(model, preprocessing=preprocessing)
     with memory_errors_explained(where, checkpoint.record.title):
-        return Predictor(
+        predictor = Predictor(
             build_network(checkpoint, for_inference=True),
             checkpoint.record,
             device=where,
             precision=exactness,
             model_hash=checkpoint.sha256,
         )
+    if compile_encoder:
+        from napari_sam_med.sam.compiling import compile_encoder_of
+
+        compile_encoder_of(predictor)
+    return predictor
 
 
 class Predictor:
@@ -128,6 +137,7 @@ class Predictor:
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.model_hash = model_hash
+        self.is_compiled = False
         self._prepared = PreparedImage()
         module: Any = network.to(self.device).eval()
         self.network: Architecture = module
@@ -214,7 +224,8 @@ class Predictor:
                 fit = self._fit((pixels.shape[0], pixels.shape[1]), spacing)
                 squares.append(normalised_square(pixels, fit, self.record.preprocessing, self.device))
                 places.append((size, fit.resized_size, crop))
-            with self.autocast(), encoding():
+            # a compiled encoder is one operation, and cannot be watched
+            with self.autocast(), nullcontext() if self.is_compiled else encoding():
                 features = self.network.encode(torch.stack(squares))
         return [
             ImageEmbedding(

@@ -50,7 +50,8 @@ def _attend(attention: Any, x: torch.Tensor) -> torch.Tensor:
     grid = q.unflatten(1, (height, width))
     row_bias = torch.einsum("bhwc,hkc->bhwk", grid, _by_distance(attention.rel_pos_h, height).to(q.dtype))
     column_bias = torch.einsum("bhwc,wkc->bhwk", grid, _by_distance(attention.rel_pos_w, width).to(q.dtype))
-    way = _in_strips if on_cpu else _folded
+    # a compiler would write every turn of the loop out
+    way = _in_strips if on_cpu and not torch.compiler.is_compiling() else _folded
     out = way(q * attention.scale, k, v, row_bias, column_bias)
     out = out.view(batch, attention.num_heads, height, width, -1).permute(0, 2, 3, 1, 4)
     projected: torch.Tensor = attention.proj(out.reshape(batch, height, width, -1))
