@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
 from concurrent.futures import CancelledError as LostFutureError
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -14,7 +16,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from napari_sam_med.errors import ClusterError, DeviceError
+from napari_sam_med.errors import CancelledError, ClusterError, DeviceError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -37,6 +39,8 @@ _SAME_PACKAGES = ("napari-sam-med", "torch", "numpy", "dask", "distributed")
 _FAREWELL_S = 5
 _POLL_S = 0.5
 """While one answer is waited for, how often it is asked whether anybody is there who can give it."""
+_GLANCE_S = 0.05
+"""And how often whether it is still wanted."""
 _LIFE_SIGN_S = 10
 """Seconds that a scheduler may take to say so."""
 _WITHOUT_WORKERS_S = 5
@@ -81,12 +85,16 @@ class Cluster:
 
         Raises
         ------
-        OSError
-            When the scheduler does not answer within seconds.
+        ClusterError
+            When the scheduler is lost, or does not answer within seconds.
         """
-        state = self._client.sync(
-            self._client.scheduler.identity, n_workers=-1, callback_timeout=_LIFE_SIGN_S
-        )
+        self._check_connected()
+        try:
+            state = self._client.sync(
+                self._client.scheduler.identity, n_workers=-1, callback_timeout=_LIFE_SIGN_S
+            )
+        except Exception as error:  # dask has no class for what it raises when it is cut off
+            raise ClusterError(f"The connection to {self.address} was lost.") from error
         workers = state["workers"].values()
         return len(workers), sum(map(_has_gpu, workers))
 
@@ -105,7 +113,13 @@ class Cluster:
                 f"{len(content) / 1e6:.0f} MB could not be sent to {self.address} ({_first_line(error)})."
             ) from error
 
-    def ask(self, function: Callable[..., _Result], item: object, *shared: Future) -> _Result:
+    def ask(
+        self,
+        function: Callable[..., _Result],
+        item: object,
+        *shared: Future,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> _Result:
         """Call a function on a worker and wait for what it returns; from any thread.
 
         Parameters
@@ -116,12 +130,16 @@ class Cluster:
             Can be pickled.
         *shared
             From `share`.
+        should_stop : callable
+            Whether the answer is not wanted any more; asked on this thread, while it is waited for.
 
         Raises
         ------
         ClusterError
             When the scheduler is lost or silent, no worker is there any more that could do it, it ended
             several of them, or took longer than two minutes.
+        CancelledError
+            When it should stop. What a worker has begun it finishes, for nobody.
         Exception
             That the function raised.
         """
@@ -132,16 +150,22 @@ class Cluster:
             self._check_connected()
             # before what others have waiting: somebody waits for this one
             future = self._submit(function, item, *shared, priority=1)
-            result: _Result = self._awaited(future)
+            # never cancelled in its middle: dask has answers to several threads come together
+            answer = asyncio.run_coroutine_threadsafe(
+                self._client.gather(future, asynchronous=True), self._client.loop.asyncio_loop
+            )
+            self._wait_for(answer, should_stop)
+            result: _Result = answer.result()
             return result
         except KilledWorker:
             raise ClusterError(
                 f"What was asked of {self.address} ended several workers, most often for want of memory."
             ) from None
+        except (ClusterError, CancelledError):
+            raise
         except Exception as error:  # dask has no class for what it raises when it is cut off
-            is_ours = isinstance(error, ClusterError)
-            if is_ours or (future is not None and future.status == "error"):
-                raise  # the latter is the function's own
+            if future is not None and future.status == "error":
+                raise  # the function's own
             raise ClusterError(f"The connection to {self.address} was lost.") from error
         finally:
             if future is not None:
@@ -152,19 +176,15 @@ class Cluster:
         if not self.is_connected:
             raise ClusterError(f"The connection to {self.address} was lost.")
 
-    def _awaited(self, future: Future) -> Any:
-        from distributed import TimeoutError as TooLateError
-
-        started = able_at = time.monotonic()
-        while True:
-            try:
-                return future.result(timeout=_POLL_S)
-            except TooLateError:
-                if future.done():
-                    raise  # the function's own
-            self._check_connected()
+    def _wait_for(self, answer: futures.Future[Any], should_stop: Callable[[], bool]) -> None:
+        started = able_at = looked_at = time.monotonic()
+        while not futures.wait([answer], timeout=_GLANCE_S).done:
+            if should_stop():
+                raise CancelledError("It was given up for something more urgent.")
+            if time.monotonic() - looked_at < _POLL_S:
+                continue
             workers, gpus = self.count()
-            now = time.monotonic()
+            now = looked_at = time.monotonic()
             if gpus if self.wants_gpu else workers:
                 able_at = now
             elif now - able_at > _WITHOUT_WORKERS_S:
@@ -226,7 +246,8 @@ class Cluster:
                 raise  # the function's own
             raise ClusterError(
                 f"The connection to the scheduler {self.address} was lost; {finished} of the cases were "
-                "finished and are kept: start the scheduler again and give the same command once more."
+                "finished and are kept: start the scheduler again and give the same command once more, with "
+                "--resume where it has that."
             ) from None
         finally:
             with suppress(Exception):  # nothing to be given up where the scheduler is lost
@@ -317,11 +338,11 @@ def connect(address: str, *, device: str = "auto") -> Cluster:
     client_type = _distributed().Client
     try:
         client = client_type(address, timeout=_PATIENCE_S, set_as_default=False)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # what dask raises of an address that is none has no class
         raise ClusterError(
             f"No scheduler answers at {address} ({_first_line(error)}); start one with dask scheduler, and "
             "give the address that it prints."
-        ) from None
+        ) from error
     try:
         _wait_for_workers(client, 1, _PATIENCE_S, f"start one with dask worker {address}")
         _check_versions(client)

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from napari_sam_med.errors import CancelledError
 
-__all__ = ["encoding", "interruptible"]
+__all__ = ["encoding", "interruptible", "is_given_up"]
 
 _SHOULD_STOP: ContextVar[Callable[[], bool] | None] = ContextVar("should_stop", default=None)
 """A value of its own for every thread."""
@@ -37,6 +37,12 @@ def interruptible(should_stop: Callable[[], bool]) -> Generator[None]:
         yield
     finally:
         _SHOULD_STOP.reset(token)
+
+
+def is_given_up() -> bool:
+    """Whether what this thread embeds is to be given up, for who embeds without an encoder of ours."""
+    should_stop = _SHOULD_STOP.get()
+    return should_stop is not None and should_stop()
 
 
 def encoding() -> AbstractContextManager[Any]:

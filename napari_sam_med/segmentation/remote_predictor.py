@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 
 from napari_sam_med.cluster.workers import Cluster
-from napari_sam_med.errors import ClusterError, ImageError, ModelError
+from napari_sam_med.errors import CancelledError, ClusterError, ImageError, ModelError
 from napari_sam_med.sam.checkpoints import FOLDER_CHECKPOINT
 from napari_sam_med.sam.embedding_store import as_kept
 from napari_sam_med.sam.image_embedding import ImageEmbedding
+from napari_sam_med.sam.interruption import is_given_up
 from napari_sam_med.sam.model_registry import MODELS
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.shared_model import SharedModel
@@ -158,8 +159,8 @@ class RemotePredictor(Predictor):
         task = EncodingTask(self._model, tuple(map(np.asarray, images)), pixel_spacing, crop_xyxy)
         try:
             found = self._ask(task)
-        except ImageError:
-            raise  # it would not do here either
+        except (ImageError, CancelledError):
+            raise  # it would not do here, or is not wanted any more
         except Exception as error:  # noqa: BLE001  whatever is wrong there, no prompt goes unanswered
             _LOG.info("Embedding on %s failed", self._cluster.address, exc_info=True)
             self._give_up(error)
@@ -172,7 +173,7 @@ class RemotePredictor(Predictor):
     def _ask(self, task: EncodingTask) -> list[ImageEmbedding]:
         if self._weights is None:
             try:
-                return self._cluster.ask(encode_on_worker, task)
+                return self._cluster.ask(encode_on_worker, task, should_stop=is_given_up)
             except ModelError:
                 if not self._is_own:
                     raise
@@ -181,7 +182,7 @@ class RemotePredictor(Predictor):
                 path = Path(self._model.model)
                 file = path / FOLDER_CHECKPOINT if path.is_dir() else path
                 self._weights = self._cluster.share(file.read_bytes())
-        return self._cluster.ask(encode_on_worker, task, self._weights)
+        return self._cluster.ask(encode_on_worker, task, self._weights, should_stop=is_given_up)
 
     def _give_up(self, error: Exception) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from napari_sam_med.cluster.workers import Cluster, connect
+from napari_sam_med.errors import ClusterError
 from napari_sam_med.progress import Progress
 
 if TYPE_CHECKING:
@@ -74,7 +75,12 @@ def reach(address: str) -> Generator[Progress, None, OtherMachine]:
 
     def run() -> None:
         try:
-            answers.put(OtherMachine(connect(address), address))
+            cluster = connect(address)
+            try:
+                answers.put(OtherMachine(cluster, address))
+            except ClusterError:
+                cluster.close()
+                raise
         except Exception as error:  # noqa: BLE001  it is raised again on the job's own thread
             answers.put(error)
         if is_abandoned.is_set():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from napari_sam_med.cluster import workers as module
 from napari_sam_med.cluster.workers import Cluster, connected, local_workers
-from napari_sam_med.errors import ClusterError, DeviceError
+from napari_sam_med.errors import CancelledError, ClusterError, DeviceError
 
 distributed = pytest.importorskip("distributed")
 
@@ -88,8 +91,6 @@ def test_tasks_ask_for_a_gpu_where_a_worker_says_that_it_has_one(threads) -> Non
 
 
 def test_a_worker_with_other_versions_is_refused(threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_sam_med.cluster import workers as module
-
     real = module.metadata.version
     # the worker asks in this process, too: other names for the two sides
     monkeypatch.setattr(module, "metadata", _Versions(real))
@@ -109,10 +110,13 @@ class _Versions:
 
 
 def test_nobody_at_an_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_sam_med.cluster.workers._PATIENCE_S", 0.2)
-    refused = pytest.raises(ClusterError, match=r"No scheduler answers at tcp://127\.0\.0\.1:9")
-    with refused, connected("tcp://127.0.0.1:9"):
-        pass
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
+    for address in ("tcp://127.0.0.1:9", "127.0.0.1", "http://127.0.0.1:9", "inproc://1/2/3"):
+        with (
+            pytest.raises(ClusterError, match=f"^No scheduler answers at {address} "),
+            connected(address),
+        ):
+            pass
 
 
 class Unpacked:
@@ -150,9 +154,42 @@ def test_one_question_is_answered_or_what_is_wrong_is_raised(threads) -> None:
         assert workers.is_connected
         assert workers.count() == (2, 0)
         threads.close()
-        with pytest.raises(ClusterError, match=f"The connection to {workers.address} was lost"):
+        lost = f"The connection to {workers.address} was lost"
+        with pytest.raises(ClusterError, match=lost):
             workers.ask(abs, -3)
         assert not workers.is_connected
+        with pytest.raises(ClusterError, match=lost):
+            workers.count()
+
+
+def test_an_answer_may_take_long_on_its_way(threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_POLL_S", 0.05)
+    gather = threads.scheduler.gather
+
+    async def slowly(*keys, **options):
+        await asyncio.sleep(0.3)
+        return await gather(*keys, **options)
+
+    threads.scheduler.handlers["gather"] = slowly
+    with connected(threads.scheduler_address) as workers:
+        assert workers.ask(abs, -3) == 3
+
+
+_may_go_on = threading.Event()
+
+
+def _held(_: None) -> None:
+    _may_go_on.wait(30)
+
+
+def test_what_is_not_wanted_any_more_is_not_waited_for(threads) -> None:
+    with connected(threads.scheduler_address) as workers:
+        try:
+            with pytest.raises(CancelledError):
+                workers.ask(_held, None, should_stop=lambda: True)
+            assert workers.ask(abs, -3) == 3
+        finally:
+            _may_go_on.set()
 
 
 def _with_bytes(item: str, content: bytes) -> str:

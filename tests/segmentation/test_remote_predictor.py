@@ -13,9 +13,10 @@ import pytest
 
 from napari_sam_med.cluster import workers
 from napari_sam_med.cluster.workers import Cluster, connected
-from napari_sam_med.errors import DeviceMemoryError, ImageError, ModelError
+from napari_sam_med.errors import CancelledError, DeviceMemoryError, ImageError, ModelError
 from napari_sam_med.sam.embedding_store import EmbeddingStore, as_kept
 from napari_sam_med.sam.image_embedding import ImageEmbedding
+from napari_sam_med.sam.interruption import interruptible
 from napari_sam_med.sam.model_registry import NANO_WEIGHTS
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.sam.shared_model import SharedModel
@@ -173,3 +174,24 @@ def test_a_request_under_way_is_answered_here_when_the_other_machine_goes(
     assert lost == [what.format(cluster.address) + "; computing on this machine."]
     assert same(there.embed(picture(1)), here.embed(picture(1)))
     assert len(lost) == 1
+
+
+def test_a_slice_under_way_there_is_given_up_for_something_more_urgent(
+    here, cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked, may_go_on = threading.Event(), threading.Event()
+    load = SharedModel.load
+
+    def held(model: SharedModel) -> Predictor:
+        is_asked.set()
+        may_go_on.wait(30)
+        return load(model)
+
+    monkeypatch.setattr(SharedModel, "load", held)
+    lost: list[str] = []
+    there = RemotePredictor(here, "nano", cluster, lost.append)
+    with pytest.raises(CancelledError), interruptible(is_asked.is_set):
+        there.embed(picture(0))
+    may_go_on.set()
+    assert same(as_kept(there.embed(picture(1))), as_kept(here.embed(picture(1))))
+    assert lost == []
