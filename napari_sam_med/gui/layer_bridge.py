@@ -13,10 +13,22 @@ from napari.layers import Image, Labels, Layer, Points, Shapes
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.gui import planes
-from napari_sam_med.gui.labels_display import LabelsDisplay, thin_array
+from napari_sam_med.gui.labels_display import LabelsDisplay
 from napari_sam_med.gui.own_writing import ANSWER_MARKS, OwnWriting
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.prompt_editing import PromptEditing
+from napari_sam_med.gui.scan_layers import (
+    BOXES_NAME,
+    LABELS_NAME,
+    POINTS_NAME,
+    PREVIEW_NAME,
+    OwnLayers,
+    boxes_layer,
+    image_layer,
+    labels_layer,
+    points_layer,
+    preview_layer,
+)
 from napari_sam_med.session.jobs import PreparedScan, ScanSeen
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.disk_labels import has_labels
@@ -25,11 +37,6 @@ from napari_sam_med.volume.slice_view import Plane, SliceView
 from napari_sam_med.volume.volume import Volume
 
 __all__ = ["BOXES_NAME", "LABELS_NAME", "POINTS_NAME", "PREVIEW_NAME", "LayerBridge", "Tool"]
-
-POINTS_NAME = "SAM Med points"
-BOXES_NAME = "SAM Med boxes"
-LABELS_NAME = "SAM Med labels"
-PREVIEW_NAME = "SAM Med preview"
 
 Tool = Literal["box", "lasso", "point", "scribble", "paint", "erase", "pan"]
 _MODES: dict[Tool, tuple[str, str]] = {  # whose layer, in which mode of napari's
@@ -41,7 +48,6 @@ _MODES: dict[Tool, tuple[str, str]] = {  # whose layer, in which mode of napari'
     "erase": ("labels_layer", "erase"),
 }
 
-_OWN = {"sam_med_own": True}
 _WORK = "sam_med_work"
 
 
@@ -215,6 +221,15 @@ class LayerBridge(OwnWriting, QObject):
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
+    def remove_for_good(self, layer: Layer | None) -> None:
+        """Remove a layer, and let it hold no voxels any more: napari layers are circles of references, which
+        keep what they hold until Python searches for them.
+        """
+        if layer is not None and layer in self.viewer.layers:
+            if isinstance(layer.data, np.ndarray):
+                layer.data = np.zeros((1, 1, 1), dtype=layer.data.dtype)
+            self.viewer.layers.remove(layer)
+
     def changing_many(self) -> AbstractContextManager[None]:
         """Layers that come and go are drawn and cleared away once, at the end; each takes napari long."""
         return self.viewer.layers.batched_update()
@@ -224,7 +239,7 @@ class LayerBridge(OwnWriting, QObject):
     def show_early(self, scan: ScanSeen) -> Image:
         """Show a scan, and draw it at once; `show` goes on with the layer once the rest is ready."""
         with self._writing():
-            layer = self._add_image(scan)
+            layer = self._put(image_layer(scan, Frame(scan.volume.display_transform, scan.volume.shape)))
         planes.show_plane(self.viewer, "axial")
         canvas = planes.canvas_of(self.viewer)
         if canvas is not None:
@@ -243,18 +258,29 @@ class LayerBridge(OwnWriting, QObject):
             The layer whose data is ``scan.labels.data`` already. None makes one.
         """
         self._close_timer.stop()
-        self._drop_scan()
-        self.frame = Frame(scan.volume.display_transform, scan.volume.shape)
+        before, frame = self.frame, Frame(scan.volume.display_transform, scan.volume.shape)
+        own = OwnLayers(self.display.preview_layer, self.points_layer, self.boxes_layer)
+        is_kept = before is not None and own.fit(self.viewer.layers, before, frame, (image, labels))
+        self._drop_scan(keeps_own=is_kept)
+        self.frame = frame
         with self._writing():
-            self.image_layer = self._add_image(scan) if image is None else image
+            lowest = own.lowest(self.viewer.layers) if is_kept else None
+            self.image_layer = self._put(image_layer(scan, frame), lowest) if image is None else image
             self._show_window(scan)
             self.image_layer.events.contrast_limits.connect(self._on_contrast)
             self.keys_wanted.emit(self.image_layer)
-            self._show_labels(scan.labels, labels)
-            self._add_preview()
+            lowest = own.lowest(self.viewer.layers) if is_kept else None
+            self._show_labels(scan.labels, labels, lowest)
             self.prompts.start(self.frame)
-            self.choose_points(None)
-            self.choose_boxes(None)
+            if is_kept:
+                own.clear(self.frame)
+                self.display.preview_layer = own.preview
+                self.prompts.take_points(own.points)
+                self.prompts.take_boxes(own.boxes)
+            else:
+                self.display.preview_layer = self._put(preview_layer(self.frame))
+                self.choose_points(None)
+                self.choose_boxes(None)
         self._on_view()
 
     def close_scan(self) -> None:
@@ -268,29 +294,19 @@ class LayerBridge(OwnWriting, QObject):
         self._drop_scan()
         self._on_view()
 
-    def _drop_scan(self) -> None:
+    def _drop_scan(self, *, keeps_own: bool = False) -> None:
         points, boxes, labels = self.points_layer, self.boxes_layer, self.labels_layer
         self.prompts.let_go()
         self.display.let_go()
         with self._writing():
-            for layer in (self.display.preview_layer, points, boxes):
+            for layer in () if keeps_own else (self.display.preview_layer, points, boxes):
                 if layer is not None and layer.metadata.get("sam_med_own"):
                     self.remove(layer)
             if labels is not None and labels.name.startswith(LABELS_NAME) and not has_labels(labels.data):
-                self.remove(labels)  # nobody has drawn anything on it
+                self.remove_for_good(labels)  # nobody has drawn anything on it
         if self.image_layer is not None:
             self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
         self.display.preview_layer = self.image_layer = self.frame = None
-
-    def _add_image(self, scan: PreparedScan | ScanSeen) -> Image:
-        return self.viewer.add_image(
-            scan.volume.pyramid,
-            name=scan.volume.name,
-            colormap="gray",
-            contrast_limits=scan.window,
-            metadata={"sam_med": scan.volume},
-            **scan.volume.display_transform,
-        )
 
     def _show_window(self, scan: PreparedScan) -> None:
         low, high = self.image_layer.contrast_limits_range
@@ -298,15 +314,9 @@ class LayerBridge(OwnWriting, QObject):
         self.image_layer.contrast_limits_range = (min(low, *limits), max(high, *limits))
         self.image_layer.contrast_limits = scan.window
 
-    def _show_labels(self, labels: LabelVolume, layer: Labels | None) -> None:
+    def _show_labels(self, labels: LabelVolume, layer: Labels | None, place: int | None) -> None:
         if layer is None:
-            layer = self.viewer.add_labels(
-                labels.data,
-                name=LABELS_NAME,
-                opacity=0.55,
-                metadata={"sam_med": labels},
-                **self.frame.layer_arguments,
-            )
+            layer = self._put(labels_layer(labels, self.frame), place)
         layer.metadata = {**layer.metadata, "sam_med": labels, _WORK: True}
         self.display.show(layer, labels, self.frame)
         self.keys_wanted.emit(layer)
@@ -336,21 +346,13 @@ class LayerBridge(OwnWriting, QObject):
         self.display.let_go()
         with self._writing(), self._keeping_tool():
             self.remove(old)
-            self._show_labels(labels, None)
-            above_image = self.viewer.layers.index(self.image_layer) + 1
-            self.viewer.layers.move(len(self.viewer.layers) - 1, above_image)
+            self._show_labels(labels, None, self.viewer.layers.index(self.image_layer) + 1)
 
-    def _add_preview(self) -> None:
-        """Made with the scan already: making a layer takes napari longer than showing a mask may take."""
-        view = SliceView("axial", 0)
-        self.display.preview_layer = self.viewer.add_labels(
-            thin_array(self.frame.shape_zyx, view),
-            name=PREVIEW_NAME,
-            opacity=0.6,
-            visible=False,
-            metadata=dict(_OWN),
-            **self.frame.slice_arguments(view),
-        )
+    def _put(self, layer: Layer, place: int | None = None) -> Any:
+        """Add a layer, above all others or at a place of the list."""
+        layers = self.viewer.layers
+        layers.insert(len(layers) if place is None else place, layer)
+        return layer
 
     def choose_points(self, layer: Points | None) -> None:
         """Take in what a Points layer of the user's holds, and leave it as it is; None makes one of ours."""
@@ -363,15 +365,7 @@ class LayerBridge(OwnWriting, QObject):
             if self.viewer.layers.selection.active is layer:
                 self.set_tool("point")  # what is drawn there from now on is not read
         else:
-            layer = self.viewer.add_points(
-                np.empty((0, 3)),
-                name=POINTS_NAME,
-                size=max(self.frame.shape_zyx[1:]) / 45,
-                border_color="white",
-                border_width=0.12,
-                metadata=dict(_OWN),
-                **self.frame.layer_arguments,
-            )
+            layer = self._put(points_layer(self.frame))
             self.prompts.take_points(layer)
             self.keys_wanted.emit(layer)
         self.layers_changed.emit()
@@ -392,16 +386,7 @@ class LayerBridge(OwnWriting, QObject):
             if self.viewer.layers.selection.active is layer:
                 self.set_tool("box")  # what is drawn there from now on is not read
         else:
-            layer = self.viewer.add_shapes(
-                None,
-                ndim=3,
-                name=BOXES_NAME,
-                edge_color="#ffd23f",
-                face_color=[0, 0, 0, 0],
-                edge_width=max(self.frame.shape_zyx[1:]) / 200,
-                metadata=dict(_OWN),
-                **self.frame.layer_arguments,
-            )
+            layer = self._put(boxes_layer(self.frame))
             self.prompts.take_boxes(layer)
             self.keys_wanted.emit(layer)
         self.layers_changed.emit()

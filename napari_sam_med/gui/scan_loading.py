@@ -159,15 +159,18 @@ class ScanLoading(QObject):
             return  # removed while it was being prepared
         self._job = None
         scan = self._in_chosen_window(scan) if is_new else scan
-        earlier = self._bridge.labels_layer
+        # of the scan before: an image that the new one covers costs time with every slice
+        covered = self._bridge.image_layer if image is None else None
+        earlier = [layer for layer in (self._bridge.labels_layer, covered) if layer is not None]
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
         with self._bridge.changing_many():
             self._bridge.show(scan, image, _is_same_array(labels, scan.labels))
-            if earlier is not None and earlier is not self._bridge.labels_layer:
-                earlier.visible = False  # what is seen is what is exported
+            for layer in earlier:
+                if layer not in (self._bridge.labels_layer, self._bridge.image_layer):
+                    layer.visible = False  # what is seen is what is exported
             for layer in leaving:  # labels before their image; the other way round, software OpenGL crashed
-                self._bridge.remove(layer)
+                self._bridge.remove_for_good(layer)
         if is_new:
             self._bridge.show_plane("axial")
         self._bridge.set_tool("box")
