@@ -85,6 +85,7 @@ class KeyBindings:
 
     def bind(self, provider: ViewerModel | Layer) -> None:
         """Let the shortcuts work where this viewer or layer is asked for keys."""
+        self._bound = [(bound, keys) for bound, keys in self._bound if bound() is not None]
         if any(bound() is provider for bound, _ in self._bound):
             return
         for shortcut in SHORTCUTS:
