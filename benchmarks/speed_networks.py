@@ -199,7 +199,7 @@ def sam_click(layout: Layout, image: np.ndarray, device: str, turns: int) -> Rat
     sam = layout.sam
 
     def raw() -> Any:
-        with torch.inference_mode(), predictor.autocast():
+        with torch.inference_mode():
             sparse, dense = sam.prompt_encoder(
                 points=(clicks.points_xy, clicks.point_labels), boxes=None, masks=None
             )
@@ -225,7 +225,7 @@ def nano_click(image: np.ndarray, device: str, turns: int) -> Ratio:
     clicks = batch_of([POINT], kept, predictor.fit_of(kept), predictor.device)
 
     def raw() -> Any:
-        with torch.inference_mode(), predictor.autocast():
+        with torch.inference_mode():
             return predictor.network.decode(features, clicks, True)
 
     return click_row(predictor, kept, raw, "its network's decoder", turns, "")

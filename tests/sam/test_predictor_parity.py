@@ -11,6 +11,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.utils.amg import calculate_stability_score
 
 from napari_sam_med.sam.architectures.meta import build_sam_vit
+from napari_sam_med.sam.architectures.vit_attention import use_fast_attention
 from napari_sam_med.sam.model_registry import MODELS
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.prompts import Prompts
@@ -126,6 +127,7 @@ def test_vit_b_equals_sam_predictor() -> None:
     enliven(sam)
     network = build_sam_vit("vit_b")
     network.load_state_dict(sam.state_dict(), strict=True)
+    use_fast_attention(network.image_encoder)  # as in every loaded model
     ours = Predictor(network, MODELS["sam_vit_b"])
     image = random_image(300, 420)
     meta = SamPredictor(sam)
