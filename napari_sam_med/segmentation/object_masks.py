@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_sam_med.segmentation.propagation import Direction, PropagatedSlice, Source
+from napari_sam_med.volume.disk_labels import refuse_on_disk
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -108,6 +109,7 @@ class ObjectMasks:
         slices = self.slices(object_id)
         if len({found.view.plane for found in slices}) < 2:
             return sum(count for _, count in self.kept(object_id, labels))
+        refuse_on_disk(labels.data, "Counting an object of several planes", "prompt it in one plane")
         union = np.zeros(labels.data.shape, dtype=bool)
         for found in slices:
             found.view.window_on(union)[...] |= found.mask

@@ -241,13 +241,21 @@ class LazyArray:
             region.append(slice(first * chunks[2], (last + 1) * chunks[2]))
             spaces = iter(region)
             key = tuple(next(spaces) if index is None else index for index in self._where)
-            voxels = np.asarray(self._source[key]).astype(self.dtype, copy=False)
+            voxels = self._from_disk(key).astype(self.dtype, copy=False)
             for n in missing:
                 start = (n - first) * chunks[2]
                 chunk = voxels[:, :, start : start + chunks[2]].copy()
                 found[n] = chunk
                 self.cache.put((id(self._source), self._where, *place, n), chunk)
         return {n: chunk for n, chunk in found.items() if chunk is not None}
+
+    def _from_disk(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
+        try:
+            return np.asarray(self._source[key])
+        except Exception as error:  # codecs and stores raise a dozen kinds for damaged chunks
+            raise ImageError(
+                f"A part of the scan cannot be read from the disk ({error}); copy or download it again."
+            ) from error
 
 
 def sampled_blocks(data: Any, coarsest: Any = None) -> Iterator[npt.NDArray[Any]]:

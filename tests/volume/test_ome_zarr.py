@@ -159,6 +159,16 @@ def test_labels_of_a_large_scan_lie_on_the_disk_and_come_back(tmp_path: Path) ->
         write_labels(tmp_path / "labels.mha", labels, source=volume)
 
 
+@pytest.mark.usefixtures("little_memory")
+def test_a_damaged_chunk_is_said_when_it_is_asked_for(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "ct.ome.zarr", [DATA], chunks=(2, 4, 5))
+    (path / "0" / "c" / "1" / "0" / "0").write_bytes(b"nothing")
+    volume = read_volume(path)
+    SliceView("axial", 0).extract(volume.data)
+    with pytest.raises(ImageError, match="cannot be read from the disk"):
+        SliceView("axial", 2).extract(volume.data)
+
+
 def test_chunks_without_labels_are_not_written(tmp_path: Path) -> None:
     volume = read_volume(write_image(tmp_path / "ct.ome.zarr", [DATA], chunks=(2, 4, 5)))
     labels = LabelVolume.like(volume)
