@@ -116,7 +116,7 @@ class LiveModel(QObject):
 
     def reload(self, *_: Any) -> None:
         """Let go of the model and load the chosen one."""
-        self._model = None
+        self._model = self._predictor = None
         self._drop(self._loading)
         self._loading = self._asked = None
         self.ahead.renew()
@@ -218,8 +218,8 @@ class LiveModel(QObject):
             if self._session.preview is not None:
                 self._session.preview = None
             return
-        is_shown = self._session.preview is not None or self._serving is not None
-        if is_shown and self._question(self._wanted) == self._asked:
+        is_coming = self._serving is not None and not self._gives_up.is_set()
+        if (is_coming or self._session.preview is not None) and self._question(self._wanted) == self._asked:
             self._wanted = None
             return
         self._serve()

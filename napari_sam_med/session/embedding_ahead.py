@@ -114,22 +114,21 @@ class EmbeddingAhead:
             self._follow()
             yield self._state()
             self._follow()  # the user may have moved while this was paused
-            plane = self._view.plane
-            ready = self._ready[plane]
-            index = next((index for index in islice(self._stack(), self._room) if index not in ready), None)
+            at = self._view  # once: the user may move at any time
+            ready = self._ready[at.plane]
+            index = next((index for index in islice(self._stack(at), self._room) if index not in ready), None)
             if index is None:
                 return
             with suppress(CancelledError):
-                self._embed(SliceView(plane, index))
+                self._embed(SliceView(at.plane, index))
 
     def _state(self) -> EmbeddedStack:
         at = self._view
         ready, air = frozenset(self._ready[at.plane]), frozenset(self._air[at.plane])
         return EmbeddedStack(at.plane, self.sight.volume.shape[at.axis], ready, air, self._room)
 
-    def _stack(self) -> Iterator[int]:
-        """The slices of the plane at hand that are not known to be air, the nearest first."""
-        at = self._view
+    def _stack(self, at: SliceView) -> Iterator[int]:
+        """The slices of a slice's plane that are not known to be air, the nearest to it first."""
         air = self._air[at.plane]
         return (i for i in by_distance(at.index, self.sight.volume.shape[at.axis]) if i not in air)
 
@@ -140,14 +139,15 @@ class EmbeddingAhead:
         if not self._has_moved:
             return
         self._has_moved = False  # first: whoever moves from here on is followed the next time
-        plane = self._view.plane
-        for place, index in reversed(list(enumerate(self._stack()))):
-            view = SliceView(plane, index)
+        at = self._view
+        ready = self._ready[at.plane]
+        for place, index in reversed(list(enumerate(self._stack(at)))):
+            view = SliceView(at.plane, index)
             key = self._keys.get(view)
             if key is None:
                 continue
             is_kept = self._use(key, view) if place < self._room else key in self.sight.store
-            (self._ready[plane].add if is_kept else self._ready[plane].discard)(index)
+            (ready.add if is_kept else ready.discard)(index)
 
     def _embed(self, view: SliceView) -> None:
         from napari_sam_med.sam.interruption import interruptible

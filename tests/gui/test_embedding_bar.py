@@ -106,6 +106,22 @@ def test_a_click_does_not_wait_for_the_answer_to_one_on_another_slice(
     assert is_image_of(stuck, THERE, predictor.embedded[0])
 
 
+def test_who_comes_back_at_once_to_a_slice_that_is_given_up_is_answered(
+    stuck: Desk, predictor: FakePredictor
+) -> None:
+    stuck.bridge.set_tool("point")
+    for view in (HERE, THERE):
+        stuck.look_at(view)
+        stuck.click((view.index, 8, 11))
+    given_up = predictor.under_way[0]
+    for view in (HERE, THERE):  # faster than the encoder can be given up
+        stuck.actions.model.look_at(view)
+    stuck.wait(lambda: all(image is not given_up for image in predictor.under_way))
+    predictor.gate.set()
+    stuck.wait_for_proposal()
+    assert stuck.session.preview.view == THERE
+
+
 def test_another_window_and_another_scan_end_it_at_once_and_a_failure_is_told(
     stuck: Desk, predictor: FakePredictor, make_volume: Callable
 ) -> None:

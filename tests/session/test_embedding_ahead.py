@@ -102,6 +102,21 @@ def test_who_moves_is_followed_and_nothing_is_made_twice(sight: ModelView) -> No
     assert len(set(made(sight))) == len(made(sight))
 
 
+def test_who_moves_to_another_plane_while_a_slice_is_chosen_is_followed(sight: ModelView) -> None:
+    ahead = EmbeddingAhead(sight, axial(5))
+    steps = ahead.run()
+    next(steps)
+
+    class Moving(dict):
+        def __getitem__(self, plane):
+            ahead.look_at(SliceView("coronal", 20))  # another thread may do so between any two steps
+            return super().__getitem__(plane)
+
+    ahead._ready = Moving(ahead._ready)
+    stack = last(steps)
+    assert (stack.plane, stack.ready) == ("coronal", set(range(24)))
+
+
 def test_what_lies_on_disk_is_not_made_again_in_the_next_session(sight: ModelView, tmp_path: Path) -> None:
     list(islice(EmbeddingAhead(sight, axial(2)).run(), 5))
     of_the_first = list(made(sight))
