@@ -87,20 +87,31 @@ class ChooserLayers(QObject):
                 setattr(self, name, None)
         return was_chosen_from
 
-    def begin(self) -> None:
-        """Have the layer that is chosen from, over all others."""
+    def prepare(self) -> None:
+        """Have the layer of candidates, unseen: making it takes napari 0.1 s, and results shall not wait for
+        that.
+        """
         frame, view = self._bridge.frame, self._bridge.current_view() or SliceView("axial", 0)
-        if self.candidates is None and frame is not None and not self._found.boxes:
+        if self.candidates is None and frame is not None:
+            active = self._bridge.viewer.layers.selection.active
             self.candidates = self._bridge.viewer.add_labels(
                 thin_array(frame.shape_zyx, view),
                 name=CANDIDATES_NAME,
                 opacity=1.0,
                 colormap=_colormap(),
+                visible=False,
                 metadata=dict(_META),
                 **frame.slice_arguments(view),
             )
             self.candidates.editable = False
             self._drawn = None
+            if active is not None:
+                self._bridge.viewer.layers.selection.active = active
+
+    def begin(self) -> None:
+        """Have the layer that is chosen from, over all others."""
+        if not self._found.boxes:
+            self.prepare()
         self.redraw()
 
     # drawing

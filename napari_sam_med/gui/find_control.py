@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.errors import ImageError, PromptError
 from napari_sam_med.gui.chooser import Chooser
@@ -149,11 +149,11 @@ class Finding(QObject):
 
     def find_edges(self, plan: FindingPlan) -> None:
         """Edges, as an image on the scan's grid."""
-        self._begin("Looking for edges", lambda sight: finding_jobs.edges(sight, plan))
+        self._begin("Looking for edges", lambda sight: finding_jobs.edges(sight, plan), are_objects=False)
 
     def find_boxes(self, plan: FindingPlan) -> None:
         """Boxes of whatever may be an object, as prompts to take."""
-        self._begin("Proposing", lambda sight: finding_jobs.proposals(sight, plan))
+        self._begin("Proposing", lambda sight: finding_jobs.proposals(sight, plan), are_objects=False)
 
     # running it
 
@@ -164,6 +164,7 @@ class Finding(QObject):
         returned: Callable[[Any], None] | None = None,
         *,
         keeps: bool = False,
+        are_objects: bool = True,
     ) -> None:
         """Start a job once the model is there; it takes the place of what was found before, unless it keeps
         that.
@@ -187,6 +188,8 @@ class Finding(QObject):
                 self.chooser.clear()
                 self.chooser.model = self._session.model
             self._start(doing, made(sight), returned or self._on_objects)
+            if are_objects:
+                QTimer.singleShot(0, self.chooser.layers.prepare)
 
         self._model.with_model(start)
 
