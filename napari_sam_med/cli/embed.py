@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +144,7 @@ def _report(name: str, outcome: EmbeddedVolume | _Refused) -> None:
         warn(f"{name}: {text}" for text in outcome.warnings)
 
 
-def _check_limit(found: Iterable[EmbeddedVolume | _Refused], volumes: int, limit: int) -> None:
+def _check_limit(found: Collection[EmbeddedVolume | _Refused], volumes: int, limit: int) -> None:
     """Stop before what was embedded first makes room for the rest.
 
     Raises
@@ -154,7 +154,7 @@ def _check_limit(found: Iterable[EmbeddedVolume | _Refused], volumes: int, limit
     """
     embedded = [one for one in found if not isinstance(one, _Refused)]
     used = sum(one.bytes for one in embedded)
-    if embedded and volumes > len(embedded) and used * (len(embedded) + 1) / len(embedded) > limit:
+    if embedded and volumes > len(found) and used * (len(embedded) + 1) / len(embedded) > limit:
         raise ExportError(
             f"{len(embedded)} of {volumes} volumes take {used / 1e9:.1f} GB, and the store keeps "
             f"{limit / 1e9:.1f} GB: the next would push out the first. Set NAPARI_SAM_MED_STORE_GB to "

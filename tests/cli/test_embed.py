@@ -85,6 +85,17 @@ def test_a_store_that_is_too_small_stops_before_it_loses_slices(
     assert "gigabytes" in run("embed", scan.volume).error
 
 
+def test_volumes_that_push_out_others_are_refused_but_not_those_that_cannot_be_read(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = json.loads(run("embed", scan.volume, "--json").out)["volumes"]
+    monkeypatch.setenv("NAPARI_SAM_MED_STORE_GB", str(2.5 * one["bytes"] / 1e9))
+    (tmp_path / "broken.nii.gz").write_bytes(b"no volume")
+    answer = run("embed", scan.volume, scan.volume, tmp_path / "broken.nii.gz", "--json")
+    assert len(json.loads(answer.out)["volumes"]) == 3
+    assert "2 of 3 volumes take" in run("embed", scan.volume, scan.volume, scan.volume).error
+
+
 def test_a_disk_that_keeps_nothing_is_said(run: Runner, scan: Scan, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "cache").write_text("a file where the folder should be")
