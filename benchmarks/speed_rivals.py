@@ -186,6 +186,6 @@ def _filled(mine: Answer, its: Answer) -> str:
 
 def _row(what: str, against: str, mine: Answer, its: Answer, note: str = "") -> Ratio:
     ratio = its["processor"] / mine["processor"] if mine["processor"] else float("nan")
-    words = f"on the processor {mine['processor']:.2f} s, {its['processor']:.2f} s, ratio {ratio:.2f}"
+    words = f"on the processor {mine['processor']:.3g} s, {its['processor']:.3g} s, ratio {ratio:.2f}"
     both = f"{note}; {words}" if note else words
     return Ratio(what, against, mine["seconds"], its["seconds"], 1.0, "faster", both)
