@@ -51,7 +51,7 @@ class ByteSource:
             ) from error
         self._stream: IO[bytes] | gzip.GzipFile = self._raw
         if self.is_gzip:
-            # unpacks twice as fast as the gzip of the standard library, with the same checks
+            # unpacks 1.7 times as fast as the gzip of the standard library, with the same checks
             self._stream = igzip.IGzipFile(fileobj=self._raw, mode="rb")  # type: ignore[no-untyped-call]  # theirs
         self.position = 0
 
