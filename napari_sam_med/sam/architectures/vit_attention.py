@@ -20,6 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from napari_sam_med.sam.device import side_by_side
+
 __all__ = ["use_fast_attention"]
 
 _SCORES_AT_ONCE = 2**20
@@ -61,22 +63,31 @@ def _attend(attention: Any, x: torch.Tensor) -> torch.Tensor:
 def _in_strips(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, row_bias: torch.Tensor, column_bias: torch.Tensor
 ) -> torch.Tensor:
-    """Attention (N, H * W, C) with biases (N, H, W, H) and (N, H, W, W), some heads and rows at a time."""
+    """Attention (N, H * W, C) with biases (N, H, W, H) and (N, H, W, W), some heads and rows at a time.
+
+    Each core has heads of its own: spread over the cores, operations this small wait for one another longer
+    than they take as soon as another program wants a core.
+    """
     heads, height, width, _ = row_bias.shape
     patches = height * width
     heads_at_once = max(1, _SCORES_AT_ONCE // patches**2)
     rows_at_once = max(1, _SCORES_AT_ONCE // (width * patches))
     out = torch.empty_like(q)
-    for first in range(0, heads, heads_at_once):
+    for_inference = torch.is_inference_mode_enabled()  # of this thread alone
+
+    def attend(first: int) -> None:
         some = slice(first, first + heads_at_once)
-        for top in range(0, height, rows_at_once):
-            rows = slice(top, top + rows_at_once)
-            strip = slice(top * width, (top + rows_at_once) * width)
-            scores = q[some, strip] @ k[some].transpose(1, 2)
-            by_place = scores.view(len(scores), -1, width, height, width)
-            by_place += row_bias[some, rows, :, :, None]
-            by_place += column_bias[some, rows, :, None]
-            out[some, strip] = torch.softmax(scores, dim=-1) @ v[some]
+        with torch.inference_mode() if for_inference else torch.no_grad():
+            for top in range(0, height, rows_at_once):
+                rows = slice(top, top + rows_at_once)
+                strip = slice(top * width, (top + rows_at_once) * width)
+                scores = q[some, strip] @ k[some].transpose(1, 2)
+                by_place = scores.view(len(scores), -1, width, height, width)
+                by_place += row_bias[some, rows, :, :, None]
+                by_place += column_bias[some, rows, :, None]
+                out[some, strip] = torch.softmax(scores, dim=-1) @ v[some]
+
+    side_by_side(attend, range(0, heads, heads_at_once))
     return out
 
 
