@@ -74,6 +74,8 @@ class LabelsDisplay(QObject):
         self.let_go()
         self.layer, self._labels, self._frame = layer, labels, frame
         layer.colormap = organ_colormap(labels.organs)
+        if is_on_disk(labels.data):
+            _keep_from_3d(layer)
         labels.changed.connect(self._on_labels_changed)
         layer.events.paint.connect(self._on_paint)
         layer.events.selected_label.connect(self._on_selected_label)
@@ -127,14 +129,22 @@ class LabelsDisplay(QObject):
         elif view is None or view.plane != here.plane or view.index == here.index:
             self._timer.start(_REFRESH_MS)
 
-    def refuse_3d(self, event: Any) -> None:
-        """Hear of a turn to 3-D before any layer: labels larger than memory would be read for it."""
-        labels, dims = self._session.labels, event.source
-        if dims.ndisplay == 3 and labels is not None and is_on_disk(labels.data):
-            dims.ndisplay = 2
-            self.message.emit(
-                "3-D needs all labels in memory at once, and this scan is larger than it; look at slices."
-            )
+    def refuse_3d(self, event: Any = None) -> bool:
+        """Whether there is no 3-D, since labels larger than memory would be read for it; told then.
+
+        With the event of a turn to 3-D turns back.
+        """
+        labels = self._session.labels
+        if labels is None or not is_on_disk(labels.data):
+            return False
+        if event is not None and event.source.ndisplay == 2:
+            return False
+        if event is not None:
+            event.source.ndisplay = 2
+        self.message.emit(
+            "3-D needs all labels in memory at once, and this scan is larger than it; look at slices."
+        )
+        return True
 
     def refresh(self) -> None:
         """Show the array as it is now."""
@@ -192,3 +202,14 @@ class LabelsDisplay(QObject):
             layer.translate = translate
         if not layer.visible:
             layer.visible = True
+
+
+def _keep_from_3d(layer: Labels) -> None:
+    """Let a layer slice in 2-D alone: napari hears of 3-D before anybody else, and would read all of it."""
+    slice_dims = layer._slice_dims
+
+    def in_2d(dims: Any, *arguments: Any, **options: Any) -> None:
+        if dims.ndisplay == 2:
+            slice_dims(dims, *arguments, **options)
+
+    layer._slice_dims = in_2d

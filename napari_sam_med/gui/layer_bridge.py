@@ -451,10 +451,10 @@ class LayerBridge(OwnWriting, QObject):
 
     def show_in_3d(self) -> None:
         """Turn to 3-D: the organs alone where there are any, since the scan would hide them."""
+        if self.display.refuse_3d():
+            return
         self._tool_in_2d = self.tool if self.viewer.dims.ndisplay == 2 else self._tool_in_2d
         planes.show_in_3d(self.viewer)
-        if self.viewer.dims.ndisplay == 2:
-            return
         has_organs = any(self.session.voxel_count(class_id) for class_id in self.session.organs)
         covering = (self.image_layer, self.boxes_layer, self.points_layer) if has_organs else ()
         self._hidden_in_3d = [layer for layer in covering if layer is not None and layer.visible]

@@ -73,7 +73,13 @@ def _check_that_what_needs_all_of_it_says_so(desk: Desk, tmp_path: Path) -> None
 
     desk.viewer.dims.ndisplay = 3
     assert desk.viewer.dims.ndisplay == 2
+    assert desk.bridge.labels_layer._slice_input.ndisplay == 2
     assert is_said("3-D needs all labels")
+    desk.bridge.show_plane("coronal")
+    desk.bridge.set_tool("point")
+    desk.bridge.show_in_3d()
+    assert desk.bridge.current_view().plane == "coronal"
+    assert desk.bridge.tool == "point"
     desk.actions.finding.find_edges(desk.actions.finding.plan(False, 1, 10.0, False))
     assert is_said("Edges") or is_said("edges")
     assert not desk.actions.is_busy
