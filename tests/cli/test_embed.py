@@ -91,7 +91,7 @@ def test_volumes_that_push_out_others_are_refused_but_not_those_that_cannot_be_r
     (one,) = json.loads(run("embed", scan.volume, "--json").out)["volumes"]
     monkeypatch.setenv("NAPARI_SAM_MED_STORE_GB", str(2.5 * one["bytes"] / 1e9))
     (tmp_path / "broken.nii.gz").write_bytes(b"no volume")
-    answer = run("embed", scan.volume, scan.volume, tmp_path / "broken.nii.gz", "--json")
+    answer = run("embed", scan.volume, tmp_path / "broken.nii.gz", scan.volume, "--json")
     assert len(json.loads(answer.out)["volumes"]) == 3
     assert "2 of 3 volumes take" in run("embed", scan.volume, scan.volume, scan.volume).error
 
