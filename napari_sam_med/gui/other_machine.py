@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.errors import SamMedError
 from napari_sam_med.gui.live_model import LiveModel
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.workers import Job, Workers
+from napari_sam_med.progress import Progress
 from napari_sam_med.session import other_machine
 from napari_sam_med.session.other_machine import OtherMachine
 
@@ -65,12 +68,18 @@ class ComputingElsewhere(QObject):
         self.leave()
         self._settings.remember(scheduler=address)
         self.status.emit(f"connecting to {address}…")
+        reached: list[OtherMachine] = []
+
+        def connecting() -> Generator[Progress, None, OtherMachine]:
+            reached.append((yield from other_machine.reach(address)))
+            return reached[0]
+
         self._connecting = job = self._workers.start(
-            other_machine.reach(address),
+            connecting(),
             "connect",
             returned=self._on_reached,
             failed=self._on_failed,
-            finished=lambda: self._on_ended(job),
+            finished=lambda: self._on_ended(job, reached),
         )
         self.changed.emit()
 
@@ -96,7 +105,10 @@ class ComputingElsewhere(QObject):
         self.trouble = str(error) if isinstance(error, SamMedError) else ""
         self.failed.emit(error)
 
-    def _on_ended(self, job: Job) -> None:
+    def _on_ended(self, job: Job, reached: list[OtherMachine]) -> None:
+        for machine in reached:
+            if machine is not self.machine:  # the attempt was given up when it had just succeeded
+                machine.close()
         if job is self._connecting:
             self._connecting = None
             self.changed.emit()

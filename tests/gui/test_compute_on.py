@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_sam_med.cluster import workers
+from napari_sam_med.cluster import workers as cluster_workers
 from napari_sam_med.gui import compute_on
 from napari_sam_med.gui.compute_on import ComputeOn
+from napari_sam_med.gui.other_machine import ComputingElsewhere
+from napari_sam_med.gui.settings import Settings
+from napari_sam_med.gui.workers import Workers
+from napari_sam_med.progress import Progress
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.shared_model import SharedModel
+from napari_sam_med.session import other_machine
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import LEFT, Desk
 
@@ -100,14 +108,34 @@ def test_what_keeps_from_reaching_another_machine_is_said(
         assert "pip install napari-sam-med[cluster]" in panel.state.text()
         assert not panel.address.isVisible()
         QTest.keyClick(panel.places, Qt.Key.Key_Up)
-    monkeypatch.setattr(workers, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(cluster_workers, "_PATIENCE_S", 0.2)
     connect(panel, "tcp://127.0.0.1:9")
     desk.wait(lambda: "No scheduler answers at tcp://127.0.0.1:9" in panel.state.text())
     assert panel.address.isEnabled()
     assert panel.button.text() == "Connect"
-    monkeypatch.setattr(workers, "_PATIENCE_S", 60)
+    monkeypatch.setattr(cluster_workers, "_PATIENCE_S", 60)
     QTest.mouseClick(panel.button, LEFT)
     assert panel.button.text() == "Cancel"
     QTest.mouseClick(panel.button, LEFT)
     assert panel.button.text() == "Connect"
     assert not desk.actions.elsewhere.is_connecting
+
+
+def test_one_that_answered_just_before_the_attempt_was_given_up_is_left(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Mock()
+
+    def reach(address: str) -> Any:
+        yield Progress(0, 0, f"connecting to {address}")
+        return machine
+
+    monkeypatch.setattr(other_machine, "reach", reach)
+    workers, model = Workers(), Mock()
+    elsewhere = ComputingElsewhere(workers, model, Settings())
+    elsewhere.reach("tcp://there:1")
+    elsewhere._connecting.join(10)
+    elsewhere.leave()
+    qtbot.waitUntil(lambda: machine.close.called)
+    assert elsewhere.machine is None
+    model.embed_on.assert_not_called()
