@@ -37,12 +37,9 @@ class DecodedMasks(NamedTuple):
 
     def best(self) -> DecodedMasks:
         """Of each prompt the mask with the highest predicted IoU, so that C = 1."""
-        best = self.iou_predictions.argmax(1, keepdim=True)
-        return DecodedMasks(
-            self.low_res_logits.take_along_dim(best[..., None, None], 1),
-            self.iou_predictions.take_along_dim(best, 1),
-            self.tokens.take_along_dim(best[..., None], 1),
-        )
+        rows = torch.arange(len(self.iou_predictions), device=self.iou_predictions.device)
+        best = self.iou_predictions.argmax(1)
+        return DecodedMasks(*(values[rows, best][:, None] for values in self))
 
 
 @dataclass(frozen=True)
