@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures import CancelledError as LostFutureError
@@ -417,6 +418,8 @@ def _distributed() -> Any:
         raise ClusterError(f"Workers need dask.distributed, which is not installed; run {INSTALL}.") from None
     for name in ("distributed", "distributed.client", "distributed.core", "tornado", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # a few large slices: there is nothing that the user could do otherwise
+    warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
     return distributed
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -173,6 +174,12 @@ def test_an_answer_may_take_long_on_its_way(threads, monkeypatch: pytest.MonkeyP
     threads.scheduler.handlers["gather"] = slowly
     with connected(threads.scheduler_address) as workers:
         assert workers.ask(abs, -3) == 3
+
+
+def test_large_slices_are_sent_without_advice_of_the_library(threads) -> None:
+    with warnings.catch_warnings(record=True) as said, connected(threads.scheduler_address) as workers:
+        assert workers.ask(len, bytes(11_000_000)) == 11_000_000
+    assert [str(one.message) for one in said if "large graph" in str(one.message)] == []
 
 
 _may_go_on = threading.Event()
