@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from napari.layers import Layer
 from qtpy.QtCore import QSignalBlocker, Signal
 
@@ -27,19 +29,25 @@ class LayerCombo(Combo):
         self._bridge = bridge
         self._kind = kind
         self.first = first
-        self._layers: list[Layer | None] = []
-        self.activated.connect(lambda index: self.chosen.emit(self._layers[index]))
+        # weak: the combo of a closed panel may live on, and would keep scans in memory
+        self._layers: list[weakref.ref[Layer] | None] = []
+        self.activated.connect(self._on_activated)
+
+    def _on_activated(self, index: int) -> None:
+        known = self._layers[index]
+        self.chosen.emit(None if known is None else known())
 
     def show_layers(self, selected: Layer | None) -> None:
         """List the layers anew, with one of them selected."""
         with QSignalBlocker(self):
             self.clear()
-            self._layers = [] if self.first is None else [None]
-            self._layers += self._bridge.layers_of_type(self._kind)
-            for layer in self._layers:
+            layers = [] if self.first is None else [None]
+            layers += self._bridge.layers_of_type(self._kind)
+            self._layers = [None if layer is None else weakref.ref(layer) for layer in layers]
+            for layer in layers:
                 self.addItem(self.first if layer is None else layer.name)
-            if selected in self._layers:
-                self.setCurrentIndex(self._layers.index(selected))
+            if selected in layers:
+                self.setCurrentIndex(layers.index(selected))
             elif self.first is None:
                 self.setCurrentIndex(-1)
             else:
