@@ -48,11 +48,13 @@ def test_the_bar_tells_what_is_ready_and_can_be_turned_off(
     desk.open(volume)
     desk.wait(lambda: bar.isVisible() and bar.text.text() == "All 8 slices ready")
     assert bar.strip.accessibleDescription() == "All 8 slices ready"
+    assert ": ready" in bar.strip.text_at(50)
     desk.bridge.show_plane("coronal")
     desk.wait(lambda: bar.text.text() == "All 24 slices ready")
 
     QTest.mouseClick(bar.switch, LEFT, NO_KEY, QPoint(8, bar.switch.height() // 2))
     desk.wait(lambda: bar.text.text() == "Embedded when prompted")
+    assert bar.strip.text_at(50) == "", "nothing is said of slices that may be in the store all the same"
     assert not Settings.load().embeds_ahead
     n_made = len(predictor.embedded)
     desk.bridge.show_plane("sagittal")
