@@ -136,7 +136,8 @@ class EmbeddingBar(QWidget):
         text = "" if state is None else text_of(state, self._ahead.is_on)
         self.text.setText(text)
         self.text.setToolTip(text if state is None else f"{text}\n{state.error or _MEANING}")
-        self.strip.show_state(state if self._ahead.is_on else None, text)  # off, it is not known what is ready
+        # off, it is not known which are ready
+        self.strip.show_state(state if self._ahead.is_on else None, text)
 
 
 def text_of(state: AheadState, is_on: bool) -> str:
