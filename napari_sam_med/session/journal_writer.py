@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam_med.errors import LabelError
 from napari_sam_med.session.journal_annotations import NOTHING, encode_annotations, is_unchanged
 from napari_sam_med.session.journal_log import JournalLog
 from napari_sam_med.session.journal_records import Blobs, encode_slice, pack_payload
@@ -211,6 +212,8 @@ class JournalWriter:
                 self.trouble = None
         except OSError as error:
             self._fail(f"{self.path} cannot be written ({error.strerror or error}); free some space")
+        except LabelError as error:  # no room for the copy of labels larger than memory
+            self._fail(str(error).rstrip("."))
         except Exception as error:  # noqa: BLE001  the session must go on whatever happens here
             _LOG.exception("The journal failed")
             self._fail(f"the journal failed ({error!r}); please report it")

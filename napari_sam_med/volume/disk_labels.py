@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -17,6 +19,9 @@ from napari_sam_med.errors import LabelError
 
 __all__ = ["DiskLabels", "has_labels", "is_on_disk", "labelled_planes", "refuse_on_disk"]
 
+_RESERVE = 1 << 30
+"""Bytes that stay free on the disk: the system ends a program that writes to a mapped file on a full one."""
+
 
 class DiskLabels(np.memmap[Any, np.dtype[np.uint16]]):
     """Class numbers (z, y, x) in a file without a name, which goes with the last array of it.
@@ -27,7 +32,7 @@ class DiskLabels(np.memmap[Any, np.dtype[np.uint16]]):
     Attributes
     ----------
     descriptor : int or None
-        Of the open file, in which holes are looked up; None for a view.
+        Of the open file, in which holes are looked up; None for a view, and where holes cannot be trusted.
     """
 
     descriptor: int | None = None
@@ -39,27 +44,34 @@ class DiskLabels(np.memmap[Any, np.dtype[np.uint16]]):
         Raises
         ------
         LabelError
-            If the file cannot be made.
+            If the file cannot be made, or the disk is nearly full.
         """
         folder = _folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            _refuse_full_disk(folder)
             with tempfile.TemporaryFile(dir=folder, prefix="labels-") as file:
                 os.truncate(file.fileno(), int(np.prod(shape_zyx, dtype=np.int64)) * 2)
                 data = cls(file, dtype=np.uint16, mode="r+", shape=tuple(shape_zyx))
-                data.descriptor = os.dup(file.fileno())
+                descriptor = os.dup(file.fileno())
         except OSError as error:
             raise LabelError(
                 f"Labels larger than memory need a file, which cannot be made in {folder} "
                 f"({error.strerror or error}); free some space, or set NAPARI_SAM_MED_HOME to another disk."
             ) from error
-        weakref.finalize(data, os.close, data.descriptor)
+        weakref.finalize(data, os.close, descriptor)
+        data.descriptor = descriptor if _tells_holes(data, descriptor) else None
         made: DiskLabels = data
         return made
 
     def __array_finalize__(self, source: Any) -> None:
         super().__array_finalize__(source)
         self.descriptor = None  # a view has other places in the file
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write labels; raises `LabelError` where the disk is nearly full."""
+        _refuse_full_disk(_folder())
+        super().__setitem__(key, value)
 
     def copy_labelled(self) -> DiskLabels:
         """Copy in a file of its own."""
@@ -87,7 +99,7 @@ def labelled_planes(*arrays: npt.NDArray[Any]) -> Sequence[int]:
 
 def _planes_of(data: npt.NDArray[Any]) -> Sequence[int]:
     descriptor = data.descriptor if isinstance(data, DiskLabels) else None
-    if descriptor is None or not hasattr(os, "SEEK_DATA"):
+    if descriptor is None:
         return range(len(data))
     size, plane = int(data.nbytes), int(data.nbytes) // len(data)
     found: set[int] = set()
@@ -96,12 +108,29 @@ def _planes_of(data: npt.NDArray[Any]) -> Sequence[int]:
         try:
             start = os.lseek(descriptor, place, os.SEEK_DATA)
             place = os.lseek(descriptor, start, os.SEEK_HOLE)
-        except OSError:  # no more of it, or a disk that knows no holes and says so
-            if not place and not _is_empty(descriptor):
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # which says that there is no more of it
                 return range(len(data))
             break
         found.update(range(start // plane, (place - 1) // plane + 1))
     return sorted(found)
+
+
+def _tells_holes(data: npt.NDArray[Any], descriptor: int) -> bool:
+    """Whether the system finds what was written to an empty file this moment.
+
+    Some file systems look for it only after it has reached the disk, such as ZFS before 2.1.2
+    (openzfs/zfs#11900): labels would be taken for holes.
+    """
+    if not hasattr(os, "SEEK_DATA"):
+        return False
+    data[-1, -1, -1] = 1
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_DATA) < data.nbytes
+    except OSError:
+        return False
+    finally:
+        data[-1, -1, -1] = 0
 
 
 def has_labels(data: npt.NDArray[Any]) -> bool:
@@ -124,9 +153,13 @@ def refuse_on_disk(data: npt.NDArray[Any], what: str, remedy: str) -> None:
         )
 
 
-def _is_empty(descriptor: int) -> bool:
-    """Whether a file takes no room, so that what was not found is not there."""
-    return os.fstat(descriptor).st_blocks == 0
+def _refuse_full_disk(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < _RESERVE:
+        raise LabelError(
+            f"The disk of the labels ({folder}) has {free / 2**20:.0f} MiB left, and labels larger than "
+            f"memory are written only while there are {_RESERVE >> 20}; free some space."
+        )
 
 
 def _folder() -> Path:

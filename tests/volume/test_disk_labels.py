@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from napari_sam_med.errors import LabelError
+from napari_sam_med.volume import disk_labels
 from napari_sam_med.volume.disk_labels import (
     DiskLabels,
     has_labels,
@@ -17,6 +20,8 @@ from napari_sam_med.volume.disk_labels import (
     labelled_planes,
     refuse_on_disk,
 )
+from napari_sam_med.volume.labels import LabelChange
+from napari_sam_med.volume.slice_view import SliceView
 
 SHAPE = (40, 128, 128)
 
@@ -51,6 +56,39 @@ def test_a_copy_is_another_file_and_no_name_is_left_on_the_disk(user_folders: Pa
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
     assert not any((user_folders / "labels on disk").iterdir())
+
+
+def test_a_nearly_full_disk_refuses_labels_before_the_system_ends_the_program(
+    user_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DiskLabels.zeros(SHAPE)
+    data[3] = 1
+    full = SimpleNamespace(free=disk_labels._RESERVE - 1)
+    monkeypatch.setattr(disk_labels.shutil, "disk_usage", lambda _: full)
+    change = LabelChange(SliceView("axial", 5), np.array([7]), np.array([0]), np.array([2]))
+    for write in (lambda: change.apply(data), lambda: DiskLabels.zeros(SHAPE), data.copy_labelled):
+        with pytest.raises(LabelError, match=r"MiB left, and .* free some space"):
+            write()
+    assert data.sum() == SHAPE[1] * SHAPE[2]
+    full.free += 1
+    change.apply(data)
+    assert data[5, 0, 7] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "SEEK_DATA"), reason="this system knows no holes")
+@pytest.mark.parametrize("number", [errno.ENXIO, errno.EINVAL])
+def test_holes_are_not_believed_where_new_labels_are_taken_for_one(
+    user_folders: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def blind(*_: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "lseek", blind)
+        data = DiskLabels.zeros(SHAPE)
+    data[7] = 1
+    assert list(labelled_planes(data)) == list(range(SHAPE[0]))
+    assert not data[-1].any()
 
 
 def test_views_and_results_do_not_take_planes_of_the_whole_for_their_own() -> None:
