@@ -229,6 +229,7 @@ class LayerBridge(OwnWriting, QObject):
             if isinstance(layer.data, np.ndarray):
                 layer.data = np.zeros((1, 1, 1), dtype=layer.data.dtype)
             self.viewer.layers.remove(layer)
+            layer.metadata = {}  # it names the scan or its labels
 
     def changing_many(self) -> AbstractContextManager[None]:
         """Layers that come and go are drawn and cleared away once, at the end; each takes napari long."""

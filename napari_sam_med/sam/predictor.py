@@ -303,23 +303,25 @@ class Predictor:
         at_most = len(prompts)
 
         def answer(part: tuple[PromptStructure, Sequence[int]]) -> list[MaskPrediction]:
+            # not by calling itself: a circle of references would keep the embedding for a while
             nonlocal at_most
             structure, indices = part
-            if len(indices) <= at_most:
+            found: list[MaskPrediction] = []
+            while len(found) < len(indices):
+                some = indices[len(found) : len(found) + at_most]
                 try:
-                    return self._decode(
+                    found += self._decode(
                         features,
                         embedding,
-                        [prompts[i] for i in indices],
+                        [prompts[i] for i in some],
                         structure.multimask,
                         form._replace(single_beside=single_beside and structure.multimask),
                     )
                 except DeviceMemoryError:
-                    if len(indices) == 1:
+                    if len(some) == 1:
                         raise
-                at_most = len(indices) // 2  # the same answers, fewer at once
-            half = len(indices) // 2
-            return answer((structure, indices[:half])) + answer((structure, indices[half:]))
+                    at_most = len(some) // 2  # the same answers, fewer at once
+            return found
 
         on_cpu = self.device.type == "cpu"
         answers = side_by_side(answer, parts) if on_cpu else [answer(part) for part in parts]

@@ -55,8 +55,9 @@ def preload_torch_libraries() -> int:
 def set_imports_aside() -> bool:
     """Keep the search for garbage from what is there now; once, when all is imported and no model made yet.
 
-    What is in a circle of references by now stays in memory: of napari's layers those of the first scan.
-    Taking it back later, while its layers went, crashed software OpenGL.
+    What is in a circle of references by now stays in memory: of napari's layers those of the first scan, if
+    they were shown before and are removed by hand. It is not taken back later: where that was tried, while
+    layers went, the program crashed once beside software OpenGL, for reasons not found.
 
     Returns
     -------
