@@ -106,10 +106,24 @@ def row(*widgets: QWidget, stretch_first: bool = False) -> QHBoxLayout:
     return layout
 
 
-def labelled(text: str, widget: QWidget, *more: QWidget, width: int = 64) -> QHBoxLayout:
-    """A short caption and its widget; captions of one section line up."""
-    caption = QLabel(text)
-    caption.setFixedWidth(width)
+class _Caption(QLabel):
+    """As wide as the longest caption of its section, in whatever font."""
+
+    def __init__(self, text: str, longest: str) -> None:
+        super().__init__(text)
+        self._longest = longest
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
+
+    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
+        """Room for the longest caption."""
+        hint = super().sizeHint()
+        needed, own = (self.fontMetrics().size(0, text).width() for text in (self._longest, self.text()))
+        return QSize(hint.width() + max(0, needed - own), hint.height())
+
+
+def labelled(text: str, widget: QWidget, *more: QWidget, longest: str = "Direction") -> QHBoxLayout:
+    """A short caption and its widget; those with the same `longest` caption line up."""
+    caption = _Caption(text, longest)
     caption.setToolTip(widget.toolTip())
     layout = row(caption, widget, *more)
     layout.setStretch(1, 1)

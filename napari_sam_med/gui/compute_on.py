@@ -12,10 +12,10 @@ from napari_sam_med.gui.other_machine import ComputingElsewhere
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.session.other_machine import OtherMachine
 
-__all__ = ["CAPTION_WIDTH", "ComputeOn"]
+__all__ = ["LONGEST_CAPTION", "ComputeOn"]
 
-CAPTION_WIDTH = 88
-"""Of the captions of the section that this is in, so that they line up."""
+LONGEST_CAPTION = "Compute on"
+"""Of the section that this is in; its captions line up with it."""
 
 _HERE, _THERE = 0, 1
 
@@ -46,7 +46,7 @@ class ComputeOn(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)
-        column.addLayout(labelled("Compute on", self.places, width=CAPTION_WIDTH))
+        column.addLayout(labelled(LONGEST_CAPTION, self.places, longest=LONGEST_CAPTION))
         column.addWidget(self._entry)
         column.addWidget(self.state)
         elsewhere.lost.connect(lambda: self.places.setCurrentIndex(_HERE))

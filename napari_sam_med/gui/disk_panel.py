@@ -20,7 +20,7 @@ from napari_sam_med.training import own_models
 __all__ = ["DiskPanel"]
 
 _MOST_GB = 1000
-_CAPTION = 90
+_LONGEST_CAPTION = "Own models"
 
 
 class DiskPanel(Foldable):
@@ -104,16 +104,16 @@ class DiskPanel(Foldable):
         column.setSpacing(5)
         column.addWidget(note("All of this is derived from your scans."))
         for item in (
-            labelled("Work", self.work, self.clear_work, width=_CAPTION),
+            labelled("Work", self.work, self.clear_work, longest=_LONGEST_CAPTION),
             self.work_path,
-            labelled("at most", self.work_limit, width=_CAPTION),
+            labelled("at most", self.work_limit, longest=_LONGEST_CAPTION),
             row(self.earlier),
-            labelled("Embeddings", self.embeddings, self.clear_embeddings, width=_CAPTION),
+            labelled("Embeddings", self.embeddings, self.clear_embeddings, longest=_LONGEST_CAPTION),
             self.embeddings_path,
-            labelled("at most", self.embeddings_limit, width=_CAPTION),
-            labelled("Own models", self.models, self.clear_models, width=_CAPTION),
+            labelled("at most", self.embeddings_limit, longest=_LONGEST_CAPTION),
+            labelled("Own models", self.models, self.clear_models, longest=_LONGEST_CAPTION),
             self.models_path,
-            labelled("Learning", self.learning, self.clear_learning, width=_CAPTION),
+            labelled("Learning", self.learning, self.clear_learning, longest=_LONGEST_CAPTION),
             self.learning_path,
             row(self.nothing),
             self.warning,

@@ -29,7 +29,7 @@ from napari_sam_med.volume.slice_view import PLANES
 __all__ = ["ChoicesPage"]
 
 _KEY = Qt.ItemDataRole.UserRole
-_CAPTION = 60
+_LONGEST_CAPTION = "Prompts"
 _CHECKPOINTS = "Checkpoints (*.pth *.pt *.safetensors);;All files (*)"
 _INDICATOR = (  # the theme draws an empty box like the ground below it
     "::indicator:unchecked { border: 1px solid rgba(160, 165, 175, 200); border-radius: 2px; }"
@@ -71,8 +71,8 @@ class ChoicesPage(QWidget):
         self.labels.chosen.connect(
             lambda layer: self._control.data.choose_layers(self._control.data.image, layer)
         )
-        column.addLayout(labelled("Image", self.images, width=_CAPTION))
-        column.addLayout(labelled("Labels", self.labels, width=_CAPTION))
+        column.addLayout(labelled("Image", self.images, longest=_LONGEST_CAPTION))
+        column.addLayout(labelled("Labels", self.labels, longest=_LONGEST_CAPTION))
         self.organs = _check_list(96)
         self.organs.setToolTip("Organs that are to be found, and on how many slices of the plane they are.")
         self.organs.itemChanged.connect(lambda _: self._tell())
@@ -95,9 +95,9 @@ class ChoicesPage(QWidget):
             "a parameter follows a colon: bound_box+corrective_clicks:3."
         )
         self.more.editingFinished.connect(self._tell)
-        column.addLayout(labelled("Prompts", self.protocol, width=_CAPTION))
+        column.addLayout(labelled("Prompts", self.protocol, longest=_LONGEST_CAPTION))
         column.addWidget(self.strategies, 3)
-        column.addLayout(labelled("More", self.more, width=_CAPTION))
+        column.addLayout(labelled("More", self.more, longest=_LONGEST_CAPTION))
 
     def _made_of_models(self, column: QVBoxLayout) -> None:
         self.models = _check_list(62)

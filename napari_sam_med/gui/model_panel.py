@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import Section, button, combo, labelled, note
-from napari_sam_med.gui.compute_on import CAPTION_WIDTH, ComputeOn
+from napari_sam_med.gui.compute_on import LONGEST_CAPTION, ComputeOn
 from napari_sam_med.sam.model_registry import MODELS, ModelRecord, is_available
 from napari_sam_med.training.own_models import finished_models
 
@@ -36,8 +36,8 @@ class ModelPanel(Section):
             self.devices.addItem(title, name)
         self.models.activated.connect(self._on_model)
         self.devices.activated.connect(self._on_device)
-        self.add(labelled("Model", self.models, width=CAPTION_WIDTH))
-        self.add(labelled("Device", self.devices, width=CAPTION_WIDTH))
+        self.add(labelled("Model", self.models, longest=LONGEST_CAPTION))
+        self.add(labelled("Device", self.devices, longest=LONGEST_CAPTION))
         self.compute_on = ComputeOn(actions.elsewhere, actions.settings)
         self.add(self.compute_on)
         self.about = note()

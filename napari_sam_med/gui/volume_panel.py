@@ -35,14 +35,19 @@ class VolumePanel(Section):
         )
         self.labels.chosen.connect(self._on_labels_chosen)
         self.add(
-            labelled("Image", self.images, _narrow("Open…", "Open a scan from a file.", self._open), width=56)
+            labelled(
+                "Image",
+                self.images,
+                _narrow("Open…", "Open a scan from a file.", self._open),
+                longest="Window",
+            )
         )
         self.add(
             labelled(
                 "Labels",
                 self.labels,
                 _narrow("Open…", "Go on with labels from a file; one undo step.", self._labels),
-                width=56,
+                longest="Window",
             )
         )
         self.facts = note()

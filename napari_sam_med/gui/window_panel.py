@@ -43,7 +43,7 @@ class WindowPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addLayout(labelled("Window", self.presets, width=56))
+        layout.addLayout(labelled("Window", self.presets, longest="Window"))
         ends = row(self.low, self.slider, self.high)
         ends.setStretch(1, 1)
         layout.addLayout(ends)

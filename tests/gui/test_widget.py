@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Labels
+from napari.settings import get_settings
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QInputDialog, QLabel
@@ -30,6 +31,8 @@ from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_prompting import LIVER, VIEW, box_the_organ
 from tests.shared_data import OPEN, needs_open
+
+_CAPTIONS_OF_THE_MODEL = {"Model", "Device", "Compute on"}
 
 
 def test_opening_the_widget_imports_no_torch() -> None:
@@ -307,6 +310,20 @@ def test_nothing_is_cut_off_in_a_narrow_dock(desk: Desk) -> None:
     scroll = desk.widget._scroll
     assert desk.widget._content.width() <= scroll.viewport().width()
     assert desk.widget.minimumWidth() <= 345
+
+
+@pytest.mark.parametrize("points", [9, 13])
+def test_captions_are_whole_and_line_up_in_any_font(desk: Desk, points: int) -> None:
+    get_settings().appearance.font_size = points
+    desk.settle()
+    panel = desk.widget.model_panel
+    captions = [label for label in panel.findChildren(QLabel) if label.text() in _CAPTIONS_OF_THE_MODEL]
+    assert len(captions) == len(_CAPTIONS_OF_THE_MODEL)
+    for caption in captions:
+        words = caption.fontMetrics().horizontalAdvance(caption.text())
+        assert caption.contentsRect().width() >= words
+    assert len({caption.width() for caption in captions}) == 1
+    assert desk.widget._content.width() <= desk.widget._scroll.viewport().width()
 
 
 def test_the_manifest_names_what_there_is() -> None:
