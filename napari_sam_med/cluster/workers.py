@@ -100,19 +100,28 @@ class Cluster:
         return len(workers), sum(map(_has_gpu, workers))
 
     def share(self, content: bytes) -> Future:
-        """Send bytes to all workers once, to be handed to `ask` as often as wanted.
+        """Send bytes to all workers once, to be handed to `ask` as long as one of them `holds` them.
 
         Raises
         ------
         ClusterError
-            When the scheduler is lost.
+            When the scheduler is lost, or has no worker for seconds.
         """
-        try:
-            return self._client.scatter(content, broadcast=True, hash=False)
-        except Exception as error:  # dask has no class for what it raises when it is cut off
-            raise ClusterError(
-                f"{len(content) / 1e6:.0f} MB could not be sent to {self.address} ({_first_line(error)})."
-            ) from error
+        until = time.monotonic() + _WITHOUT_WORKERS_S
+        while True:
+            try:
+                return self._client.scatter(content, broadcast=True, hash=False, timeout=_WITHOUT_WORKERS_S)
+            except Exception as error:  # dask has no class for what it raises when it is cut off
+                if not self.is_connected or time.monotonic() > until:
+                    raise ClusterError(
+                        f"{len(content) / 1e6:.0f} MB could not be sent to {self.address} "
+                        f"({_first_line(error)})."
+                    ) from error
+            time.sleep(_POLL_S)  # one may have been killed that the scheduler still counts on
+
+    def holds(self, shared: Future) -> bool:
+        """Whether workers have what was shared: it is lost with the last one of those it was sent to."""
+        return bool(shared.status == "finished")
 
     def ask(
         self,

@@ -177,12 +177,22 @@ class RemotePredictor(Predictor):
             except ModelError:
                 if not self._is_own:
                     raise
+        weights = self._shared_weights()
+        try:
+            return self._cluster.ask(encode_on_worker, task, weights, should_stop=is_given_up)
+        except ClusterError:
+            if self._cluster.holds(weights):
+                raise
+        # lost with the workers that had it, which may have been started again
+        return self._cluster.ask(encode_on_worker, task, self._shared_weights(), should_stop=is_given_up)
+
+    def _shared_weights(self) -> Any:
         with self._lock:
-            if self._weights is None:
+            if self._weights is None or not self._cluster.holds(self._weights):
                 path = Path(self._model.model)
                 file = path / FOLDER_CHECKPOINT if path.is_dir() else path
                 self._weights = self._cluster.share(file.read_bytes())
-        return self._cluster.ask(encode_on_worker, task, self._weights, should_stop=is_given_up)
+            return self._weights
 
     def _give_up(self, error: Exception) -> None:
         with self._lock:

@@ -93,7 +93,7 @@ def test_a_worker_makes_what_is_made_here_under_the_same_key(here, cluster, load
 
 
 def test_a_model_of_ones_own_is_sent_once_to_workers_that_do_not_have_it(
-    cluster, loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine, cluster, loads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -113,6 +113,13 @@ def test_a_model_of_ones_own_is_sent_once_to_workers_that_do_not_have_it(
         assert same(as_kept(there.embed(picture(seed))), as_kept(own.embed(picture(seed))))
     assert lost == []
     assert len(loads) == 1, "the file was read from what was sent, once"
+
+    machine.scale(0)  # and once more to a worker that takes the place of one that died
+    while there._cluster.holds(there._weights):
+        time.sleep(0.01)
+    machine.scale(1)
+    assert same(as_kept(there.embed(picture(2))), as_kept(own.embed(picture(2))))
+    assert lost == []
 
 
 @pytest.mark.parametrize(
