@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, Protocol, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_sam_med.errors import LabelError
+from napari_sam_med.errors import ImageError, LabelError
 from napari_sam_med.volume.disk_labels import DiskLabels, refuse_on_disk
 from napari_sam_med.volume.formats import coco, dicom, metaimage, nifti, nrrd, ome_zarr, sidecar
 from napari_sam_med.volume.formats.content import FileKind, kind_of
@@ -26,6 +27,9 @@ from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
 
 __all__ = ["read_labels", "read_volume", "volume_times"]
+
+#: One slash where it has been a `Path`; drives of Windows have one letter.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 class _Reader(Protocol):
@@ -184,7 +188,12 @@ def read_labels(
 
 
 def _file(path: str | os.PathLike[str]) -> Path:
-    """The path; for a file that marks a folder as OME-Zarr, that folder."""
+    """The path; for a file that marks a folder as OME-Zarr, that folder; raises on addresses."""
+    if _ADDRESS.match(os.fspath(path)) and not Path(path).exists():
+        raise ImageError(
+            f"{os.fspath(path)} is an address: files on this machine and on mounted drives are read; "
+            "download it first."
+        )
     return ome_zarr.root_of(Path(path)) or Path(path)
 
 

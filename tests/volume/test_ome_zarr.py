@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from napari_sam_med import LabelVolume, SliceView, read_labels, read_volume, write_labels
 from napari_sam_med.errors import ExportError, ImageError, LabelError
-from napari_sam_med.volume import lazy_array
+from napari_sam_med.volume import lazy_array, replacement
 from napari_sam_med.volume.disk_labels import is_on_disk
 from napari_sam_med.volume.formats.ome_zarr import DIRECTIONS
 from napari_sam_med.volume.grid import Grid
@@ -137,6 +138,56 @@ def test_what_is_no_image_is_refused_in_words(tmp_path: Path) -> None:
         read_volume(path)
 
 
+def _with_metadata(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    meta = json.loads((path / "zarr.json").read_text())
+    change(meta["attributes"]["ome"]["multiscales"][0])
+    (path / "zarr.json").write_text(json.dumps(meta))
+    return path
+
+
+def test_levels_that_are_no_arrays_are_refused_in_words(tmp_path: Path) -> None:
+    path = write_image(tmp_path / "ct.zarr", [DATA])
+    _with_metadata(path, lambda image: image["datasets"][0].update(path=""))
+    with pytest.raises(ImageError, match=r"metadata of ct\.zarr are damaged .* no array"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("said", [["left-to-right"], {"value": ["left-to-right"]}, "dorsal-to-ventral", 5])
+def test_an_orientation_and_a_unit_of_another_kind_are_doubted(tmp_path: Path, said: Any) -> None:
+    path = write_image(tmp_path / "ct.zarr", [DATA])
+    _with_metadata(path, lambda image: image["axes"][1].update(unit=[said], orientation=said))
+    volume = read_volume(path)
+    assert "the unit" in volume.warnings[0]
+    assert "orientation that is not understood (inferior-to-superior, " in volume.warnings[1]
+    assert volume.grid.doubt is not None
+    assert "not understood" in volume.grid.doubt.question("ct.zarr")
+
+
+def test_labels_lie_on_a_scan_of_which_a_scale_is_negative(tmp_path: Path) -> None:
+    volume = read_volume(write_image(tmp_path / "ct.ome.zarr", [DATA], scale=(-2.0, 1.5, -1.0)))
+    labels = LabelVolume.like(volume)
+    labels.data[1, 2, 3] = 6
+    found = read_labels(write_labels(tmp_path / "labels.ome.zarr", labels))
+    assert found.grid.same_as(volume.grid, tolerance_mm=1e-6)
+    assert found.data[1, 2, 3] == 6
+
+
+@pytest.mark.parametrize("address", ["https://x.org/ct.ome.zarr", "s3://scans/ct.ome.zarr"])
+def test_an_address_is_said_to_be_one(address: str) -> None:
+    for path in (address, Path(address)):
+        with pytest.raises(ImageError, match=r"is an address: .* download it"):
+            read_volume(path)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_chunks_of_which_a_slab_does_not_fit_into_memory_are_not_taken_over(tmp_path: Path) -> None:
+    scan = write_image(tmp_path / "ct.ome.zarr", [np.repeat(DATA, 12, axis=0)], chunks=(72, 4, 5))
+    labels = LabelVolume.like(read_volume(scan))
+    labels.data[3, 5, 7] = 1
+    path = write_labels(tmp_path / "labels.ome.zarr", labels)
+    assert zarr.open_group(path, mode="r")["0"].chunks == (32, 8, 10)
+
+
 @pytest.mark.usefixtures("little_memory")
 def test_labels_of_a_large_scan_lie_on_the_disk_and_come_back(tmp_path: Path) -> None:
     words = ("superior-to-inferior", "left-to-right", "posterior-to-anterior")
@@ -216,6 +267,29 @@ def test_a_new_export_takes_the_place_of_the_previous_one_or_leaves_it(
     write_labels(path, labels)
     assert read_labels(path).voxel_count(2) == DATA[0].size
     assert {file.name for file in tmp_path.iterdir()} == {path.name, "labels.sam-med.json"}
+
+
+def test_previous_labels_survive_a_program_that_ends_between_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = LabelVolume(np.ones(DATA.shape, np.uint8), Grid.from_zyx(DATA.shape), OrganTable.btcv())
+    path = write_labels(tmp_path / "labels.ome.zarr", labels)
+    replace = os.replace
+
+    def fail(source: Any, target: Any) -> None:
+        if Path(target) == path:
+            raise OSError(5, "gone")
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", fail)
+        with pytest.raises(ExportError):
+            write_labels(path, labels)
+    assert not path.exists()
+    monkeypatch.setattr(replacement, "_is_alive", lambda _: False)
+    write_labels(tmp_path / "other.ome.zarr", labels)  # sweeps up what ended programs left
+    (previous,) = tmp_path.glob("labels.ome.zarr.previous-*")
+    assert read_labels(previous).voxel_count(1) == DATA.size
 
 
 def test_orientation_words_of_the_test_are_those_of_lps() -> None:

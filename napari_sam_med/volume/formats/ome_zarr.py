@@ -27,6 +27,7 @@ __all__ = [
     "MARKERS",
     "OmeZarrSource",
     "affine_and_organs",
+    "directions",
     "n_times",
     "read",
     "root_of",
@@ -55,11 +56,6 @@ DIRECTIONS = {
     "superior-to-inferior": (2, -1),
 }
 _TAKEN = {"x": "right-to-left", "y": "anterior-to-posterior", "z": "inferior-to-superior"}
-_NO_ORIENTATION = GeometryDoubt(
-    ("it has no anatomical orientation",),
-    "voxel sizes",
-    remark="alone, with x, y and z taken to run to left, posterior, superior",
-)
 _DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
@@ -213,6 +209,8 @@ def _open(path: Path) -> _Opened:
             )
         axes: list[Mapping[str, Any]] = [dict(axis) for axis in image["axes"]]
         arrays = [group[dataset["path"]] for dataset in image["datasets"]]
+        if not all(isinstance(array, zarr.Array) for array in arrays):
+            raise ValueError("a level that is no array")
         scale, translation = np.ones(len(axes)), np.zeros(len(axes))
         steps = [
             *image["datasets"][0]["coordinateTransformations"],
@@ -266,9 +264,9 @@ def _vector(values: Sequence[float], n_axes: int) -> npt.NDArray[np.float64]:
 def _geometry(opened: _Opened, path: Path) -> tuple[npt.NDArray[np.float64], GeometryDoubt | None, list[str]]:
     """Voxel (i, j, k) to RAS mm, where i runs along the last axis of space of the file."""
     axes = [opened.axes[axis] for axis in opened.space]
-    words, has_orientation = _directions(axes)
+    words, trouble = directions(axes)
     warnings = []
-    unknown = sorted({str(axis.get("unit")) for axis in axes if axis.get("unit") not in _MM_OF_UNIT})
+    unknown = sorted({str(axis.get("unit")) for axis in axes} - _MM_OF_UNIT.keys())
     if unknown:
         said = "no unit" if unknown == ["None"] else f"the unit {', '.join(unknown)}"
         warnings.append(f"{path.name} has {said} for its axes; millimetres are assumed.")
@@ -283,25 +281,29 @@ def _geometry(opened: _Opened, path: Path) -> tuple[npt.NDArray[np.float64], Geo
         raise ImageError(
             f"The geometry of {path.name} is damaged (not finite, or no sensible voxel size); write it again."
         )
-    if has_orientation:
+    if trouble is None:
         return affine, None, warnings
     warnings.append(
-        f"{path.name} has no anatomical orientation: its x, y and z are taken to run to left, posterior, "
-        "superior; check left and right."
+        f"{path.name} has {trouble}: its x, y and z are taken to run to left, posterior, superior; "
+        "check left and right."
     )
-    return affine, _NO_ORIENTATION, warnings
+    remark = "alone, with x, y and z taken to run to left, posterior, superior"
+    return affine, GeometryDoubt((f"it has {trouble}",), "voxel sizes", remark=remark), warnings
 
 
-def _directions(axes: Sequence[Mapping[str, Any]]) -> tuple[list[str], bool]:
-    """The direction of each axis, and whether the file says all three."""
+def directions(axes: Sequence[Mapping[str, Any]]) -> tuple[list[str], str | None]:
+    """The direction of each axis, a word of `DIRECTIONS`, and what the file has instead of all three."""
     said = [axis.get("orientation") for axis in axes]
-    words = [one.get("value") if isinstance(one, Mapping) else one for one in said]
-    if all(word in DIRECTIONS for word in words) and len({DIRECTIONS[str(word)][0] for word in words}) == 3:
-        return [str(word) for word in words], True
+    words = [str(one.get("value") if isinstance(one, Mapping) else one) for one in said]
+    if all(word in DIRECTIONS for word in words) and len({DIRECTIONS[word][0] for word in words}) == 3:
+        return words, None
+    trouble = "no anatomical orientation"
+    if any(one is not None for one in said):
+        trouble = f"an anatomical orientation that is not understood ({', '.join(words)})"
     names = [str(axis.get("name", "")).lower() for axis in axes]
     if sorted(names) != ["x", "y", "z"]:
         names = ["z", "y", "x"]  # the order that the format asks for
-    return [_TAKEN[name] for name in names], False
+    return [_TAKEN[name] for name in names], trouble
 
 
 def _organs(about: Mapping[str, Any] | None) -> OrganTable | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +19,7 @@ from napari_sam_med.volume.formats import ome_zarr
 from napari_sam_med.volume.formats.ome_zarr import OmeZarrSource
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.lazy_array import fits_memory
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.replacement import Replacement
 
@@ -35,6 +37,11 @@ class FolderReplacement(Replacement):
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def flush_to_disk(self) -> None:
+        """Wait until all is on the disk: of thousands of chunks at once, where the system can."""
+        if hasattr(os, "sync"):
+            os.sync()
 
     def refuse_foreign(self) -> None:
         """Refuse to replace a folder that is no label image.
@@ -57,7 +64,8 @@ class FolderReplacement(Replacement):
 
     def put_in_place(self) -> None:
         """Give the temporary folder the name of the target."""
-        aside = self.temporary.with_name(f"{self.temporary.name}.previous")
+        # a name that is seen, and not swept up: all there is, should the program end between the two steps
+        aside = self.target.with_name(f"{self.target.name}.previous-{secrets.token_hex(4)}")
         had = self.target.exists()
         if had:
             os.replace(self.target, aside)
@@ -68,7 +76,9 @@ class FolderReplacement(Replacement):
                 with suppress(OSError):
                     os.replace(aside, self.target)
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        if had:
+            with suppress(OSError):
+                os.replace(aside, self.temporary)  # which is removed on leaving
 
 
 def write(file: FolderReplacement, labels: LabelVolume, header: object | None, organs: OrganTable) -> None:
@@ -92,9 +102,10 @@ def write(file: FolderReplacement, labels: LabelVolume, header: object | None, o
     axes, scale, translation = _axes(grid, source)
     _refuse_tilt(grid, axes, scale, translation, file.target)
     version = _VERSION if source is None else source.version
-    chunks = tuple(
-        min(n, size) for n, size in zip(source.chunks if source else _CHUNKS, data.shape, strict=True)
-    )
+    wanted = _CHUNKS if source is None else source.chunks
+    if not fits_memory(wanted[0] * data[0].nbytes):  # a slab of whole chunks is in memory at once
+        wanted = _CHUNKS
+    chunks = tuple(min(n, size) for n, size in zip(wanted, data.shape, strict=True))
     group = zarr.open_group(file.temporary, mode="w", zarr_format=3 if version == "0.5" else 2)
     group.attrs.update(_attributes(version, axes, scale, translation, organs))
     options: dict[str, Any] = (
@@ -109,6 +120,7 @@ def write(file: FolderReplacement, labels: LabelVolume, header: object | None, o
     for slab in slabs:
         array[slab] = np.ascontiguousarray(data[slab])
     _compare(file.temporary, data, slabs, grid, organs)
+    file.flush_to_disk()
 
 
 def _axes(
@@ -131,11 +143,10 @@ def _axes(
         ]
         units = (1.0, 1.0, 1.0)
     scale, translation = [], []
-    for number, unit in enumerate(units):
-        column = grid.affine[:3, 2 - number]
-        row = int(np.abs(column).argmax())
-        scale.append(float(np.linalg.norm(column)) / unit)
-        translation.append(float(np.sign(column[row]) * grid.affine[row, 3]) / unit)
+    for number, (word, unit) in enumerate(zip(ome_zarr.directions(axes)[0], units, strict=True)):
+        row, sign = ome_zarr.DIRECTIONS[word]
+        scale.append(float(sign * grid.affine[row, 2 - number]) / unit)
+        translation.append(float(sign * grid.affine[row, 3]) / unit)
     return axes, scale, translation
 
 
