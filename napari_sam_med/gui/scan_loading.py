@@ -134,6 +134,8 @@ class ScanLoading(QObject):
     def _on_finished(self, job: Job) -> None:
         if job is self._job:
             self._job = None
+            early, self._early = self._early, None
+            self._bridge.remove(early)  # of a scan that failed afterwards
 
     def show_case(self, scan: PreparedScan, *, replaces: bool) -> None:
         """Work on a case of a work list; the layers of the one before are removed, of another scan hidden."""

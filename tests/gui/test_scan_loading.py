@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
+from napari_sam_med.errors import LabelError
 from napari_sam_med.session import jobs
 from napari_sam_med.session.voxel_counts import VoxelCounts
 from tests.gui.desk import Desk
@@ -87,3 +88,24 @@ def test_a_scan_that_is_removed_before_it_is_ready_is_not_opened(
     desk.settle()
     assert desk.session.volume is None
     assert not desk.viewer.layers
+
+
+def test_a_scan_that_fails_after_it_was_seen_goes_again(
+    make_desk: Callable[[], Desk],
+    predictor: FakePredictor,
+    tmp_path: Path,
+    may_go_on: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(data: np.ndarray) -> VoxelCounts:
+        may_go_on.wait(20)
+        raise LabelError("The disk is full; free some space.")
+
+    monkeypatch.setattr(jobs, "VoxelCounts", fail)
+    desk = make_desk()
+    desk.actions.open_scan(scan_file(tmp_path))
+    desk.wait(lambda: images(desk))
+    may_go_on.set()
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    assert not desk.viewer.layers
+    assert any("The disk is full" in line for line in desk.said)
