@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from napari_sam_med.cli.outputs import check_label_output, check_output
 from napari_sam_med.cli.segment import SLICEWISE, SegmentRequest, check_request, segment_file
 from napari_sam_med.errors import ExportError, ImageError, PromptError
 from napari_sam_med.progress import Progress
+from napari_sam_med.volume.formats.sidecar import path_beside
 
 if TYPE_CHECKING:
     from napari_sam_med.cluster.workers import Cluster
@@ -93,16 +95,18 @@ def _requests(request: SegmentCases) -> list[tuple[str, SegmentRequest]]:
     """What is to be done for each row, checked before any of it is."""
     rows = read_rows(request.cases, ["image", "prompts"], ["output"])
     inputs = (request.cases, *(row.paths[column] for row in rows for column in ("image", "prompts")))
-    outputs = Counter(row.paths["output"] for row in rows)
+    outputs = Counter(_real(row.paths["output"]) for row in rows)
     twice = next((path for path, count in outputs.items() if count > 1), None)
     if twice is not None:
         raise ExportError(
             f"{request.cases.name} has {twice.name} as the output of {outputs[twice]} rows; name one each."
         )
-    for path in outputs:
-        check_label_output(path, inputs)
+    for row in rows:
+        check_label_output(row.paths["output"], inputs)
     if request.report is not None:
         check_output(request.report, inputs)
+        if any(_real(request.report) in (path, path_beside(path)) for path in outputs):
+            raise ExportError(f"{request.report} is written for labels; give the report another name.")
     found = []
     for row in rows:
         paths = row.paths
@@ -110,6 +114,11 @@ def _requests(request: SegmentCases) -> list[tuple[str, SegmentRequest]]:
         check_request(one)
         found.append((row.name, one))
     return found
+
+
+def _real(path: Path) -> Path:
+    """A path by which files can be told apart."""
+    return Path(os.path.realpath(path))
 
 
 def _model(request: SegmentCases) -> SharedModel | None:

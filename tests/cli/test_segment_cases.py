@@ -70,9 +70,16 @@ def test_workers_write_the_same_labels(
 
 
 def test_two_rows_with_one_output_are_refused(run: Runner, scan: Scan, tmp_path: Path) -> None:
-    line = f"{scan.volume},{scan.prompts},out.nii.gz\n"
-    (tmp_path / "cases.csv").write_text("image,prompts,output\n" + 2 * line)
-    assert "output of 2 rows" in run("segment", "--cases", tmp_path / "cases.csv").error
+    (tmp_path / "folder").mkdir()
+    for again in ("out.nii.gz", "folder/../out.nii.gz"):
+        rows = [f"{scan.volume},{scan.prompts},{output}" for output in ("out.nii.gz", again)]
+        (tmp_path / "cases.csv").write_text("\n".join(["image,prompts,output", *rows]))
+        assert "output of 2 rows" in run("segment", "--cases", tmp_path / "cases.csv").error
+
+
+def test_a_report_in_the_place_of_labels_is_refused(run: Runner, cases: Path, tmp_path: Path) -> None:
+    for name in ("one.nii.gz", "two.sam-med.json"):
+        assert "is written for labels" in run("segment", "--cases", cases, "--report", tmp_path / name).error
 
 
 def test_options_of_one_and_of_many_do_not_mix(run: Runner, scan: Scan, cases: Path, tmp_path: Path) -> None:
