@@ -39,6 +39,7 @@ __all__ = [
     "combo",
     "glyph",
     "labelled",
+    "narrow_button",
     "note",
     "row",
     "swatch",
@@ -104,6 +105,14 @@ def row(*widgets: QWidget, stretch_first: bool = False) -> QHBoxLayout:
     for position, widget in enumerate(widgets):
         layout.addWidget(widget, 1 if stretch_first and position == 0 else 0)
     return layout
+
+
+def narrow_button(text: str, tip: str, clicked: Callable[[], object], width: int = 72) -> QPushButton:
+    """A push button of at least so many pixels, and of more where the font needs them."""
+    made = button(text, tip, clicked)
+    made.setMinimumWidth(width)
+    made.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+    return made
 
 
 class _Caption(QLabel):

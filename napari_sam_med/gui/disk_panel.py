@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QMessageBox, QSpinBox, QVBoxLayout
 
 from napari_sam_med.gui import disk_use
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import Foldable, button, labelled, note, row
+from napari_sam_med.gui.appearance import Foldable, button, labelled, narrow_button, note, row
 from napari_sam_med.gui.disk_use import DiskUse
 from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.training import own_models
@@ -267,9 +267,7 @@ class DiskPanel(Foldable):
 
 
 def _narrow(text: str, tip: str, clicked) -> QWidget:
-    made = button(text, tip, clicked)
-    made.setFixedWidth(64)
-    return made
+    return narrow_button(text, tip, clicked, 64)
 
 
 def _limit(gigabytes: int, tip: str) -> QSpinBox:

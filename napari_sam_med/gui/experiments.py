@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam_med.errors import SamMedError
-from napari_sam_med.gui.appearance import InputManners, button, note, row
+from napari_sam_med.gui.appearance import InputManners, button, narrow_button, note, row
 from napari_sam_med.gui.docked import Docked
 from napari_sam_med.gui.experiments_choices import ChoicesPage
 from napari_sam_med.gui.experiments_control import Experiments
@@ -108,8 +108,9 @@ class ExperimentsWidget(Docked):
         self.bar = QProgressBar()
         self.bar.setRange(0, _BAR_STEPS)
         self.bar.setFixedHeight(18)
-        self.cancel = button("Cancel", "Stop; what was measured or written stays.", self.control.cancel)
-        self.cancel.setFixedWidth(72)
+        self.cancel = narrow_button(
+            "Cancel", "Stop; what was measured or written stays.", self.control.cancel
+        )
         busy = QWidget()
         busy.setLayout(row(self.bar, self.cancel, stretch_first=True))
         self._bottom = QStackedWidget()  # one place for both, so that nothing moves when a run begins

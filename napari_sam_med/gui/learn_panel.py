@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_sam_med.evaluation.cases import Case
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import Foldable, button, combo, labelled, note, row
+from napari_sam_med.gui.appearance import Foldable, button, combo, labelled, narrow_button, note, row
 from napari_sam_med.gui.curves import CurvePlot
 from napari_sam_med.gui.run_progress import duration
 from napari_sam_med.gui.training_cases import is_judged
@@ -134,12 +134,11 @@ class LearnPanel(Foldable):
         self.bar.setRange(0, _BAR_STEPS)
         self.bar.setFormat("%p%")
         self.bar.setFixedHeight(18)
-        self.stop = button(
+        self.stop = narrow_button(
             "Stop",
             "Stop after this step; what was learned so far stays, and can be gone on with.",
             self._learning.stop,
         )
-        self.stop.setFixedWidth(72)
         self._running = QWidget()
         self._running.setLayout(row(self.bar, self.stop, stretch_first=True))
         column.addWidget(self._running)

@@ -7,7 +7,7 @@ from qtpy.QtGui import QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QLabel, QProgressBar, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import button, note, row
+from napari_sam_med.gui.appearance import narrow_button, note, row
 from napari_sam_med.progress import Progress
 
 __all__ = ["StatusLine"]
@@ -31,8 +31,9 @@ class StatusLine(QWidget):
         self.text.setSizePolicy(policy)
         self.bar = QProgressBar()
         self.bar.setFixedHeight(18)
-        self.cancel = button("Cancel", "Stop; what is done stays, and Ctrl-Z takes it back.", actions.cancel)
-        self.cancel.setFixedWidth(72)
+        self.cancel = narrow_button(
+            "Cancel", "Stop; what is done stays, and Ctrl-Z takes it back.", actions.cancel
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 2, 8, 0)
         layout.setSpacing(3)

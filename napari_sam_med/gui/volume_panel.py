@@ -8,7 +8,7 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import Section, button, labelled, note, tool_buttons
+from napari_sam_med.gui.appearance import Section, labelled, narrow_button, note, tool_buttons
 from napari_sam_med.gui.layer_combo import LayerCombo
 from napari_sam_med.gui.window_panel import WindowPanel
 from napari_sam_med.volume.slice_view import SliceView
@@ -38,7 +38,7 @@ class VolumePanel(Section):
             labelled(
                 "Image",
                 self.images,
-                _narrow("Open…", "Open a scan from a file.", self._open),
+                narrow_button("Open…", "Open a scan from a file.", self._open, 58),
                 longest="Window",
             )
         )
@@ -46,7 +46,7 @@ class VolumePanel(Section):
             labelled(
                 "Labels",
                 self.labels,
-                _narrow("Open…", "Go on with labels from a file; one undo step.", self._labels),
+                narrow_button("Open…", "Go on with labels from a file; one undo step.", self._labels, 58),
                 longest="Window",
             )
         )
@@ -128,9 +128,3 @@ class VolumePanel(Section):
         path, _ = QFileDialog.getOpenFileName(self, "Open labels", "", _SCANS)
         if path:
             self._actions.open_labels(Path(path))
-
-
-def _narrow(text: str, tip: str, clicked):
-    made = button(text, tip, clicked)
-    made.setFixedWidth(58)
-    return made

@@ -15,7 +15,7 @@ from napari.layers import Labels
 from napari.settings import get_settings
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QInputDialog, QLabel
+from qtpy.QtWidgets import QInputDialog, QLabel, QPushButton
 
 import napari_sam_med
 from napari_sam_med.gui import contributions
@@ -313,7 +313,7 @@ def test_nothing_is_cut_off_in_a_narrow_dock(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("points", [9, 13])
-def test_captions_are_whole_and_line_up_in_any_font(desk: Desk, points: int) -> None:
+def test_captions_and_buttons_are_whole_in_any_font(desk: Desk, points: int) -> None:
     get_settings().appearance.font_size = points
     desk.settle()
     panel = desk.widget.model_panel
@@ -323,6 +323,8 @@ def test_captions_are_whole_and_line_up_in_any_font(desk: Desk, points: int) -> 
         words = caption.fontMetrics().horizontalAdvance(caption.text())
         assert caption.contentsRect().width() >= words
     assert len({caption.width() for caption in captions}) == 1
+    for button in desk.widget.volume_panel.findChildren(QPushButton):
+        assert button.width() >= button.minimumSizeHint().width()
     assert desk.widget._content.width() <= desk.widget._scroll.viewport().width()
 
 
