@@ -27,8 +27,8 @@ from napari_sam_med.sam.shared_model import SharedModel
 __all__ = ["EncodingTask", "RemotePredictor", "encode_on_worker"]
 
 _LOG = logging.getLogger(__name__)
-_IMAGES_AT_ONCE = 4
-"""Sent together: as many as a GPU embeds together."""
+_IMAGES_AT_ONCE_ON_GPU = 4
+"""Sent together; a processor takes four times as long for them, and an answer is not waited for long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +140,10 @@ class RemotePredictor(Predictor):
         crop_xyxy: npt.ArrayLike | None = None,
     ) -> list[ImageEmbedding]:
         """As `Predictor.embed_batch`, on a worker."""
+        at_once = _IMAGES_AT_ONCE_ON_GPU if self._cluster.wants_gpu else 1
         embeddings: list[ImageEmbedding] = []
         while len(embeddings) < len(images):
-            some = images[len(embeddings) : len(embeddings) + _IMAGES_AT_ONCE]
+            some = images[len(embeddings) : len(embeddings) + at_once]
             found = self._from_worker(some, pixel_spacing, crop_xyxy)
             embeddings += super().embed_batch(some, pixel_spacing, crop_xyxy) if found is None else found
         return embeddings

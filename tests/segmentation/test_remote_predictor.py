@@ -83,12 +83,30 @@ def test_a_worker_makes_what_is_made_here_under_the_same_key(here, cluster, load
             kept_there.get_or_embed(there, picture(0), spacing, crop),
         )
     assert len(loads) == 2
-    images = [picture(seed) for seed in range(5)]
-    both = zip(there.embed_batch(images, (1.0, 2.0)), here.embed_batch(images, (1.0, 2.0)), strict=True)
-    assert all(same(as_kept(found), as_kept(wanted)) for found, wanted in both)
-    assert len(loads) == 4, "four at once"
     with pytest.raises(ImageError):
         there.embed(picture(0), (0.0, 1.0))
+    assert lost == []
+
+
+@pytest.mark.parametrize(("resources", "n_tasks"), [({}, 5), ({"GPU": 1}, 2)])
+def test_images_are_sent_together_to_a_gpu_alone(here, loads, resources: dict, n_tasks: int) -> None:
+    images = [picture(seed) for seed in range(5)]
+    lost: list[str] = []
+    with (
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=":0",
+            protocol="tcp://",
+            resources=resources,
+        ) as machine,
+        connected(machine.scheduler_address) as cluster,
+    ):
+        found = RemotePredictor(here, "nano", cluster, lost.append).embed_batch(images, (1.0, 2.0))
+    both = zip(found, here.embed_batch(images, (1.0, 2.0)), strict=True)
+    assert all(same(as_kept(one), as_kept(other)) for one, other in both)
+    assert len(loads) == n_tasks
     assert lost == []
 
 
