@@ -69,8 +69,7 @@ def run_embed(request: EmbedRequest, *, as_json: bool) -> int:
     if as_json:
         print_json({"folder": str(default_store().directory), "volumes": [_as_json(*row) for row in rows]})
     else:
-        _show(rows)
-        say(f"  {default_store().directory}")
+        _show(rows, default_store().directory)
     return 2 if failed else 0
 
 
@@ -163,7 +162,7 @@ def _check_limit(found: Collection[EmbeddedVolume | _Refused], volumes: int, lim
         )
 
 
-def _show(rows: Sequence[tuple[str, EmbeddedVolume | _Refused]]) -> None:
+def _show(rows: Sequence[tuple[str, EmbeddedVolume | _Refused]], folder: Path | None) -> None:
     right = ("slices", "of air", "embedded now", "MB", "s")
     columns = {"volume": "left", **dict.fromkeys(right, "right")}
     cells = [
@@ -174,6 +173,7 @@ def _show(rows: Sequence[tuple[str, EmbeddedVolume | _Refused]]) -> None:
     if cells:
         show_table("Embeddings", columns, cells)
         say()
+        say(f"  {folder}")
 
 
 def _as_json(name: str, outcome: EmbeddedVolume | _Refused) -> dict[str, Any]:

@@ -63,6 +63,9 @@ class ComputeOn(QWidget):
             self._elsewhere.leave()
         elif self.address.text().strip():
             self._elsewhere.reach(self.address.text().strip())
+        else:
+            self.state.setText("Type the address first, for example tcp://10.0.0.5:8786.")
+            self.address.setFocus()
 
     def _refresh(self) -> None:
         elsewhere = self._elsewhere
@@ -82,10 +85,14 @@ class ComputeOn(QWidget):
                 text = f"This needs dask.distributed, which is not installed: {INSTALL}"
             elif is_there and not text:
                 text = (
-                    "Slices are sent there as they are shown, without names; unencrypted, but for tls:// or "
-                    "an SSH tunnel."
+                    "Slices of the scan are sent there, without names; unencrypted, but for tls:// or an SSH "
+                    "tunnel."
                 )
-            self._show("Connect", "The slices that you look at are sent there from then on.", text)
+            self._show(
+                "Connect",
+                "Slices that you prompt or carry to, and those embedded ahead, go there from then on.",
+                text,
+            )
 
     def _show(self, action: str, tip: str, state: str) -> None:
         self.button.setText(action)

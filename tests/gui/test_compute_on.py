@@ -108,6 +108,9 @@ def test_what_keeps_from_reaching_another_machine_is_said(
         assert "pip install napari-sam-med[cluster]" in panel.state.text()
         assert not panel.address.isVisible()
         QTest.keyClick(panel.places, Qt.Key.Key_Up)
+    connect(panel, "")
+    assert panel.state.text().startswith("Type the address first")
+    assert not desk.actions.elsewhere.is_connecting
     monkeypatch.setattr(cluster_workers, "_PATIENCE_S", 0.2)
     connect(panel, "tcp://127.0.0.1:9")
     desk.wait(lambda: "No scheduler answers at tcp://127.0.0.1:9" in panel.state.text())
