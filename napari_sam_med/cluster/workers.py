@@ -272,10 +272,11 @@ class Cluster:
         from distributed.protocol.pickle import dumps
 
         def call(pickled: bytes, *shared: bytes) -> Any:
-            # within a function it is sent as code, so that the scheduler needs nothing of ours
-            import pickle
+            # within a function it is sent as code, so that the scheduler needs nothing of ours; dask's own
+            # loading, as of every task: whoever reaches a worker may run any code there
+            from distributed.protocol.pickle import loads
 
-            function, item = pickle.loads(pickled)  # noqa: S301  of whoever may run any code here anyway
+            function, item = loads(pickled)
             return function(item, *shared)
 
         return self._client.submit(
@@ -347,6 +348,7 @@ def connect(address: str, *, device: str = "auto") -> Cluster:
     """
     client_type = _distributed().Client
     try:
+        asyncio.run(_knock(address))
         client = client_type(address, timeout=_PATIENCE_S, set_as_default=False)
     except Exception as error:  # what dask raises of an address that is none has no class
         raise ClusterError(
@@ -360,6 +362,15 @@ def connect(address: str, *, device: str = "auto") -> Cluster:
     except BaseException:
         _close(client)
         raise
+
+
+async def _knock(address: str) -> None:
+    """See whether somebody answers: a client of an address that is none waits 40 s for its own end."""
+    from distributed import Security
+    from distributed.core import connect
+
+    comm = await connect(address, timeout=_PATIENCE_S, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 @contextmanager
