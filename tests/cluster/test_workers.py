@@ -112,12 +112,21 @@ class _Versions:
 
 def test_nobody_at_an_address_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
-    for address in ("tcp://127.0.0.1:9", "127.0.0.1", "http://127.0.0.1:9", "inproc://1/2/3"):
+    made = []  # a client that fails keeps whoever lets go of it waiting
+    monkeypatch.setattr(distributed, "Client", lambda *given, **options: made.append(given))
+    for address in (
+        "tcp://127.0.0.1:9",
+        "127.0.0.1",
+        "http://127.0.0.1:9",
+        "tls://127.0.0.1:9",
+        "inproc://1/2/3",
+    ):
         with (
             pytest.raises(ClusterError, match=f"^No scheduler answers at {address} "),
             connected(address),
         ):
             pass
+    assert made == []
 
 
 class Unpacked:
