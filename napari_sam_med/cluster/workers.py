@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures import CancelledError as LostFutureError
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
+from napari_sam_med.cluster.versions import check_versions, first_line
 from napari_sam_med.errors import CancelledError, ClusterError, DeviceError
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ _LOCAL_PATIENCE_S = 180
 """On this machine they import torch first, which a slow disk takes long over."""
 _ALLOWED_DEATHS = 2
 """Workers that may die over one task before it is given up: most often it needs more memory than there is."""
-_SAME_PACKAGES = ("napari-sam-med", "torch", "numpy", "dask", "distributed")
-"""Those whose versions decide the numbers, or what processes can say to one another."""
 _FAREWELL_S = 5
 _POLL_S = 0.5
 """While one answer is waited for, how often it is asked whether anybody is there who can give it."""
@@ -115,7 +112,7 @@ class Cluster:
                 if not self.is_connected or time.monotonic() > until:
                     raise ClusterError(
                         f"{len(content) / 1e6:.0f} MB could not be sent to {self.address} "
-                        f"({_first_line(error)})."
+                        f"({first_line(error)})."
                     ) from error
             time.sleep(_POLL_S)  # one may have been killed that the scheduler still counts on
 
@@ -352,12 +349,12 @@ def connect(address: str, *, device: str = "auto") -> Cluster:
         client = client_type(address, timeout=_PATIENCE_S, set_as_default=False)
     except Exception as error:  # what dask raises of an address that is none has no class
         raise ClusterError(
-            f"No scheduler answers at {address} ({_first_line(error)}); start one with dask scheduler, and "
+            f"No scheduler answers at {address} ({first_line(error)}); start one with dask scheduler, and "
             "give the address that it prints."
         ) from error
     try:
         _wait_for_workers(client, 1, _PATIENCE_S, f"start one with dask worker {address}")
-        _check_versions(client)
+        check_versions(client)
         return Cluster(client, device=device, wants_gpu=_asks_for_gpu(client, device))
     except BaseException:
         _close(client)
@@ -404,7 +401,7 @@ def local_workers(count: int | None = None, *, device: str = "auto") -> Iterator
             )
     except (OSError, RuntimeError) as error:
         raise ClusterError(
-            f"{wanted} workers did not start ({_first_line(error)}); give fewer --workers."
+            f"{wanted} workers did not start ({first_line(error)}); give fewer --workers."
         ) from None
     client = None
     try:
@@ -456,44 +453,6 @@ def _wait_for_workers(client: Client, count: int, seconds: float, remedy: str) -
         ) from None
 
 
-def _check_versions(client: Client) -> None:
-    """Refuse workers whose numbers would differ, or that cannot read what they are sent."""
-
-    def versions_there(names: tuple[str, ...]) -> dict[str, str]:
-        # within a function it is sent as code, so that a worker without this package can say so
-        from importlib import metadata
-        from platform import python_version_tuple
-
-        found = {"Python": ".".join(python_version_tuple()[:2])}
-        for name in names:
-            try:
-                found[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                found[name] = "none"
-        return found
-
-    here = {"Python": ".".join(platform.python_version_tuple()[:2])}
-    here |= {name: metadata.version(name) for name in _SAME_PACKAGES}
-    try:
-        answers: dict[str, Any] = client.run(versions_there, _SAME_PACKAGES, on_error="return")
-    except (OSError, LostFutureError) as error:
-        raise ClusterError(f"The workers do not answer ({_first_line(error)}); look at their logs.") from None
-    for worker, there in answers.items():
-        if isinstance(there, BaseException):
-            raise ClusterError(
-                f"The worker {worker} cannot run what it is sent ({_first_line(there)}); give it the same "
-                f"Python ({here['Python']}) and packages as this machine."
-            )
-        differing = [
-            f"{name} {there[name]} (here {here[name]})" for name in here if there[name] != here[name]
-        ]
-        if differing:
-            raise ClusterError(
-                f"The worker {worker} has {', '.join(differing)}; results would differ: install the same "
-                "there and start it again."
-            )
-
-
 def _asks_for_gpu(client: Client, device: str) -> bool:
     if device not in ("auto", "cuda") and not device.startswith("cuda:"):
         return False
@@ -515,8 +474,3 @@ def _has_gpu(worker: dict[str, Any]) -> bool:
 def _close(client: Client) -> None:
     with suppress(Exception):  # a farewell that fails must not hide why we leave
         client.close(timeout=_FAREWELL_S)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

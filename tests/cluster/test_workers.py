@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_sam_med.cluster import versions
 from napari_sam_med.cluster import workers as module
 from napari_sam_med.cluster.workers import Cluster, connected, local_workers
 from napari_sam_med.errors import CancelledError, ClusterError, DeviceError
@@ -92,9 +93,9 @@ def test_tasks_ask_for_a_gpu_where_a_worker_says_that_it_has_one(threads) -> Non
 
 
 def test_a_worker_with_other_versions_is_refused(threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = module.metadata.version
+    real = versions.metadata.version
     # the worker asks in this process, too: other names for the two sides
-    monkeypatch.setattr(module, "metadata", _Versions(real))
+    monkeypatch.setattr(versions, "metadata", _Versions(real))
     with (
         pytest.raises(ClusterError, match=r"has torch .* \(here 0\.0\)"),
         connected(threads.scheduler_address),
