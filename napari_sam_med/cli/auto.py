@@ -99,12 +99,14 @@ def run_auto(request: AutoRequest, *, as_json: bool) -> int:
     from napari_sam_med.segmentation.report import write_json
     from napari_sam_med.volume.formats.dicom import refuse_foreign
     from napari_sam_med.volume.reading import read_volume
+    from napari_sam_med.volume.writing import refuse_unfit
 
     start = time.perf_counter()
     volume = read_volume(request.volume)
     warnings = warn(volume.warnings)
     if request.format == "labels":
         refuse_foreign(request.output, volume.header)
+        refuse_unfit(request.output, volume)
     if looks_like_labels(volume):
         warnings += warn([f"{request.volume.name} looks like labels, not a scan; check that it is meant"])
     predictor = load_predictor(request.model, device=request.device, precision=request.precision)

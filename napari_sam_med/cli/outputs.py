@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from napari_sam_med.errors import ExportError, ImageError
+from napari_sam_med.volume.formats.ome_zarr_writing import FolderReplacement
 from napari_sam_med.volume.formats.sidecar import path_beside
 from napari_sam_med.volume.writing import LABEL_ENDINGS, SERIES_ENDINGS
 
@@ -36,7 +37,13 @@ def check_label_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
     endings = (*LABEL_ENDINGS, *SERIES_ENDINGS)
     if not path.name.lower().endswith(endings):
         raise ExportError(f"{path}: labels are written as {', '.join(endings)}; give a name that ends so.")
-    check_output(path, inputs)
+    if path.name.lower().endswith(".ome.zarr"):
+        folder = FolderReplacement(path, ".ome.zarr")
+        _refuse_input(path, inputs)
+        folder.refuse_foreign()
+        check_output(folder.temporary, ())  # of which only the place is looked at
+    else:
+        check_output(path, inputs)
     check_output(path_beside(path), inputs)
 
 
@@ -64,6 +71,10 @@ def check_output(path: Path, inputs: tuple[Path | None, ...]) -> None:
             f"The folder {folder} takes no new file ({error.strerror}); change its permissions, or write "
             "elsewhere."
         ) from error
+    _refuse_input(path, inputs)
+
+
+def _refuse_input(path: Path, inputs: tuple[Path | None, ...]) -> None:
     for source in inputs:
         if source is not None and source.exists() and path.exists() and os.path.samefile(path, source):
             raise ExportError(

@@ -108,7 +108,7 @@ def segment_file(
     from napari_sam_med.volume.formats.dicom import refuse_foreign
     from napari_sam_med.volume.intensity import resolve_window
     from napari_sam_med.volume.reading import read_volume
-    from napari_sam_med.volume.writing import remarks, write_labels
+    from napari_sam_med.volume.writing import refuse_unfit, remarks, write_labels
 
     clock, warnings = _Clock(), []
     said: Callable[[Iterable[str]], list[str]] = list if quietly else warn
@@ -117,6 +117,7 @@ def segment_file(
         volume = read_volume(request.volume)
         warnings += said(volume.warnings)
         refuse_foreign(request.output, volume.header)
+        refuse_unfit(request.output, volume)
         if looks_like_labels(volume):
             warnings += said([f"{request.volume.name} looks like labels, not a scan; check that it is meant"])
         objects = read_prompts(request.prompts, volume)

@@ -18,6 +18,7 @@ from napari_sam_med.volume.formats import (
     metaimage,
     nifti,
     nrrd,
+    ome_zarr,
     ome_zarr_writing,
     reading_again,
     sidecar,
@@ -37,6 +38,7 @@ __all__ = [
     "SERIES_ENDINGS",
     "holds_voxels",
     "refuse_sources",
+    "refuse_unfit",
     "remarks",
     "write_labels",
     "write_table",
@@ -129,11 +131,8 @@ def write_labels(
                 "read them with `read_labels(path, reference=volume)`."
             )
     refuse_sources(target, labels, source, origin)
-    if ending not in (".nii", ".nii.gz", ".ome.zarr") and is_on_disk(labels.data):
-        raise ExportError(
-            f"{target} was not written: {ending} files are made in memory, and these labels are larger than "
-            "that; choose .ome.zarr or .nii.gz."
-        )
+    if is_on_disk(labels.data):
+        _refuse_in_memory(target, ending)
     organs = labels.organs.covering(labels.class_ids())
     sweep_orphans(Path(os.path.realpath(target)).parent)
     try:
@@ -158,6 +157,33 @@ def write_labels(
     except OSError as error:
         raise _not_written(target, error) from error
     return target
+
+
+def refuse_unfit(path: str | os.PathLike[str], volume: Volume) -> None:
+    """Refuse now a name for labels of a scan that `write_labels` would refuse after long work.
+
+    Raises
+    ------
+    ExportError
+        If its ending is of no label format, or of one that cannot hold labels of this scan.
+    ImageError
+        If zarr is needed and not installed.
+    """
+    target = Path(path)
+    ending = _ending_of(target)
+    if ending == ".ome.zarr":
+        ome_zarr.zarr_module()
+        ome_zarr_writing.refuse_tilt(volume.grid, target)
+    elif volume.is_lazy:
+        _refuse_in_memory(target, ending)
+
+
+def _refuse_in_memory(target: Path, ending: LabelEnding) -> None:
+    if ending not in (".nii", ".nii.gz", ".ome.zarr"):
+        raise ExportError(
+            f"{target} was not written: {ending} files are made in memory, and these labels are larger than "
+            "that; choose .ome.zarr or .nii.gz."
+        )
 
 
 def _replacement(target: Path, ending: LabelEnding) -> Replacement:

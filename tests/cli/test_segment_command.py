@@ -184,6 +184,26 @@ def test_formats_by_extension(run: Runner, scan: Scan, tmp_path: Path, name: str
     assert labels.organs.name_of(6) == "liver"
 
 
+def test_labels_in_ome_zarr_are_written_again_or_refused_before_the_work(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_sam_med import read_labels
+
+    out, folder = tmp_path / "out.ome.zarr", tmp_path / "folder.ome.zarr"
+    folder.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(Predictor, "__init__", None)  # whoever loads a model fails
+        for command in (("segment", scan.volume, "-p", scan.prompts), ("auto", scan.volume)):
+            assert "degrees off the axes" in run(*command, "-o", out).error
+            assert "holds no labels in OME-Zarr" in run(*command, "-o", folder).error
+    data = np.asarray(nib.load(scan.volume).dataobj).copy()
+    nib.save(nib.Nifti1Image(data, np.diag([-1.5, -1.5, 3.0, 1.0])), scan.volume)
+    for _ in range(2):
+        answer = run("segment", scan.volume, "-p", scan.prompts, "-o", out, "--no-propagate")
+        assert answer.status == 0, answer.err
+    assert read_labels(out).class_ids() == (6,)
+
+
 def test_the_body_alone_is_shown_and_found_where_it_was_embedded(
     run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.reading import volume_times
 from napari_sam_med.volume.volume import Volume
+from napari_sam_med.volume.writing import refuse_unfit
 from tests.volume.ome_zarr_files import WORDS_LPS, write_image
 
 DATA = np.random.default_rng(0).integers(-1000, 1000, (6, 8, 10)).astype(np.int16)
@@ -208,6 +209,9 @@ def test_labels_of_a_large_scan_lie_on_the_disk_and_come_back(tmp_path: Path) ->
         read_labels(tmp_path / "labels.nii.gz", reference=volume)
     with pytest.raises(ExportError, match=r"choose \.ome\.zarr or \.nii\.gz"):
         write_labels(tmp_path / "labels.mha", labels, source=volume)
+    with pytest.raises(ExportError, match=r"choose \.ome\.zarr or \.nii\.gz"):
+        refuse_unfit(tmp_path / "labels.stl", volume)
+    refuse_unfit(tmp_path / "labels.nii", volume)
 
 
 @pytest.mark.usefixtures("little_memory")

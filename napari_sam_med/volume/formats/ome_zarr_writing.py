@@ -23,7 +23,7 @@ from napari_sam_med.volume.lazy_array import fits_memory
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.replacement import Replacement
 
-__all__ = ["FolderReplacement", "write"]
+__all__ = ["FolderReplacement", "refuse_tilt", "write"]
 
 _VERSION = "0.5"
 _CHUNKS = (32, 256, 256)
@@ -99,8 +99,8 @@ def write(file: FolderReplacement, labels: LabelVolume, header: object | None, o
     source = header if isinstance(header, OmeZarrSource) else None
     grid = labels.grid if source is not None else labels.grid.canonical()
     data = labels.data if source is None else labels.grid.from_canonical(labels.data).transpose(2, 1, 0)
+    refuse_tilt(grid, file.target)
     axes, scale, translation = _axes(grid, source)
-    _refuse_tilt(grid, axes, scale, translation, file.target)
     version = _VERSION if source is None else source.version
     wanted = _CHUNKS if source is None else source.chunks
     if not fits_memory(wanted[0] * data[0].nbytes):  # a slab of whole chunks is in memory at once
@@ -150,9 +150,13 @@ def _axes(
     return axes, scale, translation
 
 
-def _refuse_tilt(
-    grid: Grid, axes: list[Mapping[str, Any]], scale: list[float], translation: list[float], target: Path
-) -> None:
+def refuse_tilt(grid: Grid, target: Path) -> None:
+    """Refuse a grid that lies off the axes of the patient.
+
+    Raises
+    ------
+    ExportError
+    """
     if grid.obliquity_deg > _MOST_TILT_DEG or grid.shear > 1e-4:
         raise ExportError(
             f"{target} was not written: the scan lies {grid.obliquity_deg:.2g} degrees off the axes of the "
