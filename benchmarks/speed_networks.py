@@ -234,7 +234,9 @@ def nano_click(image: np.ndarray, device: str, turns: int) -> Ratio:
 def click_row(
     predictor: Predictor, kept: ImageEmbedding, raw: Way, against: str, turns: int, note: str
 ) -> Ratio:
-    """A click as `session.jobs.predict_preview` asks it."""
+    """A click as `session.jobs.predict_preview` asks it, over and over on one slice: SAM's decoder keeps what
+    no prompt changes from the click before.
+    """
 
     def click() -> Any:
         return predictor.predict(kept, POINT, direct_upsampling=True, best_only=True)
@@ -242,7 +244,9 @@ def click_row(
     ways = [synchronised(way, str(predictor.device)) for way in (raw, click)]
     theirs, ours = seconds_in_turn(ways, turns)
     title = predictor.record.title.split()[0]
-    return Ratio(f"{title}, a click on a kept slice", against, ours, theirs, 1.15, "cost", note)
+    return Ratio(
+        f"{title}, a click on a kept slice after a first one there", against, ours, theirs, 1.15, "cost", note
+    )
 
 
 def preview(image: np.ndarray, device: str, turns: int) -> Ratio:
