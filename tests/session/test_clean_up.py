@@ -366,7 +366,7 @@ class SureModel:
     accepts = frozenset({"box", "mask"})
     network = SimpleNamespace(input_size=32, mask_input_size=16)
 
-    def get_or_embed(self, predictor, image, pixel_spacing):
+    def get_or_embed(self, predictor, image, pixel_spacing, crop_xyxy=None):
         return SimpleNamespace(input_size=(32, 32), crop_xyxy=None)
 
     def predict(self, embedding, prompts, multimask=None, *, direct_upsampling=False):
