@@ -154,7 +154,10 @@ def refuse_on_disk(data: npt.NDArray[Any], what: str, remedy: str) -> None:
 
 
 def _refuse_full_disk(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:  # somebody cleared the cache folder; the file without a name lives on
+        return
     if free < _RESERVE:
         raise LabelError(
             f"The disk of the labels ({folder}) has {free / 2**20:.0f} MiB left, and labels larger than "

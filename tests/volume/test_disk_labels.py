@@ -75,6 +75,13 @@ def test_a_nearly_full_disk_refuses_labels_before_the_system_ends_the_program(
     assert data[5, 0, 7] == 2
 
 
+def test_labels_live_on_when_the_folder_is_cleared(user_folders: Path) -> None:
+    data = DiskLabels.zeros(SHAPE)
+    (user_folders / "labels on disk").rmdir()
+    data[3] = 1
+    assert data.sum() == SHAPE[1] * SHAPE[2]
+
+
 @pytest.mark.skipif(not hasattr(os, "SEEK_DATA"), reason="this system knows no holes")
 @pytest.mark.parametrize("number", [errno.ENXIO, errno.EINVAL])
 def test_holes_are_not_believed_where_new_labels_are_taken_for_one(
