@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_sam_med.errors import JournalError
+from napari_sam_med.errors import JournalError, LabelError
 from napari_sam_med.session import journal_log, journal_writer
 from napari_sam_med.session.journal import SessionJournal
 from napari_sam_med.session.journal_folder import JournalFolder, default_folder
@@ -144,6 +144,22 @@ def test_a_full_disk_gives_one_message_and_the_session_goes_on(
     journal.sync()
     assert said == [message, None]
     assert_kept(folder, image, session)
+
+
+def test_no_room_for_the_copy_of_large_labels_is_told(
+    session: Session, accept: Callable, journal: SessionJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str | None] = []
+    journal.trouble_changed.connect(said.append)
+
+    def full(*_: object) -> None:
+        raise LabelError("The disk of the labels has 5 MiB left; free some space.")
+
+    monkeypatch.setattr(journal_writer.JournalWriter, "_moved", full)
+    accept()
+    journal.flush()
+    [message] = said
+    assert "has 5 MiB left; free some space, and export your labels" in message
 
 
 def test_a_disk_that_has_room_again_before_the_window_closes_gets_the_work(
