@@ -109,6 +109,7 @@ class VolumePanel(Section):
             self._on_view(None)
         elif key == "3d":
             bridge.show_in_3d()
+            self._on_view(bridge.current_view())  # 3-D may have been refused
         else:
             bridge.show_plane(key)
 

@@ -10,12 +10,13 @@ import dask.array
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_sam_med import read_labels, read_volume
 from napari_sam_med.volume import lazy_array
 from napari_sam_med.volume.disk_labels import is_on_disk
 from napari_sam_med.volume.slice_view import SliceView
-from tests.gui.desk import Desk
+from tests.gui.desk import LEFT, Desk
 from tests.volume.ome_zarr_files import write_image
 
 SHAPE, CHUNKS = (64, 64, 96), (4, 32, 32)
@@ -77,7 +78,10 @@ def _check_that_what_needs_all_of_it_says_so(desk: Desk, tmp_path: Path) -> None
     assert is_said("3-D needs all labels")
     desk.bridge.show_plane("coronal")
     desk.bridge.set_tool("point")
-    desk.bridge.show_in_3d()
+    planes = desk.widget.volume_panel.planes
+    QTest.mouseClick(planes["3d"], LEFT)
+    assert not planes["3d"].isChecked()
+    assert planes["coronal"].isChecked()
     assert desk.bridge.current_view().plane == "coronal"
     assert desk.bridge.tool == "point"
     desk.actions.finding.find_edges(desk.actions.finding.plan(False, 1, 10.0, False))
