@@ -35,8 +35,12 @@ def main() -> None:
         for row in rows_of(part, options.device, options.quick):
             rows.append(row)
             print(table_of([row]).splitlines()[-1], flush=True)
+    if not rows:
+        return
     table = table_of(rows)
     print(f"\n{table}")
+    if options.quick:
+        print("\nQuick: networks and scans are too small for these ratios to say anything of the targets.")
     if options.output is not None:
         options.output.write_text(table + "\n")
 
