@@ -116,6 +116,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._highest = self.peak = (0, 0)
+        self.sampled = threading.Event()
+        """Set after each sample."""
         self._is_over = threading.Event()
         threading.Thread(target=self._sample, daemon=True).start()
 
@@ -128,6 +130,7 @@ class Memory:
     def _sample(self) -> None:
         while not self._is_over.wait(_SAMPLE_SECONDS):
             self._highest = _higher(self._highest, resident())
+            self.sampled.set()
 
 
 def _higher(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:

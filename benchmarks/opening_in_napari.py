@@ -90,9 +90,9 @@ def read_with_nibabel(path):
 
 def measure(paths, repeats):
     """Of each file the least seconds of both, in turn."""
-    heartbeat = QTimer()  # so that waiting for events ends now and then
-    heartbeat.start(20)
     viewer = open_viewer()
+    heartbeat = QTimer()  # so that waiting for events ends now and then; it needs the application
+    heartbeat.start(20)
     (widget,) = viewer.window._qt_window.findChildren(SamMedWidget)
     actions = widget.actions_
     _rest(actions)

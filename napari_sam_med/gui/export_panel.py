@@ -73,16 +73,20 @@ class ExportPanel(Section):
         Never among the package's own sample data, nor where nothing can be written: then in the home folder.
         """
         settings, volume = self._actions.settings, self._actions.session.volume
-        suffix = (
-            settings.export_suffix if settings.export_suffix in self.filters else next(iter(self.filters))
-        )
         source = None if volume is None else volume.path
         folder = Path(settings.export_folder) if settings.export_folder else None
         if folder is None or not _is_for_users(folder):
             folder = Path.home() if source is None else source.parent
             folder = folder if _is_for_users(folder) else Path.home()
         stem = "labels" if volume is None else _stem(volume.name if source is None else source.name)
-        return _free(folder, f"{stem}_labels", suffix)
+        return _free(folder, f"{stem}_labels", self._suffix)
+
+    @property
+    def _suffix(self) -> str:
+        """The last format; of a scan beyond memory the one that its labels are opened from again."""
+        volume, last = self._actions.session.volume, self._actions.settings.export_suffix
+        is_usual = last in self.filters and not (volume is not None and volume.is_lazy)
+        return last if is_usual else next(iter(self.filters))
 
     @property
     def filters(self) -> dict[str, str]:
@@ -95,13 +99,12 @@ class ExportPanel(Section):
 
     def ask(self, then: Callable[[], None] | None = None) -> None:
         """Let the user choose a file and write it; ``then`` is called once it is written."""
-        suffix = self._actions.settings.export_suffix
         path, chosen = QFileDialog.getSaveFileName(
             self,
             "Export labels",
             str(self.suggested_path()),
             ";;".join(self.filters.values()),
-            self.filters.get(suffix, ""),
+            self.filters[self._suffix],
         )
         if not path:
             return

@@ -57,6 +57,7 @@ def test_a_large_scan_is_drawn_on_undone_and_exported(desk: Desk, large: Path, t
     assert not desk.slice_labels(view).any()
     desk.redo()
     assert np.array_equal(desk.slice_labels(view), masked)
+    assert desk.widget.export_panel.suggested_path().name.endswith("_labels.ome.zarr")
     written: list[Path] = []
     desk.actions.export(tmp_path / "labels.ome.zarr", written.append)
     desk.wait(lambda: written)

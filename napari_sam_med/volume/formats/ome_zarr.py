@@ -208,7 +208,13 @@ def _open(path: Path) -> _Opened:
                 "write it again as one of these."
             )
         axes: list[Mapping[str, Any]] = [dict(axis) for axis in image["axes"]]
-        arrays = [group[dataset["path"]] for dataset in image["datasets"]]
+        levels = [dataset["path"] for dataset in image["datasets"]]
+        missing = [level for level in levels if level not in group]
+        if missing:
+            raise ImageError(
+                f"{path.name} names the level {missing[0]!r}, which is not in it; copy or download it again."
+            )
+        arrays = [group[level] for level in levels]
         if not all(isinstance(array, zarr.Array) for array in arrays):
             raise ValueError("a level that is no array")
         scale, translation = np.ones(len(axes)), np.zeros(len(axes))
