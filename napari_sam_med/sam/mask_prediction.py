@@ -18,6 +18,7 @@ __all__ = ["AnswerForm", "MaskPrediction", "mask_of_logits", "masks_in_image"]
 
 MASK_THRESHOLD = 0.0
 STABILITY_OFFSET = 1.0
+_LEVELS = (MASK_THRESHOLD - STABILITY_OFFSET, MASK_THRESHOLD, MASK_THRESHOLD + STABILITY_OFFSET)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +148,13 @@ def _masks_and_stability(
     """Masks (C, H, W) of logits (C, h, w), and their stability scores (C,)."""
     if not direct or low_res_logits.device.type != "cpu":
         logits = upsample_logits(low_res_logits[None], fit, direct=direct)[0]
-        return (logits > MASK_THRESHOLD).cpu().numpy(), _stability_scores(logits)
-    logits, rows, columns = upsample_above(low_res_logits, fit, MASK_THRESHOLD - STABILITY_OFFSET)
-    masks = np.zeros((len(logits), *fit.image_size), dtype=bool)
-    masks[:, rows, columns] = (logits > MASK_THRESHOLD).numpy()
-    return masks, _stability_scores(logits)
+        below, masks, above = ((logits > level).cpu().numpy() for level in _LEVELS)
+        return masks, _stability_scores(above, below)
+    part, rows, columns = upsample_above(low_res_logits, fit, _LEVELS[0])
+    values = part.numpy()
+    masks = np.zeros((len(values), *fit.image_size), dtype=bool)
+    np.greater(values, MASK_THRESHOLD, out=masks[:, rows, columns])
+    return masks, _stability_scores(values > _LEVELS[2], values > _LEVELS[0])
 
 
 def _one_mask(
@@ -162,17 +165,13 @@ def _one_mask(
     return mask
 
 
-def _stability_scores(logits: torch.Tensor) -> npt.NDArray[np.float32]:
-    """SAM's stability score (C,) of logits (C, H, W)."""
-    inner = _areas_above(MASK_THRESHOLD + STABILITY_OFFSET, logits)
-    outer = _areas_above(MASK_THRESHOLD - STABILITY_OFFSET, logits)
-    return np.divide(inner, np.maximum(outer, 1), dtype=np.float32)
-
-
-def _areas_above(threshold: float, logits: torch.Tensor) -> npt.NDArray[np.float32]:
+def _stability_scores(above: npt.NDArray[np.bool_], below: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """SAM's stability score (C,) of masks (C, H, W) at a level above the threshold and one below."""
     # numpy counts truth values several times as fast as torch, which widens them first
-    above = (logits > threshold).cpu().numpy()
-    return np.array([np.count_nonzero(mask) for mask in above], dtype=np.float32)
+    inner, outer = (
+        np.array([np.count_nonzero(one) for one in masks], np.float32) for masks in (above, below)
+    )
+    return np.divide(inner, np.maximum(outer, 1), dtype=np.float32)
 
 
 def _in_whole_image(masks: npt.NDArray[np.bool_], embedding: ImageEmbedding) -> npt.NDArray[np.bool_]:

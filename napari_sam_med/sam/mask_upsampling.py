@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -28,7 +30,8 @@ def upsample_above(
     rows, columns : slice
         Where they lie in the image; nothing outside is above the level.
     """
-    above: npt.NDArray[np.bool_] = np.any((low_res_logits > level).numpy(), axis=0)
+    each: npt.NDArray[np.bool_] = low_res_logits.numpy() > level
+    above = each[0] if len(each) == 1 else np.any(each, axis=0)
     neighbours, where = [], []
     for axis, (pixels, resized) in enumerate(zip(fit.image_size, fit.resized_size, strict=True)):
         lower, upper, weight = _neighbours(pixels, resized, fit.side, above.shape[axis])
@@ -45,14 +48,30 @@ def upsample_above(
     if (rows.stop - rows.start) * (columns.stop - columns.start) > _LARGE_SHARE * height * width:
         whole = upsample_logits(low_res_logits, fit, direct=True)
         return whole, slice(0, height), slice(0, width)
+    across, beyond, weight = neighbours[1]
+    if len(across):  # no more columns of cells than are needed
+        left, right = int(across[0]), int(beyond[-1]) + 1
+        low_res_logits = low_res_logits[..., left:right]
+        neighbours[1] = (across - left, beyond - left, weight)
     part = _interpolated(_interpolated(low_res_logits, neighbours[0], -2), neighbours[1], -1)
     return part, rows, columns
 
 
+@functools.lru_cache(maxsize=64)
 def _neighbours(
     pixels: int, resized: int, side: int, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of each pixel of an axis the cells below and above its centre, and the weight of the latter."""
+    """Of each pixel of an axis the cells below and above its centre, and the weight of the latter.
+
+    Kept, since a scan has slices of three sizes; it takes longer than enlarging a mask.
+    """
+    with torch.inference_mode(False):  # kept tensors are of use everywhere
+        return _new_neighbours(pixels, resized, side, count)
+
+
+def _new_neighbours(
+    pixels: int, resized: int, side: int, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     centres = torch.arange(pixels, dtype=torch.float32) + 0.5
     at = centres * (2.0 * resized / (pixels * side)) - 1.0  # edges of the outer cells are at -1 and 1
     position = ((at + 1.0) * (count / 2.0) - 0.5).clamp(0, count - 1)
