@@ -345,4 +345,5 @@ class Actions(QObject):
         self.suggesting.stop()
         self.session.close_changes()
         self.keeping.stop()
+        self.scans.give_up()
         self.bridge.detach()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from napari.layers import Image, Labels, Layer, Points, Shapes
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.gui import planes
+from napari_sam_med.gui.arrival import Arrival
 from napari_sam_med.gui.labels_display import LabelsDisplay
 from napari_sam_med.gui.own_writing import ANSWER_MARKS, OwnWriting
 from napari_sam_med.gui.planes import Frame
@@ -24,12 +25,12 @@ from napari_sam_med.gui.scan_layers import (
     PREVIEW_NAME,
     OwnLayers,
     boxes_layer,
-    image_layer,
     labels_layer,
     points_layer,
-    preview_layer,
 )
-from napari_sam_med.session.jobs import PreparedScan, ScanSeen
+from napari_sam_med.gui.slow_layers import with_tools
+from napari_sam_med.gui.turns import Turns
+from napari_sam_med.session.jobs import PreparedScan
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.disk_labels import has_labels
 from napari_sam_med.volume.labels import LabelVolume
@@ -90,6 +91,7 @@ class LayerBridge(OwnWriting, QObject):
         self.image_layer: Image | None = None
         self.display = LabelsDisplay(session, self.current_view, self)
         self.prompts = PromptEditing(session, self.current_view, self)
+        self.turns = Turns(self.canvas, self)
         self._last_view: SliceView | None = None
         self._hidden_in_3d: list[Layer] = []
         self._tool_in_2d: Tool | None = None
@@ -114,6 +116,10 @@ class LayerBridge(OwnWriting, QObject):
         if viewer is None:
             raise ReferenceError("The viewer of this widget is gone.")
         return viewer
+
+    def canvas(self) -> Any:
+        """What the layers are drawn on; None without a window."""
+        return planes.canvas_of(self._viewer())
 
     @property
     def labels_layer(self) -> Labels | None:
@@ -163,6 +169,7 @@ class LayerBridge(OwnWriting, QObject):
         """Stop listening; the layers stay with the user, the preview goes."""
         self._missing_timer.stop()
         self._close_timer.stop()
+        self.turns.clear()
         for emitter, callback in self._connections:
             emitter.disconnect(callback)
         self._connections.clear()
@@ -221,68 +228,46 @@ class LayerBridge(OwnWriting, QObject):
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
-    def remove_for_good(self, layer: Layer | None) -> None:
-        """Remove a layer, and let it hold no voxels any more: napari layers are circles of references, which
+    def empty(self, layer: Layer) -> None:
+        """Let a layer that is to go hold no voxels any more: napari layers are circles of references, which
         keep what they hold until Python searches for them.
         """
-        if layer is not None and layer in self.viewer.layers:
-            if isinstance(layer.data, np.ndarray):
-                layer.data = np.zeros((1, 1, 1), dtype=layer.data.dtype)
-            self.viewer.layers.remove(layer)
-            layer.metadata = {}  # it names the scan or its labels
+        if isinstance(layer, Image | Labels) and isinstance(layer.data, np.ndarray):
+            layer.data = np.zeros((1, 1, 1), dtype=layer.data.dtype)
+        layer.metadata = {}  # it names the scan or its labels
 
-    def changing_many(self) -> AbstractContextManager[None]:
-        """Layers that come and go are drawn and cleared away once, at the end; each takes napari long."""
-        return self.viewer.layers.batched_update()
+    def remove_for_good(self, layer: Layer) -> None:
+        """Remove a layer of ours that nobody needs any more."""
+        self.empty(layer)
+        self.remove(layer)
 
     # a scan
 
-    def show_early(self, scan: ScanSeen) -> Image:
-        """Show a scan, and draw it at once; `show` goes on with the layer once the rest is ready."""
-        with self._writing():
-            layer = self._put(image_layer(scan, Frame(scan.volume.display_transform, scan.volume.shape)))
-        planes.show_plane(self.viewer, "axial")
-        canvas = planes.canvas_of(self.viewer)
-        if canvas is not None:
-            canvas.native.repaint()
-        return layer
+    @property
+    def own_layers(self) -> OwnLayers:
+        """The layers of the proposal and the prompts."""
+        return OwnLayers(self.display.preview_layer, self.points_layer, self.boxes_layer)
 
-    def show(self, scan: PreparedScan, image: Image | None, labels: Labels | None = None) -> None:
-        """Work on a scan: makes the layers that are missing, all with the scan's own transform.
-
-        Parameters
-        ----------
-        scan : PreparedScan
-        image : Image or None
-            The layer that shows the scan already; never moved. None makes one.
-        labels : Labels or None
-            The layer whose data is ``scan.labels.data`` already. None makes one.
-        """
+    def show(self, scan: PreparedScan, come: Arrival) -> list[Layer]:
+        """Work on a scan whose layers are there; answers which of the scan before have nothing to show."""
         self._close_timer.stop()
-        before, frame = self.frame, Frame(scan.volume.display_transform, scan.volume.shape)
-        own = OwnLayers(self.display.preview_layer, self.points_layer, self.boxes_layer)
-        is_kept = before is not None and own.fit(self.viewer.layers, before, frame, (image, labels))
-        self._drop_scan(keeps_own=is_kept)
-        self.frame = frame
+        going = self._leave_scan(keeps_own=come.keeps_own)
+        self.frame = Frame(scan.volume.display_transform, scan.volume.shape)
         with self._writing():
-            lowest = own.lowest(self.viewer.layers) if is_kept else None
-            self.image_layer = self._put(image_layer(scan, frame), lowest) if image is None else image
+            self.image_layer = come.image
             self._show_window(scan)
             self.image_layer.events.contrast_limits.connect(self._on_contrast)
-            self.keys_wanted.emit(self.image_layer)
-            lowest = own.lowest(self.viewer.layers) if is_kept else None
-            self._show_labels(scan.labels, labels, lowest)
+            self._show_labels(scan.labels, come.labels)
             self.prompts.start(self.frame)
-            if is_kept:
-                own.clear(self.frame)
-                self.display.preview_layer = own.preview
-                self.prompts.take_points(own.points)
-                self.prompts.take_boxes(own.boxes)
-            else:
-                self.display.preview_layer = self._put(preview_layer(self.frame))
-                self.choose_points(None)
-                self.choose_boxes(None)
+            if come.keeps_own:
+                come.own.clear(self.frame)
+            self.display.preview_layer = come.own.preview
+            self.prompts.take_points(come.own.points)
+            self.prompts.take_boxes(come.own.boxes)
+            for layer in (come.image, come.own.points, come.own.boxes):
+                self.keys_wanted.emit(layer)
         self._on_view()
+        return going
 
     def close_scan(self) -> None:
         """The image is gone: prompt layers and preview go too, a moment later, the labels stay.
@@ -292,22 +277,23 @@ class LayerBridge(OwnWriting, QObject):
         self._close_timer.start(0)
 
     def _close_now(self) -> None:
-        self._drop_scan()
+        for layer in self._leave_scan():
+            self.remove_for_good(layer)
         self._on_view()
 
-    def _drop_scan(self, *, keeps_own: bool = False) -> None:
-        points, boxes, labels = self.points_layer, self.boxes_layer, self.labels_layer
+    def _leave_scan(self, *, keeps_own: bool = False) -> list[Layer]:
+        """Let go of the layers; answers which of them are ours, and have nothing that the user wants."""
+        labels = self.labels_layer
+        going = [] if keeps_own else [one for one in self.own_layers if one is not None]
+        going = [one for one in going if one.metadata.get("sam_med_own")]
+        if labels is not None and labels.name.startswith(LABELS_NAME) and not has_labels(labels.data):
+            going.append(labels)  # nobody has drawn anything on it
         self.prompts.let_go()
         self.display.let_go()
-        with self._writing():
-            for layer in () if keeps_own else (self.display.preview_layer, points, boxes):
-                if layer is not None and layer.metadata.get("sam_med_own"):
-                    self.remove(layer)
-            if labels is not None and labels.name.startswith(LABELS_NAME) and not has_labels(labels.data):
-                self.remove_for_good(labels)  # nobody has drawn anything on it
         if self.image_layer is not None:
             self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
         self.display.preview_layer = self.image_layer = self.frame = None
+        return going
 
     def _show_window(self, scan: PreparedScan) -> None:
         low, high = self.image_layer.contrast_limits_range
@@ -315,9 +301,7 @@ class LayerBridge(OwnWriting, QObject):
         self.image_layer.contrast_limits_range = (min(low, *limits), max(high, *limits))
         self.image_layer.contrast_limits = scan.window
 
-    def _show_labels(self, labels: LabelVolume, layer: Labels | None, place: int | None) -> None:
-        if layer is None:
-            layer = self._put(labels_layer(labels, self.frame), place)
+    def _show_labels(self, labels: LabelVolume, layer: Labels) -> None:
         layer.metadata = {**layer.metadata, "sam_med": labels, _WORK: True}
         self.display.show(layer, labels, self.frame)
         self.keys_wanted.emit(layer)
@@ -347,7 +331,10 @@ class LayerBridge(OwnWriting, QObject):
         self.display.let_go()
         with self._writing(), self._keeping_tool():
             self.remove(old)
-            self._show_labels(labels, None, self.viewer.layers.index(self.image_layer) + 1)
+            place = self.viewer.layers.index(self.image_layer) + 1
+            layer = self._put(labels_layer(labels, self.frame), place)
+            self._show_labels(labels, layer)
+            self.turns.add(with_tools(layer))
 
     def _put(self, layer: Layer, place: int | None = None) -> Any:
         """Add a layer, above all others or at a place of the list."""
@@ -429,7 +416,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def give_keyboard_to_canvas(self) -> None:
         """Where the shortcuts work; a viewer without a window has no keyboard."""
-        canvas = planes.canvas_of(self._viewer())
+        canvas = self.canvas()
         if canvas is not None:
             with suppress(RuntimeError):  # the window is being taken down
                 canvas.native.setFocus()

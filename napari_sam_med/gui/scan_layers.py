@@ -14,7 +14,8 @@ from napari.layers import Image, Labels, Layer, Points, Shapes
 
 from napari_sam_med.gui.labels_display import thin_array
 from napari_sam_med.gui.planes import Frame
-from napari_sam_med.session.jobs import PreparedScan
+from napari_sam_med.gui.slow_layers import without_tools
+from napari_sam_med.session.jobs import PreparedScan, ScanSeen
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -39,11 +40,12 @@ _OWN = {"sam_med_own": True}
 _MOVED = {"scale", "translate"}
 
 
-def image_layer(scan: PreparedScan, frame: Frame) -> Image:
+def image_layer(scan: PreparedScan | ScanSeen, frame: Frame, *, visible: bool = True) -> Image:
     """The layer that shows the scan."""
     return Image(
         scan.volume.pyramid,
         name=scan.volume.name,
+        visible=visible,
         colormap="gray",
         contrast_limits=scan.window,
         metadata={"sam_med": scan.volume},
@@ -51,23 +53,32 @@ def image_layer(scan: PreparedScan, frame: Frame) -> Image:
     )
 
 
-def labels_layer(labels: LabelVolume, frame: Frame) -> Labels:
+def labels_layer(labels: LabelVolume, frame: Frame, *, visible: bool = True) -> Labels:
     """The layer whose data is the labels' array."""
-    return Labels(
-        labels.data, name=LABELS_NAME, opacity=0.55, metadata={"sam_med": labels}, **frame.layer_arguments
+    return without_tools(
+        Labels(
+            labels.data,
+            name=LABELS_NAME,
+            opacity=0.55,
+            visible=visible,
+            metadata={"sam_med": labels},
+            **frame.layer_arguments,
+        )
     )
 
 
 def preview_layer(frame: Frame) -> Labels:
     """Made with the scan already: making a layer takes napari longer than showing a mask may take."""
     view = SliceView("axial", 0)
-    return Labels(
-        thin_array(frame.shape_zyx, view),
-        name=PREVIEW_NAME,
-        opacity=0.6,
-        visible=False,
-        metadata=dict(_OWN),
-        **frame.slice_arguments(view),
+    return without_tools(
+        Labels(
+            thin_array(frame.shape_zyx, view),
+            name=PREVIEW_NAME,
+            opacity=0.6,
+            visible=False,
+            metadata=dict(_OWN),
+            **frame.slice_arguments(view),
+        )
     )
 
 
@@ -131,16 +142,22 @@ class OwnLayers(NamedTuple):
     def clear(self, frame: Frame) -> None:
         """Make them empty, and put them where a scan lies."""
         view = SliceView("axial", 0)
-        self.preview.visible = False
-        self.preview.data = thin_array(frame.shape_zyx, view)
-        self.points.data = np.empty((0, 3))
-        self.boxes.data = []
+        empty = thin_array(frame.shape_zyx, view)
+        if self.preview.data.shape != empty.shape:
+            self.preview.data = empty
+        else:
+            self.preview.data[...] = 0
+        if len(self.points.data):
+            self.points.data = np.empty((0, 3))
+        if len(self.boxes.data):
+            self.boxes.data = []
         for layer, arguments in (
             (self.preview, frame.slice_arguments(view)),
             (self.points, frame.layer_arguments),
             (self.boxes, frame.layer_arguments),
         ):
-            layer.visible = layer is not self.preview
+            if layer.visible == (layer is self.preview):  # napari takes its time even where nothing changes
+                layer.visible = not layer.visible
             for name in _MOVED & arguments.keys():
                 if not np.allclose(getattr(layer, name), arguments[name]):
                     setattr(layer, name, arguments[name])

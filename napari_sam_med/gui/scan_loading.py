@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import importlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +13,13 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, Signal
 
 from napari_sam_med.errors import LabelError, SamMedError
+from napari_sam_med.gui.arrival import Arrival
 from napari_sam_med.gui.contributions import ask_time
 from napari_sam_med.gui.geometry_question import ask_form
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.settings import Settings
+from napari_sam_med.gui.slow_layers import prepare_dims, prepare_units
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
@@ -62,12 +65,15 @@ class ScanLoading(QObject):
         self._workers = workers
         self._settings = settings
         self._job: Job | None = None
-        self._early: Image | None = None
+        self._arrival: Arrival | None = None
+        self._going: list[Layer] = []
+        prepare_units()
+        workers.start(_import_tables(), "imports")
 
     @property
     def is_loading(self) -> bool:
-        """Whether a scan is on its way."""
-        return self._job is not None
+        """Whether a scan is on its way, or one before it still being cleared away."""
+        return self._job is not None or self._arrival is not None or bool(self._going)
 
     def open(self, source: Path | Image, labels: Labels | None = None) -> None:
         """Open a file, or work on a layer; with labels of the user's, or new ones.
@@ -79,7 +85,12 @@ class ScanLoading(QObject):
         """
         if isinstance(source, Image):
             generator = _layers_then_scan(source, labels)
-            self.start(generator, lambda scan: self._on_prepared(scan, source, labels))
+
+            def returned(scan: PreparedScan) -> None:
+                same = _is_same_array(labels, scan.labels)
+                self.bring(scan, lambda: self._work_on(scan), source, same)
+
+            self.start(generator, returned)
             return
         reading = jobs.read_scan(source, ask_time(source))
         self.start(reading, lambda scan: self._on_read(scan, source), seen=self._on_seen)
@@ -87,7 +98,15 @@ class ScanLoading(QObject):
     def _on_seen(self, scan: ScanSeen) -> None:
         """Let a first scan be looked at before its labels and the layers to draw on are there."""
         if self._session.volume is None and scan.volume.grid.doubt is None:
-            self._early = self._bridge.show_early(self._in_chosen_window(scan))
+            self._arrival = Arrival(self._bridge.viewer.layers, self._bridge.canvas)
+            self._bridge.turns.add(self._showing_early(self._arrival, self._in_chosen_window(scan)))
+
+    def _showing_early(self, arrival: Arrival, scan: ScanSeen) -> Iterator[None]:
+        frame = Frame(scan.volume.display_transform, scan.volume.shape)
+        yield from prepare_dims(self._bridge.viewer, frame)
+        arrival.show_image(scan)
+        self._bridge.show_plane("axial")
+        yield
 
     def _on_read(self, scan: PreparedScan, path: Path) -> None:
         """Go on with a file that was read, if need be by the other form of its header."""
@@ -97,11 +116,10 @@ class ScanLoading(QObject):
             self.failed.emit(error)
             return
         if form is None:
-            early, self._early = self._early, None
-            self._on_prepared(scan, early, None, is_new=True)
+            self.bring(scan, lambda: self._work_on(scan))
             return
         again = jobs.read_scan(path, scan.volume.time, form)
-        self.start(again, lambda other: self._on_prepared(other, None, None))
+        self.start(again, lambda other: self.bring(other, lambda: self._work_on(other)))
 
     def start(
         self,
@@ -113,8 +131,7 @@ class ScanLoading(QObject):
         """Run a job that reads a scan, in the place of one that is under way."""
         if self._job is not None:
             self._job.discard()
-        early, self._early = self._early, None
-        self._bridge.remove(early)
+        self.give_up()
 
         def yielded(progress: Progress) -> None:
             self.status.emit(f"{progress.text}…")
@@ -134,53 +151,93 @@ class ScanLoading(QObject):
     def _on_finished(self, job: Job) -> None:
         if job is self._job:
             self._job = None
-            early, self._early = self._early, None
-            self._bridge.remove(early)  # of a scan that failed afterwards
+            self.give_up()  # of a scan that failed after it was seen
 
-    def show_case(self, scan: PreparedScan, *, replaces: bool) -> None:
-        """Work on a case of a work list; the layers of the one before are removed, of another scan hidden."""
-        bridge = self._bridge
-        earlier = [layer for layer in (bridge.labels_layer, bridge.image_layer) if layer is not None]
-        for layer in earlier:
-            layer.visible = False
-            if replaces:
-                layer.name = f"{layer.name} (leaving)"  # the new layers have the plain names
-        self._on_prepared(scan, None, None, earlier if replaces else ())
-
-    def _on_prepared(
+    def bring(
         self,
         scan: PreparedScan,
-        image: Image | None,
-        labels: Labels | None,
-        leaving: Sequence[Layer] = (),
-        *,
-        is_new: bool = False,
+        then: Callable[[], object],
+        image: Image | None = None,
+        labels: Labels | None = None,
     ) -> None:
-        is_new = is_new or image is None  # not a layer of the user's
-        if image is not None and image not in self._bridge.layers_of_type(Image):
-            return  # removed while it was being prepared
+        """Put the layers of a scan into the viewer, and go on with ``then``; until then, or `give_up`, the
+        scan before is worked on.
+        """
         self._job = None
-        scan = self._in_chosen_window(scan) if is_new else scan
+        if self._arrival is None:
+            self._arrival = Arrival(self._bridge.viewer.layers, self._bridge.canvas, image, labels)
+        self._bridge.turns.add(self._bringing(self._arrival, scan, then))
+
+    def _bringing(self, arrival: Arrival, scan: PreparedScan, then: Callable[[], object]) -> Iterator[None]:
+        bridge = self._bridge
+        before = None if bridge.image_layer is None else bridge.frame
+        coming = arrival.come(self._in_chosen_window(scan), before, bridge.own_layers)
+        try:
+            while not arrival.was_disturbed and next(coming, self) is not self:
+                yield
+            if arrival.was_disturbed:
+                self.give_up()  # the user has removed it
+            else:
+                then()
+        except Exception as error:  # noqa: BLE001  shown to the user; the scan before stays
+            self.give_up()
+            self.failed.emit(error)
+
+    def give_up(self) -> None:
+        """Leave no layer of a scan that was on its way, nor of one that was left for good."""
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None or self._going:
+            self._bridge.turns.clear()
+        if arrival is not None:
+            arrival.go_again()
+        for layer in self._going:
+            self._bridge.remove_for_good(layer)
+        self._going.clear()
+
+    def show_case(self, scan: PreparedScan, *, replaces: bool) -> None:
+        """Work on a case of a work list that was brought; the layers of the one before are removed, of
+        another scan hidden.
+        """
+        bridge = self._bridge
+        earlier = [layer for layer in (bridge.labels_layer, bridge.image_layer) if layer is not None]
+        self._work_on(scan, earlier if replaces else ())
+
+    def _work_on(self, scan: PreparedScan, leaving: Sequence[Layer] = ()) -> None:
+        arrival, self._arrival = self._arrival, None
+        if arrival is None:
+            return  # given up meanwhile
+        bridge = self._bridge
+        scan = self._in_chosen_window(scan) if arrival.is_new else scan
         # of the scan before: an image that the new one covers costs time with every slice
-        covered = self._bridge.image_layer if image is None else None
-        earlier = [layer for layer in (self._bridge.labels_layer, covered) if layer is not None]
+        earlier = [bridge.labels_layer, bridge.image_layer if arrival.is_new else None]
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
-        with self._bridge.changing_many():
-            self._bridge.show(scan, image, _is_same_array(labels, scan.labels))
-            for layer in earlier:
-                if layer not in (self._bridge.labels_layer, self._bridge.image_layer):
-                    layer.visible = False  # what is seen is what is exported
-            for layer in leaving:  # labels before their image; the other way round, software OpenGL crashed
-                self._bridge.remove_for_good(layer)
-        if is_new:
-            self._bridge.show_plane("axial")
-        self._bridge.set_tool("box")
+        going = bridge.show(scan, arrival)
+        arrival.appear()
+        # labels before their image; the other way round, software OpenGL crashed
+        self._going = list(dict.fromkeys([*going, *leaving]))
+        hidden = [one for one in earlier if one not in (None, arrival.image, arrival.labels, *self._going)]
+        bridge.turns.add(self._clearing(hidden, scan, arrival))
+        if arrival.is_new:
+            bridge.show_plane("axial")
+        bridge.set_tool("box")
         self.opened.emit()
         for warning in scan.volume.warnings:
             self.status.emit(warning)
         if not scan.volume.warnings:
             self.status.emit("Scan ready: draw a box on an organ.")
+
+    def _clearing(self, hidden: Sequence[Layer], scan: PreparedScan, arrival: Arrival) -> Iterator[None]:
+        """Hide what is left of the scan before, since what is seen is what is exported, or remove it."""
+        for layer in hidden:
+            layer.visible = False
+            yield
+        while self._going:
+            self._bridge.empty(self._going[0])
+            yield
+            self._bridge.remove_for_good(self._going.pop(0))
+            yield
+        arrival.name(scan)
 
     def _in_chosen_window(self, scan: _Scan) -> _Scan:
         """A scan in the window that was chosen last; it means something on CT only."""
@@ -229,6 +286,12 @@ class ScanLoading(QObject):
             organ.name == f"label {i}" for i, organ in read.organs.items()
         ):
             self.names_offered.emit(former)  # the file says no names, and these may be others'
+
+
+def _import_tables() -> Generator[None, None, None]:
+    """What napari imports for the first labels: 0.15 s."""
+    importlib.import_module("pandas")
+    yield
 
 
 def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress, None, PreparedScan]:

@@ -246,6 +246,8 @@ class WorkListControl(QObject):
             self._wanted = None
             if self.ask("Open", again):
                 again()
+            else:
+                self._actions.scans.give_up()
             self.changed.emit()
 
         if self._may_go or (self.current is not None and not self.needs_saving):
@@ -256,6 +258,7 @@ class WorkListControl(QObject):
             again()
         else:
             self._wanted = None
+            self._actions.scans.give_up()
             self.changed.emit()
 
     def _load(self) -> None:
@@ -294,7 +297,8 @@ class WorkListControl(QObject):
         except SamMedError as error:
             self._on_unreadable(opened.case, error)
             return
-        self._leave(lambda: self._show(opened))  # the user may have gone on with the one before
+        # the user may have gone on with the one before
+        self._actions.scans.bring(opened.scan, lambda: self._leave(lambda: self._show(opened)))
 
     def _show(self, opened: OpenedCase) -> None:
         if self.work_list is None:

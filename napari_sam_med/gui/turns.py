@@ -1,0 +1,73 @@
+"""Work of the main thread, cut into turns of its event loop: clicks are answered and drawn in between."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer
+
+__all__ = ["Turns"]
+
+_FOR_THE_USER_MS = 6
+"""From what is drawn to the next step: a click that came meanwhile, and other timers, come first."""
+
+
+class Turns(QObject):
+    """Runs steps, one in a turn, in the order in which they were added.
+
+    What a step has changed is drawn in a turn of its own, too: layers that are new take the canvas as long to
+    draw as to come.
+
+    Parameters
+    ----------
+    canvas : callable
+        What is drawn on; None without a window.
+    """
+
+    def __init__(self, canvas: Callable[[], Any], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._canvas = canvas
+        self._steps: deque[Iterator[None]] = deque()
+        self._is_held = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._turn)
+
+    def add(self, steps: Iterator[None]) -> None:
+        """Go through an iterator; one that fails ends there, and the next goes on."""
+        self._steps.append(steps)
+        if not self._timer.isActive():
+            self._timer.start(0)
+
+    def clear(self) -> None:
+        """Do no more of it."""
+        self._timer.stop()
+        self._steps.clear()
+        self._hold(False)
+
+    def _turn(self) -> None:
+        if self._is_held:
+            self._hold(False)  # now it is drawn
+            if self._steps:
+                self._timer.start(_FOR_THE_USER_MS)
+            return
+        steps = self._steps[0]
+        self._hold(True)
+        self._timer.start(0)  # a step may clear all
+        is_over = True
+        try:
+            is_over = next(steps, self) is self
+        finally:
+            if is_over and steps in self._steps:
+                self._steps.remove(steps)
+
+    def _hold(self, is_held: bool) -> None:
+        """Let the canvas wait with drawing, or no more."""
+        canvas = self._canvas()
+        self._is_held = is_held
+        if canvas is not None:
+            with suppress(RuntimeError):  # the window is being taken down
+                canvas.native.setUpdatesEnabled(not is_held)
