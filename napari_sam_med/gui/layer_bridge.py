@@ -430,6 +430,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def show_plane(self, plane: Plane) -> None:
         """Turn to a plane of the scan."""
+        self.turns.draw_later()
         if self.frame is not None:
             planes.go_inside(self.viewer, self.frame)
         planes.show_plane(self.viewer, plane)
@@ -442,6 +443,7 @@ class LayerBridge(OwnWriting, QObject):
         if self.display.refuse_3d():
             return
         self._tool_in_2d = self.tool if self.viewer.dims.ndisplay == 2 else self._tool_in_2d
+        self.turns.draw_later()
         planes.show_in_3d(self.viewer)
         has_organs = any(self.session.voxel_count(class_id) for class_id in self.session.organs)
         covering = (self.image_layer, self.boxes_layer, self.points_layer) if has_organs else ()
@@ -452,6 +454,9 @@ class LayerBridge(OwnWriting, QObject):
     def go_to(self, view: SliceView) -> None:
         """Move to a slice."""
         if self.frame is not None:
+            now = self.current_view()
+            if now is None or now.plane != view.plane:
+                self.turns.draw_later()
             planes.go_to(self.viewer, self.frame, view)
 
     def _on_view(self, event: Any = None) -> None:

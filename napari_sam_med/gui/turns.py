@@ -42,6 +42,11 @@ class Turns(QObject):
         if not self._timer.isActive():
             self._timer.start(0)
 
+    def draw_later(self) -> None:
+        """What is changed now is drawn in the next turn."""
+        self._hold(True)
+        self._timer.start(0)
+
     def clear(self) -> None:
         """Do no more of it."""
         self._timer.stop()
