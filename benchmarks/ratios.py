@@ -46,14 +46,26 @@ class Ratio:
         return self.value >= self.target if self.sense == "faster" else self.value <= self.target
 
 
-def seconds_in_turn(ways: Sequence[Callable[[], Any]], repeats: int, *, warm_up: bool = True) -> list[float]:
-    """Least seconds of each way, run in turn: other programs can only make a run slower."""
+def seconds_in_turn(
+    ways: Sequence[Callable[[], Any]],
+    repeats: int,
+    *,
+    warm_up: bool = True,
+    before: Callable[[], Any] | None = None,
+) -> list[float]:
+    """Least seconds of each way, run in turn: other programs can only make a run slower.
+
+    What is to run before each way, as in use, is not timed: short ways take longer when the processor's
+    caches hold something else.
+    """
     if warm_up:
         for way in ways:
             way()
     best = [float("inf")] * len(ways)
     for _ in range(repeats):
         for number, way in enumerate(ways):
+            if before is not None:
+                before()
             start = time.perf_counter()
             way()
             best[number] = min(best[number], time.perf_counter() - start)

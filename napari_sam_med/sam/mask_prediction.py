@@ -150,8 +150,7 @@ def _masks_and_stability(
         logits = upsample_logits(low_res_logits[None], fit, direct=direct)[0]
         below, masks, above = ((logits > level).cpu().numpy() for level in _LEVELS)
         return masks, _stability_scores(above, below)
-    part, rows, columns = upsample_above(low_res_logits, fit, _LEVELS[0])
-    values = part.numpy()
+    values, rows, columns = upsample_above(low_res_logits.numpy(), fit, _LEVELS[0])
     masks = np.zeros((len(values), *fit.image_size), dtype=bool)
     np.greater(values, MASK_THRESHOLD, out=masks[:, rows, columns])
     return masks, _stability_scores(values > _LEVELS[2], values > _LEVELS[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,75 +16,86 @@ __all__ = ["upsample_above"]
 _LARGE_SHARE = 0.25
 """Of a slice: more of its logits take longer to gather than all of them to be interpolated."""
 
+Float32 = npt.NDArray[np.float32]
 
-def upsample_above(
-    low_res_logits: torch.Tensor, fit: SquareFit, level: float
-) -> tuple[torch.Tensor, slice, slice]:
-    """Logits (C, h, w) over the padded square, on the cpu, as those of the image that may lie above a level.
+
+def upsample_above(low_res_logits: Float32, fit: SquareFit, level: float) -> tuple[Float32, slice, slice]:
+    """Logits (C, h, w) over the padded square as those of the image that may lie above a level.
 
     What `upsample_logits` gives in one step, up to rounding, but only where it counts: a value between four
-    cells is above a level only where one of these is, and a mask takes up little of its slice.
+    cells is above a level only where one of these is, and a mask takes up little of its slice. In numpy:
+    there is little to reckon, and torch's calls take longer.
 
     Returns
     -------
-    tensor (C, n, m) of float32
+    array (C, n, m) of float32
     rows, columns : slice
         Where they lie in the image; nothing outside is above the level.
     """
-    each: npt.NDArray[np.bool_] = low_res_logits.numpy() > level
+    each: npt.NDArray[np.bool_] = low_res_logits > level
     above = each[0] if len(each) == 1 else np.any(each, axis=0)
-    neighbours, where = [], []
-    for axis, (pixels, resized) in enumerate(zip(fit.image_size, fit.resized_size, strict=True)):
-        lower, upper, weight = _neighbours(pixels, resized, fit.side, above.shape[axis])
-        cells = np.flatnonzero(above.any(axis=1 - axis))
-        first, stop = 0, 0
-        if len(cells):
-            first = int(np.searchsorted(upper.numpy(), cells[0]))
-            stop = int(np.searchsorted(lower.numpy(), cells[-1], side="right"))
-        seen = slice(first, stop)
-        where.append(seen)
-        neighbours.append((lower[seen], upper[seen], weight[seen]))
-    rows, columns = where
+    down, across = (
+        _cells(pixels, resized, fit.side, count)
+        for pixels, resized, count in zip(fit.image_size, fit.resized_size, above.shape, strict=True)
+    )
+    rows, columns = down.pixels(above.any(axis=1)), across.pixels(above.any(axis=0))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return np.zeros((len(each), 0, 0), np.float32), slice(0, 0), slice(0, 0)
     height, width = fit.image_size
     if (rows.stop - rows.start) * (columns.stop - columns.start) > _LARGE_SHARE * height * width:
-        whole = upsample_logits(low_res_logits, fit, direct=True)
+        whole: Float32 = upsample_logits(torch.from_numpy(low_res_logits), fit, direct=True).numpy()
         return whole, slice(0, height), slice(0, width)
-    across, beyond, weight = neighbours[1]
-    if len(across):  # no more columns of cells than are needed
-        left, right = int(across[0]), int(beyond[-1]) + 1
-        low_res_logits = low_res_logits[..., left:right]
-        neighbours[1] = (across - left, beyond - left, weight)
-    part = _interpolated(_interpolated(low_res_logits, neighbours[0], -2), neighbours[1], -1)
+    # no more columns of cells than are needed
+    part = down.interpolated(low_res_logits[..., across.cells(columns)], rows, axis=1)
+    part = across.interpolated(part, columns, axis=2, start=across.cells(columns).start)
     return part, rows, columns
 
 
-@functools.lru_cache(maxsize=64)
-def _neighbours(
-    pixels: int, resized: int, side: int, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+class _Cells(NamedTuple):
     """Of each pixel of an axis the cells below and above its centre, and the weight of the latter.
 
-    Kept, since a scan has slices of three sizes; it takes longer than enlarging a mask.
+    Attributes
+    ----------
+    lower, upper : array (pixels,)
+    weight : array (pixels,)
+    first, stop : array (cells,)
+        Of each cell the first pixel for which it counts, and the first after the last.
     """
-    with torch.inference_mode(False):  # kept tensors are of use everywhere
-        return _new_neighbours(pixels, resized, side, count)
+
+    lower: npt.NDArray[np.intp]
+    upper: npt.NDArray[np.intp]
+    weight: Float32
+    first: npt.NDArray[np.intp]
+    stop: npt.NDArray[np.intp]
+
+    def pixels(self, which: npt.NDArray[np.bool_]) -> slice:
+        """From the first to the last pixel for which any of some cells count; empty where none does."""
+        cells = which.nonzero()[0]
+        return slice(int(self.first[cells[0]]), int(self.stop[cells[-1]])) if len(cells) else slice(0, 0)
+
+    def cells(self, pixels: slice) -> slice:
+        """Those that count for pixels, of which there is at least one."""
+        return slice(int(self.lower[pixels.start]), int(self.upper[pixels.stop - 1]) + 1)
+
+    def interpolated(self, values: Float32, pixels: slice, axis: int, start: int = 0) -> Float32:
+        """Values (C, n, m) at pixels along axis 1 or 2, from those of the cells from `start`."""
+        weight = self.weight[pixels, None] if axis == 1 else self.weight[pixels]
+        low = values.take(self.lower[pixels] - start, axis=axis)
+        high: Float32 = values.take(self.upper[pixels] - start, axis=axis)
+        high -= low
+        high *= weight
+        high += low
+        return high
 
 
-def _new_neighbours(
-    pixels: int, resized: int, side: int, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    centres = torch.arange(pixels, dtype=torch.float32) + 0.5
-    at = centres * (2.0 * resized / (pixels * side)) - 1.0  # edges of the outer cells are at -1 and 1
-    position = ((at + 1.0) * (count / 2.0) - 0.5).clamp(0, count - 1)
-    lower = position.floor().long().clamp(max=max(count - 2, 0))
-    return lower, (lower + 1).clamp(max=count - 1), position - lower
-
-
-def _interpolated(
-    values: torch.Tensor, neighbours: tuple[torch.Tensor, torch.Tensor, torch.Tensor], axis: int
-) -> torch.Tensor:
-    """Values between neighbouring cells along an axis, -2 or -1."""
-    lower, upper, weight = neighbours
-    if axis == -2:
-        weight = weight[:, None]
-    return torch.lerp(values.index_select(axis, lower), values.index_select(axis, upper), weight)
+@functools.lru_cache(maxsize=64)
+def _cells(pixels: int, resized: int, side: int, count: int) -> _Cells:
+    """Kept, since a scan has slices of three sizes; it takes longer than enlarging a mask."""
+    centres = np.arange(pixels, dtype=np.float32) + np.float32(0.5)
+    at = centres * np.float32(2.0 * resized / (pixels * side)) - 1  # edges of the outer cells are at -1 and 1
+    position = np.clip((at + 1) * np.float32(count / 2.0) - np.float32(0.5), 0, count - 1)
+    lower = np.minimum(np.floor(position).astype(np.intp), max(count - 2, 0))
+    upper = np.minimum(lower + 1, count - 1)
+    every = np.arange(count)
+    first, stop = np.searchsorted(upper, every), np.searchsorted(lower, every, side="right")
+    return _Cells(lower, upper, (position - lower).astype(np.float32), first, stop)

@@ -37,10 +37,10 @@ class DecodedMasks(NamedTuple):
 
     def best(self) -> DecodedMasks:
         """Of each prompt the mask with the highest predicted IoU, so that C = 1."""
-        best = self.iou_predictions.argmax(1)
-        if len(best) == 1:  # a click: parts of what is there, without gathering
-            index = int(best)
+        if len(self.iou_predictions) == 1:  # a click: parts of what is there, without gathering
+            index = int(self.iou_predictions.float().cpu().numpy().argmax())  # sooner than torch finds it
             return DecodedMasks(*(values[:, index : index + 1] for values in self))
+        best = self.iou_predictions.argmax(1)
         rows = torch.arange(len(self.iou_predictions), device=self.iou_predictions.device)
         return DecodedMasks(*(values[rows, best][:, None] for values in self))
 
