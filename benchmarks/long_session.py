@@ -4,6 +4,8 @@
 window (use xvfb-run without a display), and goes through what an annotator does, with real mouse and key
 events, over and over: `benchmarks.annotating`. Memory is noted every second, objects after every round, and
 every time in which the main thread did not come back to its event loop for 30 ms (`benchmarks.heartbeat`).
+What the allocator of glibc says of itself tells a leak (allocated memory grows) from memory that was freed
+and lies between what is used (resident memory grows alone).
 
 Written to FOLDER: ``memory.csv``, ``gaps.csv``, ``objects.csv``, ``long_session.png``.
 """
@@ -42,10 +44,13 @@ from benchmarks.steps import make_ct
 from napari_sam_med.gui import leaving
 from napari_sam_med.gui.launch import open_viewer
 from napari_sam_med.sam.model_registry import NANO_WEIGHTS
+from napari_sam_med.session.freed_memory import allocated
 
 _MIB = 1 << 20
 _WARM_UP_SHARE = 0.3
 """Of the time: until then the store of embeddings and the undo stack fill up."""
+_SETTLING_SECONDS = 0.1
+"""After a search for garbage: by then other threads have made what they were making."""
 _SHOWN_GAPS = 15
 _SHOWN_TYPES = 12
 
@@ -56,14 +61,15 @@ class Record:
 
     Attributes
     ----------
-    memory : list of (seconds, MiB resident, MiB of embeddings, MiB of undo steps, step)
+    memory : list of (seconds, MiB resident, allocated, freed but kept, of embeddings, of undo steps, step)
+        Allocated and kept are NaN where the allocator does not tell.
     objects : list of (seconds, round, objects, widgets, layers, threads)
     types : list of Counter
         Objects by type, after every round.
     """
 
     start: float = field(default_factory=time.perf_counter)
-    memory: list[tuple[float, float, float, float, str]] = field(default_factory=list)
+    memory: list[tuple[float, float, float, float, float, float, str]] = field(default_factory=list)
     objects: list[tuple[float, int, int, int, int, int]] = field(default_factory=list)
     types: list[Counter[str]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -113,12 +119,17 @@ def _note_memory(hands: Annotator, record: Record, heart: Heartbeat) -> None:
     model = hands.actions.model.model
     store = 0.0 if model is None else model.store._memory_used / _MIB
     undo = hands.session.undo_stack._nbytes / _MIB
-    record.memory.append((record.seconds, resident_mib(), store, undo, heart.doing))
+    found = allocated()
+    own = (float("nan"),) * 2 if found is None else (found.used / _MIB, found.kept / _MIB)
+    record.memory.append((record.seconds, resident_mib(), *own, store, undo, heart.doing))
 
 
 def _note_objects(hands: Annotator, work: Round, record: Record) -> None:
     gc.collect()
-    alive = gc.get_objects()
+    time.sleep(_SETTLING_SECONDS)
+    alive = gc.get_objects(
+        generation=2
+    )  # not what other threads are just making: a tuple that is looked at breaks
     record.types.append(Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in alive))
     record.objects.append(
         (
@@ -139,7 +150,15 @@ def tell(record: Record, gaps: list[Gap], folder: Path, title: str) -> None:
     """Print the tables, and write the files."""
     _write(
         folder / "memory.csv",
-        ["seconds", "resident MiB", "embeddings MiB", "undo MiB", "step"],
+        [
+            "seconds",
+            "resident MiB",
+            "allocated MiB",
+            "freed but kept MiB",
+            "embeddings MiB",
+            "undo MiB",
+            "step",
+        ],
         record.memory,
     )
     head = ["seconds", "round", "objects", "widgets", "layers", "threads"]
@@ -165,8 +184,12 @@ def tell(record: Record, gaps: list[Gap], folder: Path, title: str) -> None:
     _draw(record, gaps, folder / "long_session.png", title)
 
 
+def _columns(record: Record) -> list[np.ndarray]:
+    return [np.array([row[i] for row in record.memory]) for i in range(6)]
+
+
 def _memory_table(record: Record, title: str) -> Table:
-    times, resident, store, undo = (np.array([row[i] for row in record.memory]) for i in range(4))
+    times, resident, used, kept, store, undo = _columns(record)
     after = times >= _WARM_UP_SHARE * times[-1]
     made = Table(title=title)
     for name in (
@@ -180,9 +203,10 @@ def _memory_table(record: Record, title: str) -> Table:
         made.add_column(name, justify="left" if name == "memory" else "right")
     for name, values in (
         ("resident", resident),
+        ("allocated", used),
+        ("freed, kept by the allocator", kept),
         ("embeddings kept", store),
         ("undo steps kept", undo),
-        ("resident less both", resident - store - undo),
     ):
         shown = (values[0], values[after][0], values[-1], values.max())
         made.add_row(name, *(f"{v:.0f} MiB" for v in shown), f"{slope(times[after], values[after]):+.1f} MiB")
@@ -228,13 +252,15 @@ def _write(path: Path, head: list[str], rows: Iterable[Iterable[Any]]) -> None:
 def _draw(record: Record, gaps: list[Gap], path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
-    minutes, resident, store, undo = (np.array([row[i] for row in record.memory]) for i in range(4))
+    seconds, resident, used, _, store, undo = _columns(record)
     figure = Figure(figsize=(9, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)
-    top.plot(minutes / 60, resident, label="resident", color="#0072b2")
-    top.plot(
-        minutes / 60, resident - store - undo, label="less embeddings and undo steps kept", color="#009e73"
-    )
+    for values, label, color in (
+        (resident, "resident", "#0072b2"),
+        (used, "allocated", "#009e73"),
+        (store + undo, "of that: embeddings and undo steps kept", "#cc79a7"),
+    ):
+        top.plot(seconds / 60, values, label=label, color=color)
     top.set(ylabel="MiB", ylim=(0, None), title=title)
     top.legend(loc="lower right", frameon=False)
     for part, color, name in (("wall", "#bbbbbb", "away"), ("own", "#d55e00", "of that: its own work")):

@@ -6,15 +6,22 @@ from qtpy.QtCore import QEvent, QObject
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QMainWindow, QWidget
 
+from napari_sam_med.gui.garbage import keep_garbage_on_main_thread
+
 __all__ = ["Docked"]
 
 
 class Docked(QWidget):
-    """Calls `stop` when its dock is closed, or when the main window really closes."""
+    """Calls `stop` when its dock is closed, or when the main window really closes; a closed one is deleted.
+
+    While it is there, Python looks for garbage on the main thread alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._was_docked = self._close_is_asked = False
+        self._end_keeping = end = keep_garbage_on_main_thread()
+        self.destroyed.connect(lambda: end())
 
     def stop(self) -> None:
         """Stop threads and let go of the viewer; called more than once."""
@@ -35,9 +42,15 @@ class Docked(QWidget):
             host.installEventFilter(self)
 
     def event(self, event: QEvent) -> bool:
-        """A dock that is closed lets go of its widget, which may live on unseen: its work ends here."""
+        """A dock that is closed lets go of its widget: its work ends here, and then the widget itself.
+
+        Left to Python's search for garbage it would live on unseen, with all that it holds: a callback that
+        was connected to a signal of a part made by Qt (the line in a spin box, the heading of a table) is
+        kept by Qt alone, where the search does not see that it is a circle.
+        """
         if event.type() == QEvent.Type.ParentChange and self._was_docked and self.parentWidget() is None:
-            self.stop()
+            self._finish()
+            self.deleteLater()
         return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
@@ -52,7 +65,11 @@ class Docked(QWidget):
                 return True
             self._close_is_asked = True  # napari may ask the user, others too, and the answer may be no
         elif event.type() == QEvent.Type.Hide and self._close_is_asked:
-            self.stop()
+            self._finish()
         elif event.type() == QEvent.Type.Show:
             self._close_is_asked = False
         return False
+
+    def _finish(self) -> None:
+        self.stop()
+        self._end_keeping()

@@ -21,6 +21,7 @@ from napari_sam_med.gui.embedding_bar import EmbeddingBar
 from napari_sam_med.gui.experiments import open_experiments
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.find_panel import FindPanel
+from napari_sam_med.gui.housekeeping import Housekeeping
 from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
 from napari_sam_med.gui.learn_panel import LearnPanel
 from napari_sam_med.gui.leaving import Leaving
@@ -86,6 +87,9 @@ class SamMedWidget(Docked):
         self._open_timer.setSingleShot(True)
         self._open_timer.timeout.connect(self._open_now)
         self._open_only_image()
+        self._housekeeping = Housekeeping(self)
+        self.actions_.bridge.layers_changed.connect(self._housekeeping.soon)
+        self.actions_.progress.connect(self._housekeeping.soon)
 
     @classmethod
     def at_work_on(cls, viewer: ViewerModel) -> SamMedWidget | None:
@@ -231,4 +235,5 @@ class SamMedWidget(Docked):
             self.disk_panel.stop()
             self.find_panel.detach()
             self._open_timer.stop()
+            self._housekeeping.stop()
             self._end()

@@ -1,0 +1,51 @@
+"""What the allocator has, and gives back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from napari_sam_med.session.freed_memory import allocated, give_back_freed_memory
+
+_MIB = 1 << 20
+
+
+def test_what_is_used_is_told_and_less_of_it_is_used_later() -> None:
+    before = allocated()
+    if before is None:
+        pytest.skip("this system's allocator does not tell")
+    array = np.ones(64 * _MIB, dtype=np.uint8)
+    during = allocated()
+    del array
+    after = allocated()
+    assert during.used - before.used > 60 * _MIB
+    assert during.used - after.used > 60 * _MIB
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone keeps what was freed so long")
+def test_memory_between_what_is_used_goes_back() -> None:
+    code = """
+import numpy as np
+from napari_sam_med.session.freed_memory import allocated, give_back_freed_memory
+if allocated() is None:
+    raise SystemExit  # not glibc
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * __import__("os").sysconf("SC_PAGE_SIZE") >> 20
+arrays = [np.ones(3000) for _ in range(10_000)]  # 229 MiB
+used = arrays[::50]
+arrays.clear()
+before = resident()
+assert give_back_freed_memory()
+assert before - resident() > 150, (before, resident())
+assert all((array == 1).all() for array in used)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_where_the_allocator_is_another_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert allocated() is None
+    assert not give_back_freed_memory()
