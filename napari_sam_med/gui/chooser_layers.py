@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_sam_med.gui.labels_display import thin_array
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.own_writing import FOUND_MARK
+from napari_sam_med.gui.slow_layers import insert_unselected, without_tools
 from napari_sam_med.session.found import Found, FoundBox
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -93,8 +94,7 @@ class ChooserLayers(QObject):
         """
         frame, view = self._bridge.frame, self._bridge.current_view() or SliceView("axial", 0)
         if self.candidates is None and frame is not None:
-            active = self._bridge.viewer.layers.selection.active
-            self.candidates = self._bridge.viewer.add_labels(
+            layer = Labels(
                 thin_array(frame.shape_zyx, view),
                 name=CANDIDATES_NAME,
                 opacity=1.0,
@@ -103,10 +103,14 @@ class ChooserLayers(QObject):
                 metadata=dict(_META),
                 **frame.slice_arguments(view),
             )
-            self.candidates.editable = False
-            self._drawn = None
-            if active is not None:
-                self._bridge.viewer.layers.selection.active = active
+            layer.editable = False
+            self.candidates, self._drawn = self._add(without_tools(layer)), None
+
+    def _add(self, layer: Layer) -> Any:
+        """Above all others."""
+        layers = self._bridge.viewer.layers
+        insert_unselected(layers, len(layers), layer)
+        return layer
 
     def begin(self) -> None:
         """Have the layer that is chosen from, over all others."""
@@ -181,15 +185,17 @@ class ChooserLayers(QObject):
         frame = self._bridge.frame
         here = self.boxes_here(view)
         if self.boxes is None:
-            self.boxes = self._bridge.viewer.add_shapes(
-                None,
-                ndim=3,
-                name=BOXES_NAME,
-                face_color=[0, 0, 0, 0],
-                edge_width=max(frame.shape_zyx[1:]) / 300,
-                features={"number": np.empty(0, dtype=int), "score": np.empty(0)},
-                metadata=dict(_META),
-                **frame.layer_arguments,
+            self.boxes = self._add(
+                Shapes(
+                    None,
+                    ndim=3,
+                    name=BOXES_NAME,
+                    face_color=[0, 0, 0, 0],
+                    edge_width=max(frame.shape_zyx[1:]) / 300,
+                    features={"number": np.empty(0, dtype=int), "score": np.empty(0)},
+                    metadata=dict(_META),
+                    **frame.layer_arguments,
+                )
             )
             self.boxes.mode = "pan_zoom"
         layer = self.boxes
@@ -220,19 +226,18 @@ class ChooserLayers(QObject):
         if frame is None:
             return
         if self.edges is None:
-            active = self._bridge.viewer.layers.selection.active
-            self.edges = self._bridge.viewer.add_image(
-                np.zeros(frame.shape_zyx, dtype=np.uint8),
-                name=EDGES_NAME,
-                colormap="magma",
-                blending="additive",
-                gamma=2.0,  # weak edges step back
-                contrast_limits=(0, 255),
-                metadata=dict(_META),
-                **frame.layer_arguments,
+            self.edges = self._add(
+                Image(
+                    np.zeros(frame.shape_zyx, dtype=np.uint8),
+                    name=EDGES_NAME,
+                    colormap="magma",
+                    blending="additive",
+                    gamma=2.0,  # weak edges step back
+                    contrast_limits=(0, 255),
+                    metadata=dict(_META),
+                    **frame.layer_arguments,
+                )
             )
-            if active is not None:
-                self._bridge.viewer.layers.selection.active = active
         elif begins:
             self.edges.data[...] = 0
             self.edges.visible = True

@@ -133,7 +133,7 @@ class ExperimentSource(QObject):
             image = next((one for one in self._layers.layers_of_type(Image) if not one.rgb), None)
         if image is None:
             return None, None
-        if worked_on is not None and _holds_labels(worked_on):
+        if worked_on is not None and bridge.session.has_labels:
             return image, worked_on
         others = [one for one in self._layers.layers_of_type(Labels) if one.data.shape == image.data.shape]
         return image, next((one for one in others if one is not worked_on), worked_on)
@@ -239,11 +239,6 @@ def _surveyed(wanted: _Wanted) -> Generator[Progress, None, tuple[Source, Survey
     labels = labels_of_layer(wanted.labels, volume)
     source = Source(volume, labels)
     return source, (yield from experiment_jobs.survey(labels, wanted.planes, wanted.min_area))
-
-
-def _holds_labels(layer: Labels) -> bool:
-    known = layer.metadata.get("sam_med")
-    return isinstance(known, LabelVolume) and bool(known.class_ids())
 
 
 def _edits(labels: Labels) -> tuple[Any, ...]:

@@ -28,11 +28,10 @@ from napari_sam_med.gui.scan_layers import (
     labels_layer,
     points_layer,
 )
-from napari_sam_med.gui.slow_layers import with_tools
+from napari_sam_med.gui.slow_layers import clear_away, with_tools
 from napari_sam_med.gui.turns import Turns
 from napari_sam_med.session.jobs import PreparedScan
 from napari_sam_med.session.session import Session
-from napari_sam_med.volume.disk_labels import has_labels
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane, SliceView
 from napari_sam_med.volume.volume import Volume
@@ -228,19 +227,6 @@ class LayerBridge(OwnWriting, QObject):
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
 
-    def empty(self, layer: Layer) -> None:
-        """Let a layer that is to go hold no voxels any more: napari layers are circles of references, which
-        keep what they hold until Python searches for them.
-        """
-        if isinstance(layer, Image | Labels) and isinstance(layer.data, np.ndarray):
-            layer.data = np.zeros((1, 1, 1), dtype=layer.data.dtype)
-        layer.metadata = {}  # it names the scan or its labels
-
-    def remove_for_good(self, layer: Layer) -> None:
-        """Remove a layer of ours that nobody needs any more."""
-        self.empty(layer)
-        self.remove(layer)
-
     # a scan
 
     @property
@@ -248,10 +234,10 @@ class LayerBridge(OwnWriting, QObject):
         """The layers of the proposal and the prompts."""
         return OwnLayers(self.display.preview_layer, self.points_layer, self.boxes_layer)
 
-    def show(self, scan: PreparedScan, come: Arrival) -> list[Layer]:
-        """Work on a scan whose layers are there; answers which of the scan before have nothing to show."""
+    def show(self, scan: PreparedScan, come: Arrival) -> tuple[list[Layer], Labels | None]:
+        """Work on a scan whose layers are there; answers what `clear_away` takes of the scan before."""
         self._close_timer.stop()
-        going = self._leave_scan(keeps_own=come.keeps_own)
+        left = self._leave_scan(keeps_own=come.keeps_own)
         self.frame = Frame(scan.volume.display_transform, scan.volume.shape)
         with self._writing():
             self.image_layer = come.image
@@ -267,7 +253,7 @@ class LayerBridge(OwnWriting, QObject):
             for layer in (come.image, come.own.points, come.own.boxes):
                 self.keys_wanted.emit(layer)
         self._on_view()
-        return going
+        return left
 
     def close_scan(self) -> None:
         """The image is gone: prompt layers and preview go too, a moment later, the labels stay.
@@ -277,23 +263,20 @@ class LayerBridge(OwnWriting, QObject):
         self._close_timer.start(0)
 
     def _close_now(self) -> None:
-        for layer in self._leave_scan():
-            self.remove_for_good(layer)
+        self.turns.add(clear_away(self.viewer.layers, *self._leave_scan()))
         self._on_view()
 
-    def _leave_scan(self, *, keeps_own: bool = False) -> list[Layer]:
-        """Let go of the layers; answers which of them are ours, and have nothing that the user wants."""
+    def _leave_scan(self, *, keeps_own: bool = False) -> tuple[list[Layer], Labels | None]:
+        """Let go of the layers; answers what `clear_away` takes."""
+        own = [one for one in self.own_layers if one is not None and one.metadata.get("sam_med_own")]
         labels = self.labels_layer
-        going = [] if keeps_own else [one for one in self.own_layers if one is not None]
-        going = [one for one in going if one.metadata.get("sam_med_own")]
-        if labels is not None and labels.name.startswith(LABELS_NAME) and not has_labels(labels.data):
-            going.append(labels)  # nobody has drawn anything on it
         self.prompts.let_go()
         self.display.let_go()
         if self.image_layer is not None:
             self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
         self.display.preview_layer = self.image_layer = self.frame = None
-        return going
+        is_ours = labels is not None and labels.name.startswith(LABELS_NAME)
+        return [] if keeps_own else own, labels if is_ours else None
 
     def _show_window(self, scan: PreparedScan) -> None:
         low, high = self.image_layer.contrast_limits_range

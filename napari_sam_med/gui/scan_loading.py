@@ -19,7 +19,7 @@ from napari_sam_med.gui.geometry_question import ask_form
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.settings import Settings
-from napari_sam_med.gui.slow_layers import prepare_dims, prepare_units
+from napari_sam_med.gui.slow_layers import clear_away, prepare_dims, prepare_units
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
@@ -66,14 +66,14 @@ class ScanLoading(QObject):
         self._settings = settings
         self._job: Job | None = None
         self._arrival: Arrival | None = None
-        self._going: list[Layer] = []
+        self._clearing: Iterator[None] | None = None
         prepare_units()
         workers.start(_import_tables(), "imports")
 
     @property
     def is_loading(self) -> bool:
         """Whether a scan is on its way, or one before it still being cleared away."""
-        return self._job is not None or self._arrival is not None or bool(self._going)
+        return self._job is not None or self._arrival is not None or self._clearing is not None
 
     def open(self, source: Path | Image, labels: Labels | None = None) -> None:
         """Open a file, or work on a layer; with labels of the user's, or new ones.
@@ -104,9 +104,10 @@ class ScanLoading(QObject):
     def _showing_early(self, arrival: Arrival, scan: ScanSeen) -> Iterator[None]:
         frame = Frame(scan.volume.display_transform, scan.volume.shape)
         yield from prepare_dims(self._bridge.viewer, frame)
-        arrival.show_image(scan)
-        self._bridge.show_plane("axial")
-        yield
+        if self._arrival is arrival:
+            arrival.show_image(scan)
+            self._bridge.show_plane("axial")
+            yield
 
     def _on_read(self, scan: PreparedScan, path: Path) -> None:
         """Go on with a file that was read, if need be by the other form of its header."""
@@ -173,12 +174,14 @@ class ScanLoading(QObject):
         before = None if bridge.image_layer is None else bridge.frame
         coming = arrival.come(self._in_chosen_window(scan), before, bridge.own_layers)
         try:
-            while not arrival.was_disturbed and next(coming, self) is not self:
-                yield
-            if arrival.was_disturbed:
-                self.give_up()  # the user has removed it
-            else:
-                then()
+            while self._arrival is arrival:  # else given up
+                if arrival.was_disturbed:
+                    self.give_up()
+                elif next(coming, self) is self:
+                    then()
+                    return
+                else:
+                    yield
         except Exception as error:  # noqa: BLE001  shown to the user; the scan before stays
             self.give_up()
             self.failed.emit(error)
@@ -186,13 +189,11 @@ class ScanLoading(QObject):
     def give_up(self) -> None:
         """Leave no layer of a scan that was on its way, nor of one that was left for good."""
         arrival, self._arrival = self._arrival, None
-        if arrival is not None or self._going:
-            self._bridge.turns.clear()
+        clearing, self._clearing = self._clearing, None
         if arrival is not None:
             arrival.go_again()
-        for layer in self._going:
-            self._bridge.remove_for_good(layer)
-        self._going.clear()
+        for _ in clearing or ():
+            pass
 
     def show_case(self, scan: PreparedScan, *, replaces: bool) -> None:
         """Work on a case of a work list that was brought; the layers of the one before are removed, of
@@ -212,12 +213,15 @@ class ScanLoading(QObject):
         earlier = [bridge.labels_layer, bridge.image_layer if arrival.is_new else None]
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
-        going = bridge.show(scan, arrival)
+        own, labels = bridge.show(scan, arrival)
         arrival.appear()
+        hidden = [one for one in earlier if one not in (None, arrival.image, arrival.labels, *leaving)]
         # labels before their image; the other way round, software OpenGL crashed
-        self._going = list(dict.fromkeys([*going, *leaving]))
-        hidden = [one for one in earlier if one not in (None, arrival.image, arrival.labels, *self._going)]
-        bridge.turns.add(self._clearing(hidden, scan, arrival))
+        if labels in (*leaving, arrival.labels):
+            labels = None
+        gone = clear_away(bridge.viewer.layers, [*own, *leaving], labels)
+        self._clearing = self._clear(hidden, gone, scan, arrival)
+        bridge.turns.add(self._clearing)
         if arrival.is_new:
             bridge.show_plane("axial")
         bridge.set_tool("box")
@@ -227,17 +231,18 @@ class ScanLoading(QObject):
         if not scan.volume.warnings:
             self.status.emit("Scan ready: draw a box on an organ.")
 
-    def _clearing(self, hidden: Sequence[Layer], scan: PreparedScan, arrival: Arrival) -> Iterator[None]:
+    def _clear(
+        self, hidden: Sequence[Layer], gone: Iterator[None], scan: PreparedScan, arrival: Arrival
+    ) -> Iterator[None]:
         """Hide what is left of the scan before, since what is seen is what is exported, or remove it."""
-        for layer in hidden:
-            layer.visible = False
-            yield
-        while self._going:
-            self._bridge.empty(self._going[0])
-            yield
-            self._bridge.remove_for_good(self._going.pop(0))
-            yield
-        arrival.name(scan)
+        try:
+            for layer in hidden:
+                layer.visible = False
+                yield
+            yield from gone
+            arrival.name(scan)
+        finally:
+            self._clearing = None
 
     def _in_chosen_window(self, scan: _Scan) -> _Scan:
         """A scan in the window that was chosen last; it means something on CT only."""

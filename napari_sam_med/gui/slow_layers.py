@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from napari.components import LayerList, ViewerModel
-from napari.layers import Labels, Layer
+from napari.layers import Image, Labels, Layer
 from napari.utils.transforms import Affine
 
 from napari_sam_med.gui.planes import Frame
+from napari_sam_med.volume.disk_labels import labelled_planes
 
 __all__ = [
+    "clear_away",
     "drawn_in_parts",
     "insert_unselected",
     "prepare_dims",
@@ -20,6 +23,9 @@ __all__ = [
     "with_tools",
     "without_tools",
 ]
+
+_LOOK_SECONDS = 0.02
+"""For looking through labels in one step."""
 
 
 def insert_unselected(layers: LayerList, place: int, layer: Layer) -> None:
@@ -78,3 +84,36 @@ def prepare_dims(viewer: ViewerModel, frame: Frame) -> Iterator[None]:
 def prepare_units() -> None:
     """Let napari read its table of units, which it does with the first layer: 0.15 s."""
     Affine(scale=(1.0, 1.0), units=("mm", "mm"))
+
+
+def clear_away(layers: LayerList, going: Sequence[Layer], labels: Labels | None) -> Iterator[None]:
+    """Remove layers for good, in steps; and labels if nobody has drawn anything on them."""
+    for layer in going:
+        yield from _removed(layers, layer)
+    if labels is not None and (yield from _is_empty(labels)):
+        yield from _removed(layers, labels)
+
+
+def _removed(layers: LayerList, layer: Layer) -> Iterator[None]:
+    """napari layers are circles of references, which keep what they hold until Python searches for them: a
+    removed one holds no voxels any more.
+    """
+    if isinstance(layer, Image | Labels) and isinstance(layer.data, np.ndarray):
+        layer.data = np.zeros((1, 1, 1), dtype=layer.data.dtype)
+    layer.metadata = {}  # it names the scan or its labels
+    yield
+    if layer in layers:
+        layers.remove(layer)
+        yield
+
+
+def _is_empty(labels: Labels) -> Generator[None, None, bool]:
+    data = labels.data
+    until = time.thread_time() + _LOOK_SECONDS
+    for index in labelled_planes(data):
+        if data[index].any():
+            return False
+        if time.thread_time() > until:
+            yield
+            until = time.thread_time() + _LOOK_SECONDS
+    return True

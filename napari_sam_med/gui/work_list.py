@@ -352,7 +352,7 @@ class WorkListControl(QObject):
             return True
         if not (self._is_changed or self._actions.keeping.has_unexported_work):
             return False
-        return self._known is not None or bool(self._session.labels.data.any())
+        return self._known is not None or self._session.has_labels
 
     def may_leave(self, verb: str, again: Callable[[], object]) -> bool:
         """Whether to go on at once; a case that has to be saved is saved first, and ``again`` called then."""

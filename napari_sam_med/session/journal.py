@@ -25,7 +25,6 @@ from napari_sam_med.session.journal_recovery import (
 from napari_sam_med.session.journal_writer import Exported, JournalWriter, Step, WhenKept
 from napari_sam_med.session.new_labels import put_in_place
 from napari_sam_med.session.objects import Annotations
-from napari_sam_med.volume.disk_labels import has_labels
 from napari_sam_med.volume.labels import LabelChange
 from napari_sam_med.volume.replacement import sweep_orphans
 
@@ -72,7 +71,7 @@ class SessionJournal:
         self._last_work = 0
         self._exported: int | None = None
         self._former: Path | None = None
-        self._held_voxels = self._holds_voxels()
+        self._held_voxels = self._session.has_labels
         self._trouble: str | None = None
         session.voxels_changed.connect(self._on_voxels)
         session.stroke_refused.connect(self._on_refused)
@@ -221,7 +220,7 @@ class SessionJournal:
         if self._exported is not None:
             return last > self._exported
         # empty labels are worth no question, but for those that were opened and erased
-        return last > 0 and (self._held_voxels or self._holds_voxels())
+        return last > 0 and (self._held_voxels or self._session.has_labels)
 
     def mark_exported(self, change_number: int | None = None) -> None:
         """Note that the labels were exported as they stood after a change (None: the last one).
@@ -242,12 +241,8 @@ class SessionJournal:
         self._refused.clear()
         self.change_number = self._last_work = 0
         self._exported = self._former = None
-        self._held_voxels = self._holds_voxels()
+        self._held_voxels = self._session.has_labels
         self._known = self._session.annotations
-
-    def _holds_voxels(self) -> bool:
-        labels = self._session.labels
-        return labels is not None and has_labels(labels.data)
 
     def _on_voxels(self, change: LabelChange, reverted: bool) -> None:
         self._pending.append((change, reverted))

@@ -147,6 +147,11 @@ class Session:
         """Voxels of a class in the labels, without counting them anew."""
         return 0 if self._counts is None else self._counts[class_id]
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether any voxel is labelled, without looking for it."""
+        return self._counts is not None and bool(self._counts.class_ids)
+
     def volume_ml(self, class_id: int) -> float:
         """Volume of a class in millilitres."""
         if self.labels is None:

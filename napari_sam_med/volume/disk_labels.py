@@ -17,7 +17,7 @@ import platformdirs
 
 from napari_sam_med.errors import LabelError
 
-__all__ = ["DiskLabels", "has_labels", "is_on_disk", "labelled_planes", "refuse_on_disk"]
+__all__ = ["DiskLabels", "is_on_disk", "labelled_planes", "refuse_on_disk"]
 
 _RESERVE = 1 << 30
 """Bytes that stay free on the disk: the system ends a program that writes to a mapped file on a full one."""
@@ -131,11 +131,6 @@ def _tells_holes(data: npt.NDArray[Any], descriptor: int) -> bool:
         return False
     finally:
         data[-1, -1, -1] = 0
-
-
-def has_labels(data: npt.NDArray[Any]) -> bool:
-    """Whether any voxel of labels (z, y, x) is labelled."""
-    return any(data[index].any() for index in labelled_planes(data)) if is_on_disk(data) else bool(data.any())
 
 
 def refuse_on_disk(data: npt.NDArray[Any], what: str, remedy: str) -> None:
