@@ -109,6 +109,7 @@ class Chooser(QObject):
         if self._bridge.frame is None:
             return
         tool = self._bridge.tool
+        self._bridge.turns.draw_later()
         self.layers.begin()
         layer = self.layers.chosen_from
         if layer is None:
@@ -126,6 +127,7 @@ class Chooser(QObject):
         """Hide the candidates and give the mouse back its tool; answers whether it was on."""
         if not self._is_on:
             return False
+        self._bridge.turns.draw_later()
         self._end()
         if self._tool_before is not None:
             self._bridge.set_tool(self._tool_before)

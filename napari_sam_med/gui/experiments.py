@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ from napari_sam_med.session.experiments import Sight
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.measuring import SliceScore
 
-__all__ = ["DOCK_NAME", "ExperimentsWidget", "open_experiments"]
+__all__ = ["DOCK_NAME", "ExperimentsWidget", "open_experiments", "opening_experiments"]
 
 DOCK_NAME = "Experiments (napari-sam-med)"
 """As napari's Plugins menu names it, so that there is one of them, whichever way it was opened."""
@@ -280,17 +281,26 @@ class ExperimentsWidget(Docked):
 
 def open_experiments(viewer: ViewerModel) -> ExperimentsWidget:
     """Show the panel of a viewer beside the SAM Med widget; made where there is none yet."""
+    for _ in opening_experiments(viewer):
+        pass
+    return viewer.window.dock_widgets[DOCK_NAME]
+
+
+def opening_experiments(viewer: ViewerModel) -> Iterator[None]:
+    """`open_experiments` in steps: making the panel takes as long as docking it."""
     window = viewer.window
     widget = window.dock_widgets.get(DOCK_NAME)
     if widget is None:
         widget = ExperimentsWidget(viewer)
+        yield
+    if DOCK_NAME not in window.dock_widgets:
         window.add_dock_widget(widget, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False)
-    dock = widget.parentWidget()
+        yield
+    dock = window.dock_widgets[DOCK_NAME].parentWidget()
     dock.show()
     dock.raise_()
     if dock.width() < _GOOD_WIDTH and window._qt_window.width() > 2.5 * _GOOD_WIDTH:
         window._qt_window.resizeDocks([dock], [_GOOD_WIDTH], Qt.Orientation.Horizontal)
-    return widget
 
 
 def _legend(sight: Sight) -> str:

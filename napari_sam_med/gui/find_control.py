@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -225,8 +225,13 @@ class Finding(QObject):
         else:
             self.found.add(step.view, step.masks)
         if step.edges is None and self._n_slices == 1:
-            self.chooser.begin()
+            self._bridge.turns.add(self._begin_to_choose())
         self.status.emit(f"{doing}: {step.view.plane} slice {step.view.index}")
+
+    def _begin_to_choose(self) -> Iterator[None]:
+        if not self.found.is_empty:  # else cleared meanwhile
+            self.chooser.begin()
+            yield
 
     def _on_objects(self, objects: list[FoundObject]) -> None:
         self._so_far = None

@@ -18,7 +18,7 @@ from napari_sam_med.gui.appearance import InputManners, button
 from napari_sam_med.gui.disk_panel import DiskPanel
 from napari_sam_med.gui.docked import Docked
 from napari_sam_med.gui.embedding_bar import EmbeddingBar
-from napari_sam_med.gui.experiments import open_experiments
+from napari_sam_med.gui.experiments import opening_experiments
 from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.find_panel import FindPanel
 from napari_sam_med.gui.housekeeping import Housekeeping
@@ -119,7 +119,7 @@ class SamMedWidget(Docked):
         self.experiments = button(
             "Experiments…",
             "Which prompt works, for which organ, with which model? Measured on your own labels.",
-            lambda: open_experiments(self.actions_.bridge.viewer),
+            self._open_experiments,
         )
         column.addWidget(self.experiments)
         column.addWidget(self._shortcut_list())
@@ -178,6 +178,10 @@ class SamMedWidget(Docked):
             made.expand(animate=False)
         made.toggled.connect(lambda is_open: settings.remember(shows_shortcuts=bool(is_open)))
         return made
+
+    def _open_experiments(self) -> None:
+        bridge = self.actions_.bridge
+        bridge.turns.add(opening_experiments(bridge.viewer))
 
     def _open_only_image(self) -> None:
         """Start on the image that is there, without being asked."""
