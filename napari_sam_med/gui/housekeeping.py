@@ -6,7 +6,7 @@ import threading
 
 from qtpy.QtCore import QObject, QTimer
 
-from napari_sam_med.session.freed_memory import give_back_freed_memory
+from napari_sam_med.session.freed_memory import give_back_freed_memory, keep_large_arrays_apart
 
 __all__ = ["Housekeeping"]
 
@@ -14,10 +14,11 @@ _REST_MS = 2000
 
 
 class Housekeeping(QObject):
-    """Gives freed memory back a moment after scans were closed or a long job has ended."""
+    """Gives freed memory back: large arrays at once, the rest after scans were closed or a long job ended."""
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
+        keep_large_arrays_apart()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_REST_MS)

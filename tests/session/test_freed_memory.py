@@ -8,7 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from napari_sam_med.session.freed_memory import allocated, give_back_freed_memory
+from napari_sam_med.session.freed_memory import (
+    allocated,
+    give_back_freed_memory,
+    keep_large_arrays_apart,
+)
 
 _MIB = 1 << 20
 
@@ -28,12 +32,13 @@ def test_what_is_used_is_told_and_less_of_it_is_used_later() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone keeps what was freed so long")
 def test_memory_between_what_is_used_goes_back() -> None:
     code = """
+import os
 import numpy as np
 from napari_sam_med.session.freed_memory import allocated, give_back_freed_memory
 if allocated() is None:
     raise SystemExit  # not glibc
 def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * __import__("os").sysconf("SC_PAGE_SIZE") >> 20
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 arrays = [np.ones(3000) for _ in range(10_000)]  # 229 MiB
 used = arrays[::50]
 arrays.clear()
@@ -45,7 +50,32 @@ assert all((array == 1).all() for array in used)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone keeps what was freed so long")
+def test_large_arrays_go_back_when_they_are_freed() -> None:
+    code = """
+import os
+import numpy as np
+from napari_sam_med.session.freed_memory import allocated, keep_large_arrays_apart
+if allocated() is None:
+    raise SystemExit  # not glibc
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+del_me = np.ones(30 << 20, dtype=np.uint8)
+del del_me  # from here on glibc would lay arrays of 30 MiB among the others
+assert keep_large_arrays_apart()
+arrays, between = [], []
+for _ in range(20):
+    arrays.append(np.ones(10 << 20, dtype=np.uint8))
+    between.append(np.ones(100_000, dtype=np.uint8))
+before = resident()
+arrays.clear()
+assert before - resident() > 180, (before, resident())
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_where_the_allocator_is_another_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert allocated() is None
     assert not give_back_freed_memory()
+    assert not keep_large_arrays_apart()
