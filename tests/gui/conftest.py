@@ -12,6 +12,8 @@ import pytest
 
 # Beside Mesa's software OpenGL the first import of torchvision crashes; before it, it does not.
 import torchvision  # noqa: F401
+from napari.settings._base import EventedConfigFileSettings
+from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
 
 from napari_sam_med.gui import geometry_question, leaving
@@ -20,6 +22,16 @@ from tests.gui.case_list import at
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
 from tests.gui.find_desk import search  # noqa: F401  a fixture
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plugins_are_sought_once() -> Iterator[None]:
+    """napari looks through all installed packages for each viewer, and writes its settings as each closes."""
+    found = list(PluginManifest.discover())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda paths=(): iter(found))
+        patch.setattr(EventedConfigFileSettings, "_maybe_save", lambda self: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
