@@ -18,7 +18,7 @@ from napari_sam_med.gui.scan_layers import (
     points_layer,
     preview_layer,
 )
-from napari_sam_med.gui.slow_layers import drawn_in_parts, insert_unselected, with_tools
+from napari_sam_med.gui.slow_layers import drawn_in_parts, insert_unselected
 from napari_sam_med.session.jobs import PreparedScan, ScanSeen
 
 __all__ = ["Arrival"]
@@ -98,7 +98,6 @@ class Arrival:
         if self.labels is None:
             self.labels = self._add(labels_layer(scan.labels, frame, visible=before is None))
             yield
-            yield from with_tools(self.labels)
         for name, make in (("preview", preview_layer), ("points", points_layer), ("boxes", boxes_layer)):
             if getattr(self.own, name) is None:
                 layer = self._add(make(frame))

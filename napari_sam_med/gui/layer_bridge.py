@@ -28,7 +28,7 @@ from napari_sam_med.gui.scan_layers import (
     labels_layer,
     points_layer,
 )
-from napari_sam_med.gui.slow_layers import clear_away, with_tools
+from napari_sam_med.gui.slow_layers import clear_away
 from napari_sam_med.gui.turns import Turns
 from napari_sam_med.session.jobs import PreparedScan
 from napari_sam_med.session.session import Session
@@ -315,9 +315,7 @@ class LayerBridge(OwnWriting, QObject):
         with self._writing(), self._keeping_tool():
             self.remove(old)
             place = self.viewer.layers.index(self.image_layer) + 1
-            layer = self._put(labels_layer(labels, self.frame), place)
-            self._show_labels(labels, layer)
-            self.turns.add(with_tools(layer))
+            self._show_labels(labels, self._put(labels_layer(labels, self.frame), place))
 
     def _put(self, layer: Layer, place: int | None = None) -> Any:
         """Add a layer, above all others or at a place of the list."""

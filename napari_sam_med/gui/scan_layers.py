@@ -14,7 +14,7 @@ from napari.layers import Image, Labels, Layer, Points, Shapes
 
 from napari_sam_med.gui.labels_display import thin_array
 from napari_sam_med.gui.planes import Frame
-from napari_sam_med.gui.slow_layers import without_tools
+from napari_sam_med.gui.slow_layers import with_tools, without_tools
 from napari_sam_med.session.jobs import PreparedScan, ScanSeen
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
@@ -55,16 +55,16 @@ def image_layer(scan: PreparedScan | ScanSeen, frame: Frame, *, visible: bool = 
 
 def labels_layer(labels: LabelVolume, frame: Frame, *, visible: bool = True) -> Labels:
     """The layer whose data is the labels' array."""
-    return without_tools(
-        Labels(
-            labels.data,
-            name=LABELS_NAME,
-            opacity=0.55,
-            visible=visible,
-            metadata={"sam_med": labels},
-            **frame.layer_arguments,
-        )
+    layer = Labels(
+        labels.data,
+        name=LABELS_NAME,
+        opacity=0.55,
+        visible=visible,
+        metadata={"sam_med": labels},
+        **frame.layer_arguments,
     )
+    with_tools(without_tools(layer))
+    return layer
 
 
 def preview_layer(frame: Frame) -> Labels:

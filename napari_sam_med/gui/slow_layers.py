@@ -26,14 +26,13 @@ __all__ = [
 
 _LOOK_SECONDS = 0.02
 """For looking through labels in one step."""
+_TOOLS = {"polygon": "polygon", "paint": "brush_stroke"}
+"""Modes of napari's labels, and what it draws for each."""
 
 
 def insert_unselected(layers: LayerList, place: int, layer: Layer) -> None:
     """Insert a layer, while the one that is active stays so; napari would turn to the controls of the new."""
     active = layers.selection.active
-    if active is None:
-        layers.insert(place, layer)
-        return
     with layers.selection.events.blocker_all():
         layers.insert(place, layer)
         layers.selection.active = active
@@ -41,16 +40,20 @@ def insert_unselected(layers: LayerList, place: int, layer: Layer) -> None:
 
 def without_tools(layer: Labels) -> Labels:
     """Leave out what the canvas draws of napari's polygon and brush: 40 ms for a layer nobody paints on."""
-    for name in ("polygon", "brush_stroke"):
-        layer._overlays[name].visible = False
+    for overlay in _TOOLS.values():
+        layer._overlays[overlay].visible = False
     return layer
 
 
-def with_tools(layer: Labels) -> Iterator[None]:
-    """Bring it back."""
-    for name in ("polygon", "brush_stroke"):
-        layer._overlays[name].visible = True
-        yield
+def with_tools(layer: Labels) -> None:
+    """Bring each back when it is taken into the hand."""
+    layer.events.mode.connect(_on_mode)
+
+
+def _on_mode(event: Any) -> None:
+    overlay = _TOOLS.get(str(event.source.mode))
+    if overlay is not None:
+        event.source._overlays[overlay].visible = True
 
 
 def drawn_in_parts(canvas: Any, layer: Layer) -> Iterator[None]:

@@ -104,5 +104,7 @@ class StatusLine(QWidget):
         self._bottom.setCurrentIndex(int(is_busy))
         if is_busy:
             self.bar.setRange(0, 0 if progress.total <= 0 else _BAR_STEPS)  # bytes do not fit Qt's integers
+            self.bar.setUpdatesEnabled(False)  # else Qt paints the window there and then, 10 ms a step
             self.bar.setValue(round(progress.fraction * _BAR_STEPS))
+            self.bar.setUpdatesEnabled(True)
             self.bar.setFormat(progress.text if progress.total <= 0 else f"{progress.text} %p%")
