@@ -94,6 +94,7 @@ class ScanLoading(QObject):
             return
         reading = jobs.read_scan(source, ask_time(source))
         self.start(reading, lambda scan: self._on_read(scan, source), seen=self._on_seen)
+        self._bridge.turns.add(prepare_dims(self._bridge.viewer))
 
     def _on_seen(self, scan: ScanSeen) -> None:
         """Let a first scan be looked at before its labels and the layers to draw on are there."""
@@ -102,8 +103,6 @@ class ScanLoading(QObject):
             self._bridge.turns.add(self._showing_early(self._arrival, self._in_chosen_window(scan)))
 
     def _showing_early(self, arrival: Arrival, scan: ScanSeen) -> Iterator[None]:
-        frame = Frame(scan.volume.display_transform, scan.volume.shape)
-        yield from prepare_dims(self._bridge.viewer, frame)
         if self._arrival is arrival:
             arrival.show_image(scan)
             self._bridge.show_plane("axial")
@@ -153,6 +152,8 @@ class ScanLoading(QObject):
         if job is self._job:
             self._job = None
             self.give_up()  # of a scan that failed after it was seen
+            if not self._bridge.viewer.layers:
+                self._bridge.viewer.dims.ndim = 2  # as in any empty viewer
 
     def bring(
         self,

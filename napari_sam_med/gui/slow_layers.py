@@ -11,7 +11,6 @@ from napari.components import LayerList, ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils.transforms import Affine
 
-from napari_sam_med.gui.planes import Frame
 from napari_sam_med.volume.disk_labels import labelled_planes
 
 __all__ = [
@@ -72,16 +71,11 @@ def drawn_in_parts(canvas: Any, layer: Layer) -> Iterator[None]:
             yield
 
 
-def prepare_dims(viewer: ViewerModel, frame: Frame) -> Iterator[None]:
-    """Let an empty viewer have the sliders of its first image before that comes, in steps of 30 ms."""
-    if viewer.layers:
-        return
-    viewer.dims.ndim = 3
-    yield
-    first, last = frame.world([(0, 0, 0), [n - 1 for n in frame.shape_zyx]])
-    step = np.abs(frame.world((1, 1, 1)) - first)
-    viewer.dims.range = [*zip(np.minimum(first, last), np.maximum(first, last), step, strict=True)]
-    yield
+def prepare_dims(viewer: ViewerModel) -> Iterator[None]:
+    """Let an empty viewer have the sliders of a scan before that comes: they take 30 ms."""
+    if not viewer.layers:
+        viewer.dims.ndim = 3
+        yield
 
 
 def prepare_units() -> None:

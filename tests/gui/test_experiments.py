@@ -465,6 +465,7 @@ def test_the_panel_opens_beside_the_widget_and_takes_its_scan(
     desk.widget._scroll.ensureWidgetVisible(desk.widget.experiments)
     desk.settle()
     QTest.mouseClick(desk.widget.experiments, LEFT, NO_KEY, desk.widget.experiments.rect().center())
+    desk.wait(lambda: DOCK_NAME in desk.viewer.window.dock_widgets)
     panel = desk.viewer.window.dock_widgets[DOCK_NAME]
     try:
         assert panel.isVisible()

@@ -9,9 +9,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from napari.layers import Image
+from napari.layers import Image, Labels, Layer
+from qtpy.QtCore import QTimer
 
 from napari_sam_med.errors import LabelError
+from napari_sam_med.gui.arrival import Arrival
+from napari_sam_med.gui.scan_layers import LABELS_NAME
 from napari_sam_med.session import jobs
 from napari_sam_med.session.voxel_counts import VoxelCounts
 from tests.gui.desk import Desk
@@ -109,3 +112,104 @@ def test_a_scan_that_fails_after_it_was_seen_goes_again(
     desk.wait(lambda: not desk.actions.scans.is_loading)
     assert not desk.viewer.layers
     assert any("The disk is full" in line for line in desk.said)
+
+
+@pytest.fixture
+def at_turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
+    """Lets something happen after a number of layers of a scan have come."""
+
+    def after(number: int, action: Callable[[], None]) -> None:
+        plain, come = Arrival._add, []
+
+        def add(self: Arrival, layer: Layer) -> Layer:
+            added = plain(self, layer)
+            come.append(layer)
+            if len(come) == number:
+                QTimer.singleShot(0, action)
+            return added
+
+        monkeypatch.setattr(Arrival, "_add", add)
+
+    return after
+
+
+def test_a_second_scan_may_be_opened_while_the_layers_of_the_first_come(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, at_turn
+) -> None:
+    desk = make_desk()
+    other = scan_file(tmp_path, "two.nii.gz")
+    at_turn(3, lambda: desk.actions.open_scan(other))
+    desk.actions.open_scan(scan_file(tmp_path, "one.nii.gz"))
+    desk.wait(lambda: desk.session.volume is not None and not desk.actions.scans.is_loading)
+    assert [layer.name for layer in images(desk)] == ["two.nii.gz"]
+    assert len(desk.viewer.layers) == 5
+    assert desk.bridge.labels_layer.name == LABELS_NAME
+
+
+def test_the_scan_before_is_worked_on_until_the_next_is_there_and_when_that_fails(
+    make_desk: Callable[[], Desk],
+    predictor: FakePredictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = make_desk()
+    first = scan_file(tmp_path, "one.nii.gz")
+    desk.actions.open_scan(first)
+    desk.wait(lambda: desk.session.volume is not None and not desk.actions.scans.is_loading)
+    layers, shown = list(desk.viewer.layers), desk.bridge.image_layer
+
+    def fail(*_: object, **__: object) -> None:
+        assert desk.bridge.image_layer is shown
+        assert shown.visible
+        raise LabelError("The disk is full; free some space.")
+
+    monkeypatch.setattr("napari_sam_med.gui.arrival.labels_layer", fail)
+    desk.actions.open_scan(scan_file(tmp_path, "two.nii.gz"))
+    desk.wait(lambda: any("The disk is full" in line for line in desk.said))
+    assert not desk.actions.scans.is_loading
+    assert list(desk.viewer.layers) == layers
+    assert desk.session.volume.path == first
+    assert desk.bridge.current_view() is not None
+
+
+def test_a_layer_that_is_removed_on_its_way_ends_the_opening(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, at_turn
+) -> None:
+    desk = make_desk()
+    at_turn(2, lambda: desk.viewer.layers.remove(desk.viewer.layers[LABELS_NAME]))
+    desk.actions.open_scan(scan_file(tmp_path))
+    desk.wait(lambda: images(desk))
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    assert desk.session.volume is None
+    assert not desk.viewer.layers
+
+
+def test_a_widget_that_ends_while_layers_come_leaves_none_of_them(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, at_turn
+) -> None:
+    desk = make_desk()
+    at_turn(3, desk.widget.stop)
+    desk.actions.open_scan(scan_file(tmp_path))
+    desk.wait(lambda: images(desk))
+    desk.wait(lambda: not desk.viewer.layers)
+    desk.settle()
+    assert not desk.viewer.layers
+    assert desk.viewer.window._qt_viewer.canvas.native.updatesEnabled()
+
+
+def test_empty_labels_of_the_scan_before_go_and_those_drawn_on_stay_hidden(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    for name in ("one", "two", "three"):
+        path = scan_file(tmp_path, f"{name}.nii.gz")
+        desk.actions.open_scan(path)
+        desk.wait(lambda path=path: desk.session.volume is not None and desk.session.volume.path == path)
+        desk.wait(lambda: not desk.actions.scans.is_loading)
+        if name == "two":
+            drawn_on = desk.bridge.labels_layer
+            drawn_on.data[3, 4, 5] = 1  # as a script does, which tells nobody
+    labels = [layer for layer in desk.viewer.layers if isinstance(layer, Labels)]
+    assert labels == [drawn_on, desk.bridge.labels_layer, desk.bridge.display.preview_layer]
+    assert not drawn_on.visible
+    assert [image.visible for image in images(desk)] == [False, False, True]

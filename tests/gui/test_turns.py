@@ -1,0 +1,82 @@
+"""Steps of the main thread, one in a turn of the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QWidget
+
+from napari_sam_med.gui.turns import Turns
+
+
+@pytest.fixture
+def canvas(qtbot: QtBot) -> QWidget:
+    """What is drawn on."""
+    made = QWidget()
+    qtbot.addWidget(made)
+    return made
+
+
+@pytest.fixture
+def turns(canvas: QWidget) -> Turns:
+    return Turns(lambda: SimpleNamespace(native=canvas), canvas)
+
+
+def test_others_come_in_between_and_what_a_step_changed_is_drawn_after_it(
+    turns: Turns, canvas: QWidget, qtbot: QtBot
+) -> None:
+    done: list[str] = []
+
+    def steps(name: str) -> Iterator[None]:
+        for number in (1, 2):
+            assert not canvas.updatesEnabled()
+            done.append(f"{name} {number}")
+            QTimer.singleShot(0, lambda: done.append("other"))
+            yield
+
+    turns.add(steps("a"))
+    turns.add(steps("b"))
+    assert not done
+    qtbot.waitUntil(lambda: done.count("other") == 4)
+    assert done == ["a 1", "other", "a 2", "other", "b 1", "other", "b 2", "other"]
+    qtbot.waitUntil(canvas.updatesEnabled)
+
+
+def test_steps_that_fail_end_and_the_next_go_on(turns: Turns, canvas: QWidget, qtbot: QtBot) -> None:
+    done: list[str] = []
+
+    def fail() -> Iterator[None]:
+        yield
+        raise ValueError("no")
+
+    with qtbot.captureExceptions() as errors:
+        turns.add(fail())
+        turns.add(done.append("c") for _ in range(2))
+        qtbot.waitUntil(lambda: done.count("c") == 2)
+    assert [kind for kind, *_ in errors] == [ValueError]
+    qtbot.waitUntil(canvas.updatesEnabled)
+
+
+def test_what_is_cleared_is_not_done_and_the_canvas_is_free(
+    turns: Turns, canvas: QWidget, qtbot: QtBot
+) -> None:
+    done: list[int] = []
+
+    def steps() -> Iterator[None]:
+        done.append(1)
+        turns.clear()
+        yield
+        done.append(2)
+
+    turns.add(steps())
+    qtbot.waitUntil(lambda: bool(done))
+    qtbot.wait(50)
+    assert done == [1]
+    assert canvas.updatesEnabled()
+    turns.draw_later()
+    assert not canvas.updatesEnabled()
+    qtbot.waitUntil(canvas.updatesEnabled)
