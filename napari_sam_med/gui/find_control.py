@@ -27,6 +27,8 @@ __all__ = ["Finding"]
 
 _LIKELY = 0.5
 """Probability from which the first of a ranking is offered without a warning."""
+_AFTER_CLICK_MS = 20
+"""What the click has changed is drawn before the layer of candidates is made."""
 _SEARCH_FINER = "search with a smaller grid or more slices"
 
 
@@ -189,7 +191,7 @@ class Finding(QObject):
                 self.chooser.model = self._session.model
             self._start(doing, made(sight), returned or self._on_objects)
             if are_objects:
-                QTimer.singleShot(0, self.chooser.layers.prepare)
+                QTimer.singleShot(_AFTER_CLICK_MS, self.chooser.layers.prepare)
 
         self._model.with_model(start)
 
