@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QMainWindow, QWidget
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from napari_sam_med.gui.garbage import keep_garbage_on_main_thread
 
@@ -21,7 +21,7 @@ class Docked(QWidget):
         super().__init__()
         self._was_docked = self._close_is_asked = False
         self._end_keeping = end = keep_garbage_on_main_thread()
-        self.destroyed.connect(lambda: end())
+        self.destroyed.connect(end)
 
     def stop(self) -> None:
         """Stop threads and let go of the viewer; called more than once."""
@@ -44,13 +44,20 @@ class Docked(QWidget):
     def event(self, event: QEvent) -> bool:
         """A dock that is closed lets go of its widget: its work ends here, and then the widget itself.
 
+        A script that wants it back makes a new one.
+
         Left to Python's search for garbage it would live on unseen, with all that it holds: a callback that
         was connected to a signal of a part made by Qt (the line in a spin box, the heading of a table) is
         kept by Qt alone, where the search does not see that it is a circle.
         """
-        if event.type() == QEvent.Type.ParentChange and self._was_docked and self.parentWidget() is None:
-            self._finish()
-            self.deleteLater()
+        if event.type() == QEvent.Type.ParentChange:
+            if isinstance(self.parentWidget(), QDockWidget):
+                self._was_docked = True  # it may never be shown, behind other tabs
+            elif self._was_docked and self.parentWidget() is None:
+                try:
+                    self._finish()
+                finally:
+                    self.deleteLater()
         return super().event(event)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
@@ -71,5 +78,5 @@ class Docked(QWidget):
         return False
 
     def _finish(self) -> None:
-        self.stop()
         self._end_keeping()
+        self.stop()

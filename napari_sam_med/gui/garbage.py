@@ -13,6 +13,7 @@ import gc
 import time
 from collections.abc import Callable
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -43,6 +44,8 @@ def keep_garbage_on_main_thread() -> Callable[[], None]:
     callable
         Ends it; safe to call twice.
     """
+    if _keepers and not isalive(_keepers[0]):  # it went with its application
+        _keepers.pop().end()
     if not _keepers:
         _keepers.append(_Keeper(QApplication.instance()))
     keeper = _keepers[0]
@@ -74,10 +77,11 @@ class _Keeper(QObject):
 
     def end(self) -> None:
         """Leave it to Python again."""
-        self._timer.stop()
         if gc.get_threshold() == self._ours:
             gc.set_threshold(*self._before)
-        self.deleteLater()
+        if isalive(self):  # else it went with its application
+            self._timer.stop()
+            self.deleteLater()
 
     def _look(self) -> None:
         """Search as deep as Python would, by its own counts."""

@@ -6,12 +6,14 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QStyleOptionSlider
 
+from napari_sam_med.gui import garbage
 from napari_sam_med.gui.garbage import keep_garbage_on_main_thread
 
 _NEW_OBJECTS = 10_000
@@ -19,13 +21,31 @@ _NEW_OBJECTS = 10_000
 
 
 @pytest.fixture
-def thresholds() -> Iterator[tuple[int, int, int]]:
-    """Those of Python; they are the same afterwards."""
+def thresholds(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int, int]]:
+    """Those of Python, with no widget there; they are the same afterwards."""
     assert gc.isenabled()
+    monkeypatch.setattr(garbage, "_keepers", [])
     before = gc.get_threshold()
-    yield before
+    gc.set_threshold(700, 10, 10)
+    yield gc.get_threshold()
     gc.enable()
     gc.set_threshold(*before)
+
+
+@contextmanager
+def _searches() -> Iterator[list[int]]:
+    """Generations through which was searched meanwhile."""
+    searched: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            searched.append(info["generation"])
+
+    gc.callbacks.append(note)
+    try:
+        yield searched
+    finally:
+        gc.callbacks.remove(note)
 
 
 def _make_objects_on_a_thread() -> list[list[None]]:
@@ -95,17 +115,23 @@ def test_where_the_search_is_switched_off_there_is_none(
 ) -> None:
     gc.disable()
     end = keep_garbage_on_main_thread()
-    searched: list[str] = []
-
-    def note(phase: str, info: dict[str, int]) -> None:
-        searched.append(phase)
-
-    gc.callbacks.append(note)
-    try:
+    with _searches() as searched:
         made = _make_objects_on_a_thread()
         qtbot.wait(200)  # some turns of its timer; nothing is to come of them
         assert len(made) == _NEW_OBJECTS
         assert not searched
-    finally:
-        gc.callbacks.remove(note)
-        end()
+    end()
+
+
+def test_all_is_searched_through_only_after_a_rest(
+    qtbot: QtBot, thresholds: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc.set_threshold(1, 1, 1)  # a search is due with every beat, through all with every seventh
+    end = keep_garbage_on_main_thread()
+    with _searches() as searched:
+        qtbot.waitUntil(lambda: searched.count(1) >= 4)
+        assert 2 not in searched
+        monkeypatch.setattr(garbage, "_REST", 0)
+        monkeypatch.setattr(garbage, "_MIN_REST_SECONDS", 0)
+        qtbot.waitUntil(lambda: 2 in searched)
+    end()
