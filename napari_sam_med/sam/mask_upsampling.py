@@ -92,9 +92,9 @@ class _Cells(NamedTuple):
 def _cells(pixels: int, resized: int, side: int, count: int) -> _Cells:
     """Kept, since a scan has slices of three sizes; it takes longer than enlarging a mask."""
     centres = np.arange(pixels, dtype=np.float32) + np.float32(0.5)
-    at = centres * np.float32(2.0 * resized / (pixels * side)) - 1  # edges of the outer cells are at -1 and 1
-    position = np.clip((at + 1) * np.float32(count / 2.0) - np.float32(0.5), 0, count - 1)
-    lower = np.minimum(np.floor(position).astype(np.intp), max(count - 2, 0))
+    cells_per_pixel = np.float32(count * resized / (side * pixels))
+    position = np.clip(centres * cells_per_pixel - np.float32(0.5), 0, count - 1)
+    lower = np.floor(position).astype(np.intp)
     upper = np.minimum(lower + 1, count - 1)
     every = np.arange(count)
     first, stop = np.searchsorted(upper, every), np.searchsorted(lower, every, side="right")
