@@ -127,9 +127,8 @@ def _note_memory(hands: Annotator, record: Record, heart: Heartbeat) -> None:
 def _note_objects(hands: Annotator, work: Round, record: Record) -> None:
     gc.collect()
     time.sleep(_SETTLING_SECONDS)
-    alive = gc.get_objects(
-        generation=2
-    )  # not what other threads are just making: a tuple that is looked at breaks
+    # not what other threads are just making: a tuple that is looked at breaks
+    alive = gc.get_objects(generation=2)
     record.types.append(Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in alive))
     record.objects.append(
         (
