@@ -19,7 +19,7 @@ class Turns(QObject):
     """Runs steps, one in a turn, in the order in which they were added.
 
     What a step has changed is drawn in a turn of its own, too: layers that are new take the canvas as long to
-    draw as to come.
+    draw as to come. While a step asks the user something, what was changed is drawn and the others wait.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Turns(QObject):
         super().__init__(parent)
         self._canvas = canvas
         self._steps: deque[Iterator[None]] = deque()
-        self._is_held = False
+        self._is_held = self._is_in_step = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._turn)
@@ -39,8 +39,7 @@ class Turns(QObject):
     def add(self, steps: Iterator[None]) -> None:
         """Go through an iterator; one that fails ends there, and the next goes on."""
         self._steps.append(steps)
-        if not self._timer.isActive():
-            self._timer.start(0)
+        self._go_on()
 
     def draw_later(self) -> None:
         """What is changed now is drawn in the next turn."""
@@ -53,21 +52,28 @@ class Turns(QObject):
         self._steps.clear()
         self._hold(False)
 
+    def _go_on(self, after_ms: int = 0) -> None:
+        if self._steps and not self._is_in_step and not self._timer.isActive():
+            self._timer.start(after_ms)
+
     def _turn(self) -> None:
         if self._is_held:
             self._hold(False)  # now it is drawn
-            if self._steps:
-                self._timer.start(_FOR_THE_USER_MS)
-            return
-        steps = self._steps[0]
+            self._go_on(_FOR_THE_USER_MS)
+        elif self._steps and not self._is_in_step:
+            self._step(self._steps[0])
+
+    def _step(self, steps: Iterator[None]) -> None:
         self._hold(True)
-        self._timer.start(0)  # a step may clear all
-        is_over = True
+        self._timer.start(0)  # before the step, which may clear all
+        self._is_in_step = is_over = True
         try:
             is_over = next(steps, self) is self
         finally:
+            self._is_in_step = False
             if is_over and steps in self._steps:
                 self._steps.remove(steps)
+            self._go_on()
 
     def _hold(self, is_held: bool) -> None:
         """Let the canvas wait with drawing, or no more."""

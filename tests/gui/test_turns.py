@@ -80,3 +80,22 @@ def test_what_is_cleared_is_not_done_and_the_canvas_is_free(
     turns.draw_later()
     assert not canvas.updatesEnabled()
     qtbot.waitUntil(canvas.updatesEnabled)
+
+
+def test_while_a_step_asks_something_the_canvas_is_drawn_and_others_wait(
+    turns: Turns, canvas: QWidget, qtbot: QtBot
+) -> None:
+    done: list[str] = []
+
+    def asks() -> Iterator[None]:
+        turns.add(done.append("other") for _ in range(1))
+        qtbot.waitUntil(canvas.updatesEnabled)  # an event loop in this one, as a modal question has
+        qtbot.wait(50)
+        done.append("answered")
+        yield
+        done.append("went on")
+
+    turns.add(asks())
+    qtbot.waitUntil(lambda: len(done) == 3)
+    assert done == ["answered", "went on", "other"]
+    qtbot.waitUntil(canvas.updatesEnabled)
