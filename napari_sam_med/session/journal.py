@@ -25,6 +25,7 @@ from napari_sam_med.session.journal_recovery import (
 from napari_sam_med.session.journal_writer import Exported, JournalWriter, Step, WhenKept
 from napari_sam_med.session.new_labels import put_in_place
 from napari_sam_med.session.objects import Annotations
+from napari_sam_med.volume.disk_labels import labelled_planes
 from napari_sam_med.volume.labels import LabelChange
 from napari_sam_med.volume.replacement import sweep_orphans
 
@@ -220,7 +221,15 @@ class SessionJournal:
         if self._exported is not None:
             return last > self._exported
         # empty labels are worth no question, but for those that were opened and erased
-        return last > 0 and (self._held_voxels or self._session.has_labels)
+        return last > 0 and (self._held_voxels or self.holds_labels)
+
+    @property
+    def holds_labels(self) -> bool:
+        """Whether any voxel is labelled, by whomever; looked for only where the session knows of none."""
+        if self._session.has_labels or self._session.labels is None:
+            return self._session.has_labels
+        data = self._session.labels.data
+        return any(data[index].max(initial=0) for index in labelled_planes(data))
 
     def mark_exported(self, change_number: int | None = None) -> None:
         """Note that the labels were exported as they stood after a change (None: the last one).

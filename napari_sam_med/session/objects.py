@@ -237,6 +237,17 @@ class Annotations:
         """Whether nothing that counts differs; which object is active does not."""
         return self.organs is other.organs and self.objects is other.objects
 
+    def with_object(self, item: AnnotatedObject) -> Annotations:
+        """With an object put in, active; or without it where it is empty."""
+        objects, active = dict(self.objects), self.active_object_id
+        if item.is_empty:
+            objects.pop(item.object_id, None)
+            active = None if active == item.object_id else active
+        else:
+            objects[item.object_id] = item
+            active = item.object_id
+        return replace(self, objects=objects, active_object_id=active)
+
 
 def _with(mapping: Mapping[_K, _V], key: _K, value: _V | None) -> dict[_K, _V]:
     copy = {k: v for k, v in mapping.items() if k != key}

@@ -149,7 +149,7 @@ class Session:
 
     @property
     def has_labels(self) -> bool:
-        """Whether any voxel is labelled, without looking for it."""
+        """Whether any voxel is labelled, as far as the session knows: nothing is looked for."""
         return self._counts is not None and bool(self._counts.class_ids)
 
     def volume_ml(self, class_id: int) -> float:
@@ -331,7 +331,7 @@ class Session:
     def rename_object(self, object_id: int, name: str) -> None:
         """Give an object another name."""
         renamed = replace(self.objects[object_id], name=name)
-        self._edit(f"Rename {name}", lambda now: _with_object(now, renamed))
+        self._edit(f"Rename {name}", lambda now: now.with_object(renamed))
 
     def remove_object(self, object_id: int) -> None:
         """Remove an object with its prompts and its voxels; one undo step.
@@ -365,7 +365,7 @@ class Session:
             return
         prompted = active.with_prompts(view, prompts)
         label = f"{'Clear prompts' if prompts is None else 'Prompt'} of {active.name} on slice {view.index}"
-        self._edit(label, lambda now: _with_object(now, prompted))
+        self._edit(label, lambda now: now.with_object(prompted))
 
     def created_object(self) -> AnnotatedObject:
         """Another object of the active organ with a name and a number of its own; not among `objects` yet."""
@@ -480,18 +480,6 @@ class Session:
         organ = self.organs.get(class_id)
         if organ is not None and organ.locked:
             raise LockedError(f"{organ.name} is locked, so it is not changed; unlock it in the organ list.")
-
-
-def _with_object(now: Annotations, item: AnnotatedObject) -> Annotations:
-    """Annotations with an object put in, active; or dropped when it is empty."""
-    objects = dict(now.objects)
-    if item.is_empty:
-        objects.pop(item.object_id, None)
-        active = None if now.active_object_id == item.object_id else now.active_object_id
-    else:
-        objects[item.object_id] = item
-        active = item.object_id
-    return replace(now, objects=objects, active_object_id=active)
 
 
 def _organ_edit_label(old: Organ, new: Organ) -> str:

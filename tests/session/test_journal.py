@@ -288,6 +288,16 @@ def test_s11_work_that_was_not_exported_is_known(
     assert journal.has_unexported_changes
 
 
+def test_s11_what_others_alone_wrote_is_not_exported(session: Session, journal: SessionJournal) -> None:
+    """Safety contract, statement 11: the session, which counts voxels, was told nothing of it."""
+    session.labels.data[7, 7, 7] = SPLEEN
+    assert journal.flush()
+    assert journal.has_unexported_changes
+    session.labels.data[7, 7, 7] = 0
+    assert journal.flush()
+    assert not journal.has_unexported_changes
+
+
 def test_s11_work_done_while_an_export_runs_is_not_exported(
     session: Session, accept: Callable, journal: SessionJournal
 ) -> None:
