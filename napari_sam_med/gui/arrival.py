@@ -10,7 +10,10 @@ from napari.layers import Image, Labels, Layer
 
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.scan_layers import (
+    BOXES_NAME,
     LABELS_NAME,
+    POINTS_NAME,
+    PREVIEW_NAME,
     OwnLayers,
     boxes_layer,
     image_layer,
@@ -20,6 +23,7 @@ from napari_sam_med.gui.scan_layers import (
 )
 from napari_sam_med.gui.slow_layers import drawn_in_parts, insert_unselected
 from napari_sam_med.session.jobs import PreparedScan, ScanSeen
+from napari_sam_med.volume.volume import Volume
 
 __all__ = ["Arrival"]
 
@@ -43,6 +47,8 @@ class Arrival:
     ----------
     image, labels, own
         What is there by now.
+    volume : Volume or None
+        Of the scan whose layers are all to come.
     keeps_own : bool
         Whether the own layers are those of the scan before.
     """
@@ -58,6 +64,7 @@ class Arrival:
         self._put: list[Layer] = []
         self.image, self.labels = image, labels
         self.own = OwnLayers(None, None, None)
+        self.volume: Volume | None = None
         self.keeps_own = False
 
     @property
@@ -68,7 +75,7 @@ class Arrival:
     @property
     def was_disturbed(self) -> bool:
         """Whether somebody took one of the layers away."""
-        there = (self.image, self.labels, *self.own)
+        there = (self.image, self.labels, *self._put)
         return any(layer is not None and layer not in self._layers for layer in there)
 
     def show_image(self, scan: ScanSeen) -> None:
@@ -86,6 +93,7 @@ class Arrival:
         own : OwnLayers
             Its own layers, which are kept where that goes.
         """
+        self.volume = scan.volume
         frame = Frame(scan.volume.display_transform, scan.volume.shape)
         self.keeps_own = before is not None and own.fit(
             self._layers, before, frame, (self.image, self.labels)
@@ -104,6 +112,15 @@ class Arrival:
                 self.own = self.own._replace(**{name: layer})
                 yield from drawn_in_parts(self._canvas(), layer)
 
+    def make_up(self, scan: PreparedScan, before: Frame | None, own: OwnLayers) -> None:
+        """Make own layers after all where those of the scan before cannot be kept any more: they were let
+        go of, or moved, or are drawn on.
+        """
+        if self.keeps_own:
+            self.own = OwnLayers(None, None, None)
+            for _ in self.come(scan, before, own):
+                pass
+
     def appear(self) -> None:
         """Show what came unseen."""
         for layer in (self.image, self.labels):
@@ -112,7 +129,8 @@ class Arrival:
 
     def name(self, scan: PreparedScan) -> None:
         """Give them their own names, which layers of the scan before may have had."""
-        for layer, name in ((self.image, scan.volume.name), (self.labels, LABELS_NAME)):
+        names = (scan.volume.name, LABELS_NAME, PREVIEW_NAME, POINTS_NAME, BOXES_NAME)
+        for layer, name in zip((self.image, self.labels, *self.own), names, strict=True):
             if layer in self._put and layer in self._layers and layer.name != name:
                 layer.name = name
 

@@ -253,6 +253,7 @@ class LayerBridge(OwnWriting, QObject):
             for layer in (come.image, come.own.points, come.own.boxes):
                 self.keys_wanted.emit(layer)
         self._on_view()
+        self.layers_changed.emit()  # the layers came before, when they were not the ones that are worked on
         return left
 
     def close_scan(self) -> None:

@@ -136,8 +136,8 @@ class OwnLayers(NamedTuple):
         )
 
     def lowest(self, layers: LayerList) -> int:
-        """Place of the lowest of them in the list."""
-        return min(layers.index(layer) for layer in self)
+        """Place of the lowest of them in the list; above all where none of them is there."""
+        return min((layers.index(layer) for layer in self if layer in layers), default=len(layers))
 
     def clear(self, frame: Frame) -> None:
         """Make them empty, and put them where a scan lies."""

@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, Signal
 
-from napari_sam_med.errors import LabelError, SamMedError
+from napari_sam_med.errors import ImageError, LabelError, SamMedError
 from napari_sam_med.gui.arrival import Arrival
 from napari_sam_med.gui.contributions import ask_time
 from napari_sam_med.gui.geometry_question import ask_form
@@ -94,7 +94,11 @@ class ScanLoading(QObject):
             return
         reading = jobs.read_scan(source, ask_time(source))
         self.start(reading, lambda scan: self._on_read(scan, source), seen=self._on_seen)
-        self._bridge.turns.add(prepare_dims(self._bridge.viewer))
+        self._bridge.turns.add(self._preparing())
+
+    def _preparing(self) -> Iterator[None]:
+        if self._job is not None:  # else it has failed already
+            yield from prepare_dims(self._bridge.viewer)
 
     def _on_seen(self, scan: ScanSeen) -> None:
         """Let a first scan be looked at before its labels and the layers to draw on are there."""
@@ -161,6 +165,7 @@ class ScanLoading(QObject):
         then: Callable[[], object],
         image: Image | None = None,
         labels: Labels | None = None,
+        failed: Callable[[Exception], object] | None = None,
     ) -> None:
         """Put the layers of a scan into the viewer, and go on with ``then``; until then, or `give_up`, the
         scan before is worked on.
@@ -168,24 +173,32 @@ class ScanLoading(QObject):
         self._job = None
         if self._arrival is None:
             self._arrival = Arrival(self._bridge.viewer.layers, self._bridge.canvas, image, labels)
-        self._bridge.turns.add(self._bringing(self._arrival, scan, then))
+        self._bridge.turns.add(self._bringing(self._arrival, scan, then, failed or self.failed.emit))
 
-    def _bringing(self, arrival: Arrival, scan: PreparedScan, then: Callable[[], object]) -> Iterator[None]:
+    def _bringing(
+        self,
+        arrival: Arrival,
+        scan: PreparedScan,
+        then: Callable[[], object],
+        failed: Callable[[Exception], object],
+    ) -> Iterator[None]:
         bridge = self._bridge
         before = None if bridge.image_layer is None else bridge.frame
         coming = arrival.come(self._in_chosen_window(scan), before, bridge.own_layers)
         try:
             while self._arrival is arrival:  # else given up
                 if arrival.was_disturbed:
-                    self.give_up()
-                elif next(coming, self) is self:
+                    raise ImageError(
+                        f"{scan.volume.name} was not opened, because a layer of it was removed before all of "
+                        "them were there; open it again."
+                    )
+                if next(coming, self) is self:
                     then()
                     return
-                else:
-                    yield
+                yield
         except Exception as error:  # noqa: BLE001  shown to the user; the scan before stays
             self.give_up()
-            self.failed.emit(error)
+            failed(error)
 
     def give_up(self) -> None:
         """Leave no layer of a scan that was on its way, nor of one that was left for good."""
@@ -196,6 +209,11 @@ class ScanLoading(QObject):
         for _ in clearing or ():
             pass
 
+    def has_brought(self, scan: PreparedScan) -> bool:
+        """Whether the layers of a scan are there, and wait for `show_case`."""
+        arrival = self._arrival
+        return arrival is not None and arrival.volume is scan.volume and not arrival.was_disturbed
+
     def show_case(self, scan: PreparedScan, *, replaces: bool) -> None:
         """Work on a case of a work list that was brought; the layers of the one before are removed, of
         another scan hidden.
@@ -205,10 +223,10 @@ class ScanLoading(QObject):
         self._work_on(scan, earlier if replaces else ())
 
     def _work_on(self, scan: PreparedScan, leaving: Sequence[Layer] = ()) -> None:
-        arrival, self._arrival = self._arrival, None
-        if arrival is None:
-            return  # given up meanwhile
-        bridge = self._bridge
+        bridge, arrival = self._bridge, self._arrival
+        before = None if bridge.image_layer is None else bridge.frame
+        arrival.make_up(scan, before, bridge.own_layers)
+        self._arrival = None
         scan = self._in_chosen_window(scan) if arrival.is_new else scan
         # of the scan before: an image that the new one covers costs time with every slice
         earlier = [bridge.labels_layer, bridge.image_layer if arrival.is_new else None]

@@ -30,17 +30,19 @@ _TOOLS = {"polygon": "polygon", "paint": "brush_stroke"}
 
 
 def insert_unselected(layers: LayerList, place: int, layer: Layer) -> None:
-    """Insert a layer, while the one that is active stays so; napari would turn to the controls of the new."""
-    active = layers.selection.active
-    with layers.selection.events.blocker_all():
+    """Insert a layer, while those that are selected stay so; napari would turn to the controls of the new."""
+    selection = layers.selection
+    active, selected = selection.active, set(selection)
+    with selection.events.blocker_all():
         layers.insert(place, layer)
-        layers.selection.active = active
+        selection.active = active
+        selection.update(selected)  # several have none that is active
 
 
 def without_tools(layer: Labels) -> Labels:
     """Leave out what the canvas draws of napari's polygon and brush: 40 ms for a layer nobody paints on."""
-    for overlay in _TOOLS.values():
-        layer._overlays[overlay].visible = False
+    for name in _TOOLS.values():
+        _show_overlay(layer, name, False)
     return layer
 
 
@@ -50,9 +52,15 @@ def with_tools(layer: Labels) -> None:
 
 
 def _on_mode(event: Any) -> None:
-    overlay = _TOOLS.get(str(event.source.mode))
+    name = _TOOLS.get(str(event.source.mode))
+    if name is not None:
+        _show_overlay(event.source, name, True)
+
+
+def _show_overlay(layer: Labels, name: str, is_shown: bool) -> None:
+    overlay = getattr(layer, "_overlays", {}).get(name)  # another napari may keep them elsewhere
     if overlay is not None:
-        event.source._overlays[overlay].visible = True
+        overlay.visible = is_shown
 
 
 def drawn_in_parts(canvas: Any, layer: Layer) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import ClassVar
 from weakref import WeakSet
@@ -189,11 +190,15 @@ class SamMedWidget(Docked):
             self._open_timer.start(0)
 
     def _open_now(self) -> None:
+        self.actions_.bridge.turns.add(self._opening())  # layers of a scan before may be on their way out
+
+    def _opening(self) -> Iterator[None]:
         images = self.actions_.bridge.layers_of_type(Image)
         if images and self.actions_.session.volume is None and not self.actions_.scans.is_loading:
             fitting = [layer for layer in images if not layer.rgb and layer.ndim in (2, 3)]
             if fitting:
                 self.actions_.open_scan(fitting[0], self.actions_.bridge.labels_of_work(fitting[0]))
+        yield
 
     # the end
 

@@ -234,32 +234,30 @@ class WorkListControl(QObject):
 
     def _leave(self, then: Callable[[], object]) -> None:
         """Go on when nothing would be lost by it."""
+        if self.work_list is None:  # closed meanwhile
+            self._actions.scans.give_up()
+            return
         self._actions.carrying.end_now()
         position = self._wanted
 
         def again() -> None:
-            self._is_changed, self._may_go = False, True
-            self._wanted = position
-            then()
+            self._is_changed, self._may_go, self._wanted = False, True, position
+            self._leave(then)
 
-        def not_saved() -> None:
-            self._wanted = None
+        def ask() -> None:
             if self.ask("Open", again):
                 again()
-            else:
-                self._actions.scans.give_up()
+                return
+            self._wanted = None
+            self._actions.scans.give_up()
             self.changed.emit()
 
         if self._may_go or (self.current is not None and not self.needs_saving):
             then()
         elif self.current is not None:
-            self._save(lambda: self._leave(then), not_saved)
-        elif self.ask("Open", again):
-            again()
+            self._save(lambda: self._leave(then), ask)
         else:
-            self._wanted = None
-            self._actions.scans.give_up()
-            self.changed.emit()
+            ask()
 
     def _load(self) -> None:
         if self.work_list is None or self._wanted is None:
@@ -297,11 +295,20 @@ class WorkListControl(QObject):
         except SamMedError as error:
             self._on_unreadable(opened.case, error)
             return
-        # the user may have gone on with the one before
-        self._actions.scans.bring(opened.scan, lambda: self._leave(lambda: self._show(opened)))
+        self._bring(opened)
+
+    def _bring(self, opened: OpenedCase) -> None:
+        self._actions.scans.bring(
+            opened.scan,
+            lambda: self._leave(lambda: self._show(opened)),  # the user may have gone on with the one before
+            failed=lambda error: self._on_unreadable(opened.case, error),
+        )
 
     def _show(self, opened: OpenedCase) -> None:
-        if self.work_list is None:
+        scans = self._actions.scans
+        if not scans.has_brought(opened.scan):  # it was given up until the work before was exported
+            scans.give_up()
+            self._bring(opened)
             return
         current, session = self.current, self._session
         if current is not None and (current.start is None or current.saved is not None):
@@ -309,7 +316,7 @@ class WorkListControl(QObject):
         if opened.start is None and self._organs is not None:
             opened.scan.labels.organs = self._organs
         self._opened = None
-        self._actions.scans.show_case(opened.scan, replaces=self._shows_case)
+        scans.show_case(opened.scan, replaces=self._shows_case)
         self._opened, self._known, self._shows_case = opened, opened.saved, True
         self._is_changed = self._has_seen_offer = self._may_go = False
         self._wanted = None
@@ -352,7 +359,7 @@ class WorkListControl(QObject):
             return True
         if not (self._is_changed or self._actions.keeping.has_unexported_work):
             return False
-        return self._known is not None or self._session.has_labels
+        return self._known is not None or self._actions.keeping.journal.holds_labels
 
     def may_leave(self, verb: str, again: Callable[[], object]) -> bool:
         """Whether to go on at once; a case that has to be saved is saved first, and ``again`` called then."""

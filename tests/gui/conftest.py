@@ -12,11 +12,14 @@ import pytest
 
 # Beside Mesa's software OpenGL the first import of torchvision crashes; before it, it does not.
 import torchvision  # noqa: F401
+from napari.layers import Layer
 from napari.settings._base import EventedConfigFileSettings
 from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QTimer
 
 from napari_sam_med.gui import geometry_question, leaving
+from napari_sam_med.gui.arrival import Arrival
 from napari_sam_med.session import jobs, organ_suggestion
 from tests.gui.case_list import at
 from tests.gui.desk import Desk
@@ -133,3 +136,22 @@ def open_list(make_desk: Callable[[], Desk], predictor: FakePredictor, folder: P
         return desk
 
     return made
+
+
+@pytest.fixture
+def at_turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
+    """Lets something happen after a number of layers of a scan have come."""
+
+    def after(number: int, action: Callable[[], object]) -> None:
+        plain, come = Arrival._add, []
+
+        def add(self: Arrival, layer: Layer) -> Layer:
+            added = plain(self, layer)
+            come.append(layer)
+            if len(come) == number:
+                QTimer.singleShot(0, action)
+            return added
+
+        monkeypatch.setattr(Arrival, "_add", add)
+
+    return after

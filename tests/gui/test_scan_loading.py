@@ -9,16 +9,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import QTimer
+from napari.layers import Image, Labels
+from qtpy.QtTest import QTest
 
 from napari_sam_med.errors import LabelError
-from napari_sam_med.gui.arrival import Arrival
-from napari_sam_med.gui.scan_layers import LABELS_NAME
+from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.session import jobs
 from napari_sam_med.session.voxel_counts import VoxelCounts
-from tests.gui.desk import Desk
+from tests.gui.desk import LEFT, NO_KEY, Desk
 from tests.gui.fake_model import FakePredictor
+from tests.gui.test_journal import window_of
 
 
 @pytest.fixture
@@ -114,25 +114,6 @@ def test_a_scan_that_fails_after_it_was_seen_goes_again(
     assert any("The disk is full" in line for line in desk.said)
 
 
-@pytest.fixture
-def at_turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
-    """Lets something happen after a number of layers of a scan have come."""
-
-    def after(number: int, action: Callable[[], None]) -> None:
-        plain, come = Arrival._add, []
-
-        def add(self: Arrival, layer: Layer) -> Layer:
-            added = plain(self, layer)
-            come.append(layer)
-            if len(come) == number:
-                QTimer.singleShot(0, action)
-            return added
-
-        monkeypatch.setattr(Arrival, "_add", add)
-
-    return after
-
-
 def test_a_second_scan_may_be_opened_while_the_layers_of_the_first_come(
     make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, at_turn
 ) -> None:
@@ -213,3 +194,102 @@ def test_empty_labels_of_the_scan_before_go_and_those_drawn_on_stay_hidden(
     assert labels == [drawn_on, desk.bridge.labels_layer, desk.bridge.display.preview_layer]
     assert not drawn_on.visible
     assert [image.visible for image in images(desk)] == [False, False, True]
+
+
+def open_file(desk: Desk, path: Path) -> Image:
+    desk.actions.open_scan(path)
+    desk.wait(lambda: desk.session.volume is not None and desk.session.volume.path == path)
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    return desk.bridge.image_layer
+
+
+def names_of_own(desk: Desk) -> list[str]:
+    """Of the layers of proposal and prompts that the viewer has, lowest first."""
+    return [layer.name for layer in desk.viewer.layers if layer.metadata.get("sam_med_own")]
+
+
+OWN_NAMES = [PREVIEW_NAME, POINTS_NAME, BOXES_NAME]
+
+
+@pytest.mark.parametrize("removed", ["one.nii.gz", POINTS_NAME])
+def test_what_is_removed_of_the_scan_before_takes_nothing_from_the_next(
+    removed: str, make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, at_turn
+) -> None:
+    desk = make_desk()
+    open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    at_turn(1, lambda: desk.viewer.layers.remove(desk.viewer.layers[removed]))
+    open_file(desk, scan_file(tmp_path, "two.nii.gz"))
+    desk.settle()
+    assert names_of_own(desk) == OWN_NAMES
+    assert all(layer in desk.viewer.layers for layer in desk.bridge.own_layers)
+    desk.drag((5, 5, 5), (5, 20, 30))
+    desk.wait_for_proposal()
+    assert desk.bridge.display.preview_layer.visible
+
+
+def test_a_box_that_is_half_drawn_when_the_next_scan_is_there_is_dropped(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, at_turn
+) -> None:
+    desk = make_desk()
+    open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    boxes = desk.bridge.boxes_layer
+    start, end = desk.canvas_xy((5, 5, 5)), desk.canvas_xy((5, 20, 30))
+
+    def begin() -> None:
+        QTest.mouseMove(desk.native, start)
+        QTest.mousePress(desk.native, LEFT, NO_KEY, start)
+        QTest.mouseMove(desk.native, (start + end) / 2)
+        assert boxes._is_creating
+
+    at_turn(1, begin)
+    open_file(desk, scan_file(tmp_path, "two.nii.gz"))
+    QTest.mouseMove(desk.native, end)
+    QTest.mouseRelease(desk.native, LEFT, NO_KEY, end)
+    desk.settle()
+    assert not desk.session.objects
+    assert names_of_own(desk) == OWN_NAMES
+    assert desk.bridge.tool == "box"
+    desk.drag((5, 5, 5), (5, 20, 30))
+    desk.wait_for_proposal()
+    assert len(desk.bridge.boxes_layer.data) == 1
+
+
+def test_layers_that_come_anew_over_an_image_of_the_user_s_have_the_plain_names(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    before = desk.bridge.own_layers
+    image = desk.viewer.add_image(np.zeros((12, 30, 40), dtype=np.int16), name="dragged")
+    desk.actions.open_scan(image)
+    desk.wait(lambda: desk.bridge.image_layer is image and not desk.actions.scans.is_loading)
+    assert not set(before) & set(desk.bridge.own_layers)
+    assert names_of_own(desk) == OWN_NAMES
+
+
+def test_where_the_scan_is_removed_the_one_below_is_opened(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    first = open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    second = open_file(desk, scan_file(tmp_path, "two.nii.gz"))  # on the same grid
+    desk.viewer.layers.remove(second)
+    desk.wait(lambda: desk.bridge.image_layer is first)
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    assert desk.bridge.labels_layer in desk.viewer.layers
+    assert desk.bridge.labels_layer.data.shape == first.data.shape
+    assert names_of_own(desk) == OWN_NAMES
+
+
+def test_a_window_that_is_closed_while_layers_come_ends_quietly(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, at_turn
+) -> None:
+    desk = make_desk()
+    window = window_of(desk)
+    closing = [window.close]  # nothing shall keep the window when the test is over
+    at_turn(3, lambda: closing.pop()())
+    desk.actions.open_scan(scan_file(tmp_path))
+    desk.wait(lambda: not window.isVisible())
+    desk.settle()
+    assert not desk.actions.scans.is_loading
+    assert not desk.viewer.layers

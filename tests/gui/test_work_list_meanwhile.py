@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from napari.layers import Image
+from qtpy.QtWidgets import QFileDialog
 
+from napari_sam_med.gui import leaving
 from napari_sam_med.gui import work_list as control_module
 from napari_sam_med.session import jobs
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.writing import write_labels
 from tests.gui.case_list import at, cases, panel, saved, work_list
 from tests.gui.desk import Desk
@@ -83,3 +87,49 @@ def test_labels_that_arrive_after_their_scan_was_removed_are_let_go(
     desk.wait(lambda: not desk.actions.workers.running)
     desk.settle()
     assert desk.session.labels is None
+
+
+def test_what_another_plugin_has_drawn_alone_is_saved(open_list: Callable[..., Desk], folder: Path) -> None:
+    desk = open_list()
+    desk.labels[2, 3:5, 3:5] = LIVER
+    press(panel(desk).next)
+    at(desk, 1)
+    assert (saved(folder, 1)[2, 3:5, 3:5] == LIVER).all()
+
+
+def test_after_an_export_the_case_that_waited_is_opened(
+    open_list: Callable[..., Desk], folder: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_list()
+    exported = folder.parent / "exported.nii.gz"
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or "export")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(exported), ""))
+    real = control_module.read_case
+
+    def read(*arguments: object):
+        (folder / "labels").write_bytes(b"a file where the folder should be")
+        desk.labels[2, 3:5, 3:5] = LIVER  # while the next case is read
+        return (yield from real(*arguments))
+
+    monkeypatch.setattr(control_module, "read_case", read)
+    press(panel(desk).next)
+    at(desk, 1)
+    assert asked == ["Open"]
+    assert (read_labels(exported).data[2, 3:5, 3:5] == LIVER).all()
+    shown = [layer.name for layer in desk.viewer.layers if isinstance(layer, Image)]
+    assert shown == ["ct_2.nii.gz"]
+    assert desk.labels is desk.bridge.labels_layer.data
+    assert desk.labels.shape == desk.bridge.image_layer.data.shape
+
+
+def test_a_list_that_is_closed_while_a_case_comes_leaves_nothing_of_that(
+    open_list: Callable[..., Desk], at_turn
+) -> None:
+    desk = open_list()
+    layers, volume = list(desk.viewer.layers), desk.session.volume
+    at_turn(1, desk.actions.work_list.close)
+    press(panel(desk).next)
+    desk.wait(lambda: work_list(desk) is None)
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    assert list(desk.viewer.layers) == layers
+    assert desk.session.volume is volume
