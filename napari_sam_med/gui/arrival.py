@@ -122,9 +122,9 @@ class Arrival:
                 pass
 
     def appear(self) -> None:
-        """Show what came unseen."""
+        """Show what came unseen, or was hidden as another scan covered it."""
         for layer in (self.image, self.labels):
-            if layer in self._put and not layer.visible:
+            if not layer.visible:
                 layer.visible = True
 
     def name(self, scan: PreparedScan) -> None:

@@ -49,6 +49,7 @@ _MODES: dict[Tool, tuple[str, str]] = {  # whose layer, in which mode of napari'
 }
 
 _WORK = "sam_med_work"
+"""In the metadata of labels: the file of the scan that they were worked on with, or None."""
 
 
 class LayerBridge(OwnWriting, QObject):
@@ -286,7 +287,7 @@ class LayerBridge(OwnWriting, QObject):
         self.image_layer.contrast_limits = scan.window
 
     def _show_labels(self, labels: LabelVolume, layer: Labels) -> None:
-        layer.metadata = {**layer.metadata, "sam_med": labels, _WORK: True}
+        layer.metadata = {**layer.metadata, "sam_med": labels, _WORK: self.session.volume.path}
         self.display.show(layer, labels, self.frame)
         self.keys_wanted.emit(layer)
 
@@ -294,11 +295,12 @@ class LayerBridge(OwnWriting, QObject):
         """The layer that was worked on with this image before the widget was closed."""
         volume = image.metadata.get("sam_med")
         for layer in self.layers_of_type(Labels):
-            known, is_work = layer.metadata.get("sam_med"), layer.metadata.get(_WORK)
+            known, is_work = layer.metadata.get("sam_med"), _WORK in layer.metadata
             if not is_work or not isinstance(known, LabelVolume) or known.data is not layer.data:
                 continue
             if isinstance(volume, Volume):
-                if known.grid.same_voxels_as(volume.grid):
+                files = {layer.metadata[_WORK], volume.path} - {None}
+                if len(files) < 2 and known.grid.same_voxels_as(volume.grid):
                     return layer
             elif layer.data.shape == image.data.shape and np.allclose(
                 layer.data_to_world(layer.data.shape), image.data_to_world(layer.data.shape)

@@ -84,6 +84,7 @@ class SamMedWidget(Docked):
         self._at_work.add(self)
         self._watch_the_end()
         self.actions_.bridge.layers_changed.connect(self._open_only_image)
+        self._is_opening = False
         self._open_timer = QTimer(self)
         self._open_timer.setSingleShot(True)
         self._open_timer.timeout.connect(self._open_now)
@@ -190,9 +191,12 @@ class SamMedWidget(Docked):
             self._open_timer.start(0)
 
     def _open_now(self) -> None:
-        self.actions_.bridge.turns.add(self._opening())  # layers of a scan before may be on their way out
+        if not self._is_opening:
+            self._is_opening = True
+            self.actions_.bridge.turns.add(self._opening())  # layers of a scan before may be on their way out
 
     def _opening(self) -> Iterator[None]:
+        self._is_opening = False
         images = self.actions_.bridge.layers_of_type(Image)
         if images and self.actions_.session.volume is None and not self.actions_.scans.is_loading:
             fitting = [layer for layer in images if not layer.rgb and layer.ndim in (2, 3)]

@@ -267,17 +267,21 @@ def test_layers_that_come_anew_over_an_image_of_the_user_s_have_the_plain_names(
     assert names_of_own(desk) == OWN_NAMES
 
 
-def test_where_the_scan_is_removed_the_one_below_is_opened(
+def test_where_the_scan_is_removed_the_one_below_is_opened_with_labels_of_its_own(
     make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
 ) -> None:
     desk = make_desk()
-    first = open_file(desk, scan_file(tmp_path, "one.nii.gz"))
-    second = open_file(desk, scan_file(tmp_path, "two.nii.gz"))  # on the same grid
-    desk.viewer.layers.remove(second)
-    desk.wait(lambda: desk.bridge.image_layer is first)
+    open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    drawn_on = desk.bridge.labels_layer
+    drawn_on.data[3, 4, 5] = 1
+    second = open_file(desk, scan_file(tmp_path, "two.nii.gz"))  # all three lie on the same grid
+    desk.viewer.layers.remove(open_file(desk, scan_file(tmp_path, "three.nii.gz")))
+    desk.wait(lambda: desk.bridge.image_layer is second)
     desk.wait(lambda: not desk.actions.scans.is_loading)
+    assert second.visible
     assert desk.bridge.labels_layer in desk.viewer.layers
-    assert desk.bridge.labels_layer.data.shape == first.data.shape
+    assert desk.bridge.labels_layer is not drawn_on
+    assert not desk.labels.any()
     assert names_of_own(desk) == OWN_NAMES
 
 
