@@ -13,6 +13,7 @@ from napari.layers import Image, Labels
 from qtpy.QtTest import QTest
 
 from napari_sam_med.errors import LabelError
+from napari_sam_med.gui.experiments import open_experiments
 from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.session import jobs
 from napari_sam_med.session.voxel_counts import VoxelCounts
@@ -297,3 +298,17 @@ def test_a_window_that_is_closed_while_layers_come_ends_quietly(
     desk.settle()
     assert not desk.actions.scans.is_loading
     assert not desk.viewer.layers
+
+
+def test_an_experiments_panel_follows_from_scan_to_scan(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    panel = open_experiments(desk.viewer)
+    try:
+        for name in ("one.nii.gz", "two.nii.gz"):
+            image = open_file(desk, scan_file(tmp_path, name))
+            assert panel.control.data.image is image
+            assert panel.control.data.labels is desk.bridge.labels_layer
+    finally:
+        panel.stop()
