@@ -95,6 +95,7 @@ class LayerBridge(OwnWriting, QObject):
         self._last_view: SliceView | None = None
         self._hidden_in_3d: list[Layer] = []
         self._tool_in_2d: Tool | None = None
+        self._point_in_2d: tuple[float, ...] | None = None
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._missing_timer = QTimer(self)
         self._missing_timer.setSingleShot(True)
@@ -174,8 +175,7 @@ class LayerBridge(OwnWriting, QObject):
             emitter.disconnect(callback)
         self._connections.clear()
         self.session.events.window.disconnect(self._on_window, missing_ok=True)
-        if self.image_layer is not None:
-            self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
+        self.let_go_of_image()
         self.display.detach()
         self.prompts.detach()
         viewer = self._viewer()
@@ -183,7 +183,7 @@ class LayerBridge(OwnWriting, QObject):
             for layer in viewer.layers:
                 self._forget(layer)
             self.remove(self.display.preview_layer)
-        self.display.preview_layer = self.image_layer = self.frame = None
+        self.display.preview_layer = self.frame = None
 
     # which layers there are
 
@@ -274,11 +274,16 @@ class LayerBridge(OwnWriting, QObject):
         labels = self.labels_layer
         self.prompts.let_go()
         self.display.let_go()
-        if self.image_layer is not None:
-            self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
-        self.display.preview_layer = self.image_layer = self.frame = None
+        self.let_go_of_image()
+        self.display.preview_layer = self.frame = None
         is_ours = labels is not None and labels.name.startswith(LABELS_NAME)
         return [] if keeps_own else own, labels if is_ours else None
+
+    def let_go_of_image(self) -> None:
+        """Its window stays as it is, whatever the session's becomes."""
+        if self.image_layer is not None:
+            self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
+        self.image_layer = None
 
     def _show_window(self, scan: PreparedScan) -> None:
         low, high = self.image_layer.contrast_limits_range
@@ -418,6 +423,11 @@ class LayerBridge(OwnWriting, QObject):
         if self.frame is not None:
             planes.go_inside(self.viewer, self.frame)
         planes.show_plane(self.viewer, plane)
+        dims, point, self._point_in_2d = self.viewer.dims, self._point_in_2d, None
+        if point is not None and len(point) == dims.ndim:  # 3-D has left napari in the middle of all scans
+            dims.set_point(range(dims.ndim), point)
+            if self.frame is not None:
+                planes.go_inside(self.viewer, self.frame)
         if self._tool_in_2d is not None:  # napari takes it out of the user's hand in 3-D
             tool, self._tool_in_2d = self._tool_in_2d, None
             self.set_tool(tool)
@@ -426,7 +436,8 @@ class LayerBridge(OwnWriting, QObject):
         """Turn to 3-D: the organs alone where there are any, since the scan would hide them."""
         if self.display.refuse_3d():
             return
-        self._tool_in_2d = self.tool if self.viewer.dims.ndisplay == 2 else self._tool_in_2d
+        if self.viewer.dims.ndisplay == 2:
+            self._tool_in_2d, self._point_in_2d = self.tool, self.viewer.dims.point
         self.turns.draw_later()
         planes.show_in_3d(self.viewer)
         has_organs = any(self.session.voxel_count(class_id) for class_id in self.session.organs)

@@ -228,8 +228,9 @@ class ScanLoading(QObject):
         arrival.make_up(scan, before, bridge.own_layers)
         self._arrival = None
         scan = self._in_chosen_window(scan) if arrival.is_new else scan
-        # of the scan before: an image that the new one covers costs time with every slice
-        earlier = [bridge.labels_layer, bridge.image_layer if arrival.is_new else None]
+        # of the scan before: an image below the new one costs time with every slice, one above covers it
+        earlier = [bridge.labels_layer, bridge.image_layer]
+        bridge.let_go_of_image()
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
         own, labels = bridge.show(scan, arrival)
@@ -241,7 +242,7 @@ class ScanLoading(QObject):
         gone = clear_away(bridge.viewer.layers, [*own, *leaving], labels)
         self._clearing = self._clear(hidden, gone, scan, arrival)
         bridge.turns.add(self._clearing)
-        if arrival.is_new:
+        if arrival.is_new or bridge.current_view() is None:
             bridge.show_plane("axial")
         bridge.set_tool("box")
         self.opened.emit()

@@ -17,6 +17,7 @@ from napari_sam_med.gui.experiments import open_experiments
 from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.session import jobs
 from napari_sam_med.session.voxel_counts import VoxelCounts
+from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import LEFT, NO_KEY, Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_journal import window_of
@@ -312,3 +313,44 @@ def test_an_experiments_panel_follows_from_scan_to_scan(
             assert panel.control.data.labels is desk.bridge.labels_layer
     finally:
         panel.stop()
+
+
+def test_each_scan_keeps_its_window_and_the_chosen_one_is_seen(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    first = open_file(desk, scan_file(tmp_path, "ct.nii.gz"))
+    window = list(first.contrast_limits)
+    image = nib.Nifti1Image(
+        np.random.default_rng(0).random((30, 30, 9), np.float32), np.diag([-2, -2, 9, 1.0])
+    )
+    nib.save(image, tmp_path / "mr.nii.gz")
+    second = open_file(desk, tmp_path / "mr.nii.gz")
+    other = list(second.contrast_limits)
+    assert list(first.contrast_limits) == window != other
+    desk.actions.open_scan(first)
+    desk.wait(lambda: desk.bridge.image_layer is first)
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    desk.settle()
+    assert list(first.contrast_limits) == window
+    assert list(second.contrast_limits) == other
+    assert first.visible
+    assert not second.visible
+    assert desk.bridge.current_view() is not None
+
+
+def test_the_slice_is_there_again_after_3d(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    nib.save(
+        nib.Nifti1Image(np.zeros((9, 9, 90), np.int16), np.diag([-2, -2, 9, 1.0])), tmp_path / "long.nii.gz"
+    )
+    open_file(desk, tmp_path / "long.nii.gz")
+    open_file(desk, scan_file(tmp_path))
+    desk.look_at(SliceView("axial", 2))
+    desk.bridge.show_in_3d()
+    desk.settle()
+    desk.bridge.show_plane("axial")
+    desk.settle()
+    assert desk.bridge.current_view() == SliceView("axial", 2)
