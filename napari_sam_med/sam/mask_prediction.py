@@ -136,8 +136,8 @@ def masks_in_image(
 def mask_of_logits(
     low_res_logits: torch.Tensor, embedding: ImageEmbedding, fit: SquareFit
 ) -> npt.NDArray[np.bool_]:
-    """Mask (H, W) of low-resolution logits (h, w), enlarged in one step."""
-    masks, _ = _masks_and_stability(low_res_logits[None], fit, direct=True)
+    """Mask (H, W) of low-resolution logits (h, w) on the cpu, enlarged in one step."""
+    masks, _ = _masks_in_part(low_res_logits[None], fit, MASK_THRESHOLD)
     mask: npt.NDArray[np.bool_] = _in_whole_image(masks, embedding)[0]
     return mask
 
@@ -150,10 +150,18 @@ def _masks_and_stability(
         logits = upsample_logits(low_res_logits[None], fit, direct=direct)[0]
         below, masks, above = ((logits > level).cpu().numpy() for level in _LEVELS)
         return masks, _stability_scores(above, below)
-    values, rows, columns = upsample_above(low_res_logits.numpy(), fit, _LEVELS[0])
+    masks, values = _masks_in_part(low_res_logits, fit, _LEVELS[0])
+    return masks, _stability_scores(values > _LEVELS[2], values > _LEVELS[0])
+
+
+def _masks_in_part(
+    low_res_logits: torch.Tensor, fit: SquareFit, level: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Masks (C, H, W) of logits (C, h, w), and the enlarged logits where they may be above a level."""
+    values, rows, columns = upsample_above(low_res_logits.numpy(), fit, level)
     masks = np.zeros((len(values), *fit.image_size), dtype=bool)
     np.greater(values, MASK_THRESHOLD, out=masks[:, rows, columns])
-    return masks, _stability_scores(values > _LEVELS[2], values > _LEVELS[0])
+    return masks, values
 
 
 def _one_mask(
