@@ -127,8 +127,6 @@ def test_vit_b_equals_sam_predictor() -> None:
     enliven(sam)
     network = build_sam_vit("vit_b")
     network.load_state_dict(sam.state_dict(), strict=True)
-    for one in (sam, network):  # half of the twelve blocks, with two of the four that see the whole image
-        one.image_encoder.blocks = one.image_encoder.blocks[:6]
     use_fast_attention(network.image_encoder)  # as in every loaded model
     ours = Predictor(network, MODELS["sam_vit_b"])
     image = random_image(300, 420)
