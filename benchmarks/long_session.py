@@ -41,10 +41,10 @@ from benchmarks.annotating import Round
 from benchmarks.annotator import Annotator
 from benchmarks.heartbeat import Gap, Heartbeat
 from benchmarks.steps import make_ct
+from napari_sam_med.freed_memory import allocated
 from napari_sam_med.gui import leaving
 from napari_sam_med.gui.launch import open_viewer
 from napari_sam_med.sam.model_registry import NANO_WEIGHTS
-from napari_sam_med.session.freed_memory import allocated
 
 _MIB = 1 << 20
 _WARM_UP_SHARE = 0.3

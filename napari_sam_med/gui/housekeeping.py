@@ -6,7 +6,7 @@ import threading
 
 from qtpy.QtCore import QObject, QTimer
 
-from napari_sam_med.session.freed_memory import give_back_freed_memory, keep_large_arrays_apart
+from napari_sam_med.freed_memory import give_back_freed_memory, keep_large_arrays_apart
 
 __all__ = ["Housekeeping"]
 

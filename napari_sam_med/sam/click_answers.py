@@ -12,7 +12,7 @@ import torch
 
 from napari_sam_med.errors import DeviceMemoryError, PromptError
 from napari_sam_med.sam.architectures.base import ClickDecoder, PlainClickDecoder, PromptBatch
-from napari_sam_med.sam.device import memory_errors_explained, side_by_side
+from napari_sam_med.sam.device import network_runs, side_by_side
 from napari_sam_med.sam.square import upsample_logits
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def answer_clicks(
     fit = predictor.fit_of(embedding)
     squares = points_xy.astype(np.float64) * fit.scale_xy
     size = at_once or predictor.prompts_at_once
-    with memory_errors_explained(predictor.device, predictor.record.title), torch.inference_mode():
+    with network_runs(predictor.device, predictor.record.title), torch.inference_mode():
         decoder = _decoder_of(predictor, predictor.features_of(embedding))
     cores = torch.get_num_threads() if predictor.device.type == "cpu" else 1
     start = 0
@@ -135,7 +135,7 @@ def _answer(
     iou_above: float,
 ) -> ClickAnswers:
     device = predictor.device
-    with memory_errors_explained(device, predictor.record.title), torch.inference_mode():
+    with network_runs(device, predictor.record.title), torch.inference_mode():
         # Meta's generator embeds the grid in double precision; Apple's GPUs have none
         points = torch.from_numpy(squares_xy)
         points = points.float().to(device) if device.type == "mps" else points.to(device)
@@ -153,5 +153,5 @@ def _answer(
 
 def enlarged(predictor: Predictor, embedding: ImageEmbedding, low_res_logits: torch.Tensor) -> torch.Tensor:
     """Logits (M, h, w) over the square as logits (M, H, W) of what was embedded, in Meta's two steps."""
-    with memory_errors_explained(predictor.device, predictor.record.title), torch.inference_mode():
+    with network_runs(predictor.device, predictor.record.title), torch.inference_mode():
         return upsample_logits(low_res_logits[None], predictor.fit_of(embedding), direct=False)[0]

@@ -13,10 +13,11 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from napari_sam_med.errors import DeviceError, DeviceMemoryError
+from napari_sam_med.freed_memory import large_arrays_reused
 
 __all__ = [
     "Precision",
-    "memory_errors_explained",
+    "network_runs",
     "on_one_core",
     "resolve_device",
     "resolve_precision",
@@ -92,8 +93,9 @@ def resolve_precision(precision: str, device: torch.device) -> Precision:
 
 
 @contextmanager
-def memory_errors_explained(device: torch.device, model: str) -> Iterator[None]:
-    """Turn running out of memory into a `DeviceMemoryError` that names the ways out; never switch by itself.
+def network_runs(device: torch.device, model: str) -> Iterator[None]:
+    """What holds while a network runs: it reuses the memory of large arrays, and running out of memory is a
+    `DeviceMemoryError` that names the ways out; nothing switches by itself.
 
     Parameters
     ----------
@@ -103,7 +105,8 @@ def memory_errors_explained(device: torch.device, model: str) -> Iterator[None]:
         Name of the model, for the message.
     """
     try:
-        yield
+        with large_arrays_reused():
+            yield
     except torch.OutOfMemoryError as error:
         _free_memory(device, error)
         raise DeviceMemoryError(_explain(device, model)) from error

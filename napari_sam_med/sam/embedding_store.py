@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections import OrderedDict
 from dataclasses import replace
 from importlib import import_module
@@ -26,16 +25,13 @@ import torch
 
 from napari_sam_med.errors import ModelError
 from napari_sam_med.sam.image_embedding import ImageEmbedding
-from napari_sam_med.sam.model_registry import user_folder
 from napari_sam_med.sam.predictor import Predictor
+from napari_sam_med.sam.store_folder import PARTIAL, StoreFolder, embeddings_folder
 
 __all__ = ["EmbeddingStore", "as_kept", "default_store"]
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 3
-_SUFFIX = ".safetensors"
-_PARTIAL = ".partial"
-_ORPHAN_AGE_S = 3600.0
 _ARCHITECTURES = "napari_sam_med.sam.architectures"
 _GIB = 1 << 30
 # Of the limit: how much eviction frees at once, and how much is written at most before the folder, which
@@ -68,7 +64,12 @@ class EmbeddingStore:
         self._unmeasured_room = 0.0  # bytes that may be written before the folder is measured again
         self._lock = threading.RLock()
         self._being_made: dict[str, threading.Lock] = {}
-        self._remove_orphans()
+        if (folder := self._folder) is not None:
+            folder.remove_orphans()
+
+    @property
+    def _folder(self) -> StoreFolder | None:
+        return None if self.directory is None else StoreFolder(self.directory)
 
     def __repr__(self) -> str:
         return f"EmbeddingStore({str(self.directory)!r}, {len(self._memory)} in memory)"
@@ -125,11 +126,12 @@ class EmbeddingStore:
         """
         kept = as_kept(embedding)
         self._remember(key, kept)
-        path = self._path(key)
-        if path is None:
+        folder = self._folder
+        path = None if folder is None else folder.file(key)
+        if folder is None or path is None:
             return kept
         try:
-            self._make_room(_write(path, kept))
+            self._make_room(folder, _write(path, kept))
         except OSError as error:
             _LOG.warning("The embedding could not be kept in %s: %s", path.parent, error)
         return kept
@@ -167,28 +169,26 @@ class EmbeddingStore:
         with self._lock:
             self._memory.clear()
             self._memory_used = 0
-        for path, _ in self._files():
-            path.unlink(missing_ok=True)
+        if (folder := self._folder) is not None:
+            folder.clear()
 
     def size_bytes(self) -> int:
         """Bytes on disk; in memory for a store without a directory."""
-        if self.directory is None:
+        if (folder := self._folder) is None:
             with self._lock:
                 return self._memory_used
-        return sum(stat.st_size for _, stat in self._files())
+        return folder.size_bytes()
 
     def __len__(self) -> int:
         """Number of embeddings on disk; in memory for a store without a directory."""
-        if self.directory is None:
+        if (folder := self._folder) is None:
             with self._lock:
                 return len(self._memory)
-        return len(self._files())
+        return len(folder.files())
 
     def _path(self, key: str) -> Path | None:
-        # keys are hexadecimal digests; anything else must not become a path
-        if self.directory is None or not key.isalnum():
-            return None
-        return self.directory / f"{key}{_SUFFIX}"
+        folder = self._folder
+        return None if folder is None else folder.file(key)
 
     def _remember(self, key: str, embedding: ImageEmbedding) -> None:
         with self._lock:
@@ -203,25 +203,13 @@ class EmbeddingStore:
                 _, oldest = self._memory.popitem(last=False)
                 self._memory_used -= oldest.nbytes
 
-    def _files(self) -> list[tuple[Path, os.stat_result]]:
-        """Entries on disk and their state, the one not used for longest first."""
-        if self.directory is None or not self.directory.is_dir():
-            return []
-        files = []
-        for path in self.directory.glob(f"*{_SUFFIX}"):
-            try:
-                files.append((path, path.stat()))
-            except FileNotFoundError:  # another process removed it
-                continue
-        return sorted(files, key=lambda entry: entry[1].st_mtime_ns)
-
-    def _make_room(self, written: int) -> None:
+    def _make_room(self, folder: StoreFolder, written: int) -> None:
         """Count bytes that were written; now and then measure the folder, and evict what is too much."""
         with self._lock:
             self._unmeasured_room -= written
             if self._unmeasured_room >= 0:
                 return
-            files = self._files()
+            files = folder.files()
             used = sum(stat.st_size for _, stat in files)
             share = self.disk_bytes * _EVICTION_SHARE
             wanted = self.disk_bytes if used <= self.disk_bytes else self.disk_bytes - share
@@ -231,17 +219,6 @@ class EmbeddingStore:
                 path.unlink(missing_ok=True)
                 used -= stat.st_size
             self._unmeasured_room = min(share, self.disk_bytes - used)
-
-    def _remove_orphans(self) -> None:
-        """Remove what a killed process left half-written."""
-        if self.directory is None or not self.directory.is_dir():
-            return
-        for path in self.directory.glob(f"*{_PARTIAL}"):
-            try:
-                if time.time() - path.stat().st_mtime > _ORPHAN_AGE_S:
-                    path.unlink()
-            except OSError:
-                continue
 
 
 def default_store() -> EmbeddingStore:
@@ -254,7 +231,7 @@ def default_store() -> EmbeddingStore:
     ModelError
         When that is no number of gigabytes.
     """
-    return _store_in(user_folder("cache") / "embeddings", _disk_bytes())
+    return _store_in(embeddings_folder(), _disk_bytes())
 
 
 def _disk_bytes() -> int:
@@ -309,7 +286,7 @@ def _write(path: Path, embedding: ImageEmbedding) -> int:
     }
     content = save(tensors, metadata={"embedding": json.dumps(facts)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.{os.getpid()}-{threading.get_ident()}{_PARTIAL}")
+    partial = path.with_name(f"{path.stem}.{os.getpid()}-{threading.get_ident()}{PARTIAL}")
     try:
         partial.write_bytes(content)
         os.replace(partial, path)

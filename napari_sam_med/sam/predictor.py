@@ -19,7 +19,7 @@ from napari_sam_med.sam.architectures.build import build_network
 from napari_sam_med.sam.checkpoints import read_checkpoint
 from napari_sam_med.sam.device import (
     Precision,
-    memory_errors_explained,
+    network_runs,
     resolve_device,
     resolve_precision,
     side_by_side,
@@ -96,7 +96,7 @@ def load_predictor(
     where = resolve_device(device)
     exactness = resolve_precision(precision, where)
     checkpoint = read_checkpoint(model, preprocessing=preprocessing)
-    with memory_errors_explained(where, checkpoint.record.title):
+    with network_runs(where, checkpoint.record.title):
         predictor = Predictor(
             build_network(checkpoint, for_inference=True),
             checkpoint.record,
@@ -215,7 +215,7 @@ class Predictor:
         crop_xyxy: npt.ArrayLike | None,
     ) -> list[ImageEmbedding]:
         spacing = checked_spacing(pixel_spacing)
-        with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
+        with network_runs(self.device, self.record.title), torch.inference_mode():
             squares, places = [], []
             for image in images:
                 pixels = checked_image(image)
@@ -343,7 +343,7 @@ class Predictor:
 
     def _features_for(self, embedding: ImageEmbedding, without_mask: bool) -> Any:
         """Features for the decoder; prepared ones serve prompts without a mask."""
-        with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
+        with network_runs(self.device, self.record.title), torch.inference_mode():
             if not without_mask:
                 return self.features_of(embedding)
             return self._prepared.of(embedding, self.network, lambda: self.features_of(embedding))
@@ -357,7 +357,7 @@ class Predictor:
         form: AnswerForm,
     ) -> list[MaskPrediction]:
         fit = self.fit_of(embedding)
-        with memory_errors_explained(self.device, self.record.title), torch.inference_mode():
+        with network_runs(self.device, self.record.title), torch.inference_mode():
             batch = batch_of(prompts, embedding, fit, self.device)
             # not in bf16: nano's masks on real slices then had an IoU down to 0.97 with those of fp32
             if form.single_beside:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from napari_sam_med.sam.device import Precision, memory_errors_explained
+from napari_sam_med.sam.device import Precision, network_runs
 from napari_sam_med.sam.prompt_batch import check_prompt
 from napari_sam_med.sam.square import SquareFit, normalised_square, upsample_logits
 from napari_sam_med.volume.intensity import to_rgb
@@ -249,7 +249,7 @@ class VideoNetwork:
             else torch.autocast(self.device.type, dtype=torch.bfloat16)
         )
         ious: list[torch.Tensor] = []
-        with self._lock, memory_errors_explained(self.device, self.record.name), autocast:
+        with self._lock, network_runs(self.device, self.record.name), autocast:
             handle = self._model.mask_decoder.register_forward_hook(
                 lambda _module, _inputs, output: ious.append(output[1])
             )

@@ -11,7 +11,7 @@ import torch
 
 from napari_sam_med.errors import DeviceError, DeviceMemoryError
 from napari_sam_med.sam.device import (
-    memory_errors_explained,
+    network_runs,
     on_one_core,
     resolve_device,
     resolve_precision,
@@ -93,11 +93,11 @@ def test_out_of_memory_names_the_ways_out(error: Exception) -> None:
     ways_out = r"cuda.*SAM ViT-H.*\"cpu\".*\"nano\""
     with (
         pytest.raises(DeviceMemoryError, match=ways_out) as caught,
-        memory_errors_explained(torch.device("cuda"), "SAM ViT-H"),
+        network_runs(torch.device("cuda"), "SAM ViT-H"),
     ):
         raise error
     assert caught.value.__cause__ is error
-    with pytest.raises(DeviceMemoryError, match="close other programs"), memory_errors_explained(CPU, "nano"):
+    with pytest.raises(DeviceMemoryError, match="close other programs"), network_runs(CPU, "nano"):
         raise error
 
 
@@ -107,13 +107,13 @@ def test_out_of_memory_frees_the_cache_of_the_gpu(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
     for device, times in (("cuda", 1), ("cpu", 1)):
-        with pytest.raises(DeviceMemoryError), memory_errors_explained(torch.device(device), "nano"):
+        with pytest.raises(DeviceMemoryError), network_runs(torch.device(device), "nano"):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         assert len(freed) == times
 
 
 def test_other_errors_are_left_alone() -> None:
-    with pytest.raises(RuntimeError, match="shape"), memory_errors_explained(CPU, "nano"):
+    with pytest.raises(RuntimeError, match="shape"), network_runs(CPU, "nano"):
         raise RuntimeError("shape mismatch")
 
 

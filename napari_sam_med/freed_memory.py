@@ -9,22 +9,41 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-__all__ = ["Allocated", "allocated", "give_back_freed_memory", "keep_large_arrays_apart"]
+__all__ = [
+    "Allocated",
+    "allocated",
+    "give_back_freed_memory",
+    "keep_large_arrays_apart",
+    "large_arrays_reused",
+]
 
 # of malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
-_APART_FROM = 4 << 20
-"""Bytes. By itself glibc raises this to 32 MiB, once an array of that size was freed. The encoder of ``nano``
-is as fast with this one, 21 ms on one core, and that of ViT-B; that of MobileSAM took 12 to 60 % longer in
-trials, since large arrays then need fresh pages. With 16 and 32 MiB it took up to 5 % longer, but resident
-memory grew by 210 MiB in 10 minutes of 256 x 256 x 150."""
-_KEPT_AT_THE_END = 8 << 20
-"""Bytes, for every thread. glibc raises this with the other, to 64 MiB, and `give_back_freed_memory` does not
-reach what threads keep so. With its first 128 KiB the encoder of ``nano`` needs 1400 fresh pages an image,
-with this one none."""
+
+class _Limits(NamedTuple):
+    """From how many bytes on an array lies apart, and how many freed bytes each thread keeps at its end."""
+
+    apart_from: int
+    kept_at_the_end: int
+
+
+_AT_REST = _Limits(4 << 20, 8 << 20)
+"""With the first 128 KiB of `kept_at_the_end` the encoder of ``nano`` needs 1400 fresh pages an image, with
+8 MiB none. 16 and 32 MiB let resident memory grow by 210 MiB in 10 minutes of 256 x 256 x 150."""
+_AT_WORK = _Limits(32 << 20, 64 << 20)
+"""What glibc sets by itself, once an array of 32 MiB was freed. Networks make and free the same large arrays
+again and again; with those apart the encoder of MobileSAM, which then asks for fresh pages every time, takes
+1.65 times as long."""
+
+_LOCK = threading.Lock()
+_at_work = 0
+_is_kept_apart = False
 
 
 class Allocated(NamedTuple):
@@ -80,11 +99,29 @@ def keep_large_arrays_apart() -> bool:
     bool
         Whether the allocator took it; False where it is not glibc's.
     """
-    mallopt = _glibc("mallopt")
-    if mallopt is None or _glibc("malloc_trim") is None:  # others know the name alone
-        return False
-    mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
-    return bool(mallopt(_M_MMAP_THRESHOLD, _APART_FROM) and mallopt(_M_TRIM_THRESHOLD, _KEPT_AT_THE_END))
+    global _is_kept_apart
+    with _LOCK:
+        _is_kept_apart = _set(_AT_WORK if _at_work else _AT_REST)
+    return _is_kept_apart
+
+
+@contextmanager
+def large_arrays_reused() -> Generator[None]:
+    """Meanwhile let what is freed be kept for the next array, also where `keep_large_arrays_apart` was asked
+    for: a network runs. Of all threads: the limits are those of the process.
+    """
+    global _at_work
+    with _LOCK:
+        _at_work += 1
+        if _is_kept_apart and _at_work == 1:
+            _set(_AT_WORK)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _at_work -= 1
+            if _is_kept_apart and not _at_work:
+                _set(_AT_REST)
 
 
 def give_back_freed_memory() -> bool:
@@ -105,3 +142,12 @@ def give_back_freed_memory() -> bool:
 def _glibc(name: str) -> Any:
     """A function of the C library; None on systems whose library has none of that name."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None
+
+
+def _set(limits: _Limits) -> bool:
+    mallopt = _glibc("mallopt")
+    if mallopt is None or _glibc("malloc_trim") is None:  # others know the name alone
+        return False
+    mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
+    is_apart = mallopt(_M_MMAP_THRESHOLD, limits.apart_from)
+    return bool(is_apart and mallopt(_M_TRIM_THRESHOLD, limits.kept_at_the_end))
