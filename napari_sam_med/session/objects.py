@@ -68,7 +68,7 @@ class SliceMask:
     @property
     def area_px(self) -> int:
         """Pixels of the mask."""
-        return int(np.unpackbits(np.frombuffer(self.packed, dtype=np.uint8)).sum())
+        return int(np.bitwise_count(np.frombuffer(self.packed, dtype=np.uint8)).sum())
 
     @property
     def is_key(self) -> bool:
