@@ -12,6 +12,7 @@ from napari_sam_med.sam.model_registry import (
     is_available,
     model_folder,
 )
+from napari_sam_med.sam.store_folder import StoreFolder, embeddings_folder
 
 __all__ = ["clear_cache", "fetch_model", "list_models", "show_cache", "verify_model"]
 
@@ -75,27 +76,25 @@ def verify_model(name_or_path: str, *, as_json: bool) -> int:
 
 def show_cache(*, as_json: bool) -> int:
     """Where embeddings are stored, and their size."""
-    from napari_sam_med.sam.embedding_store import default_store
-
-    store = default_store()
+    folder = StoreFolder(embeddings_folder())
+    size = folder.size_bytes()
     if as_json:
-        print_json({"folder": str(store.directory), "bytes": store.size_bytes()})
+        print_json({"folder": str(folder.path), "bytes": size})
     else:
-        say(f"{_size(store.size_bytes())} of embeddings in {store.directory}")
+        say(f"{_size(size)} of embeddings in {folder.path}")
     return 0
 
 
 def clear_cache(*, as_json: bool) -> int:
     """Remove stored embeddings."""
-    from napari_sam_med.sam.embedding_store import default_store
-
-    store = default_store()
-    before = store.size_bytes()
-    store.clear()
+    folder = StoreFolder(embeddings_folder())
+    before = folder.size_bytes()
+    folder.clear()
+    folder.remove_orphans()
     if as_json:
-        print_json({"folder": str(store.directory), "removed_bytes": before})
+        print_json({"folder": str(folder.path), "removed_bytes": before})
     else:
-        say(f"Removed {_size(before)} of embeddings from {store.directory}")
+        say(f"Removed {_size(before)} of embeddings from {folder.path}")
     return 0
 
 

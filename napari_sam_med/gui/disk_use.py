@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam_med.progress import Progress
-from napari_sam_med.sam.model_registry import user_folder
+from napari_sam_med.sam.store_folder import StoreFolder, embeddings_folder
 from napari_sam_med.session.journal_folder import default_folder
-from napari_sam_med.session.preloading import preload_torch_libraries
 from napari_sam_med.training import own_models
 
 if TYPE_CHECKING:
@@ -49,20 +48,12 @@ class DiskUse:
     learning_bytes: int = 0
 
 
-def embeddings_folder() -> Path:
-    """Where `default_store` keeps embeddings."""
-    return user_folder("cache") / "embeddings"
-
-
 def measure() -> Generator[Progress, None, DiskUse]:
     """Add everything up."""
     yield Progress(0, 1, "measuring what is kept on disk")
-    preload_torch_libraries()
-    from napari_sam_med.sam.embedding_store import EmbeddingStore
-
     return DiskUse(
         default_folder().size_bytes(),
-        EmbeddingStore(embeddings_folder()).size_bytes(),
+        StoreFolder(embeddings_folder()).size_bytes(),
         own_models.models_bytes(),
         own_models.learning_bytes(),
     )
@@ -71,12 +62,9 @@ def measure() -> Generator[Progress, None, DiskUse]:
 def clear_embeddings(live: EmbeddingStore | None) -> Generator[Progress, None, int]:
     """Remove all embeddings, also from the memory of the store in use; answers bytes of the files."""
     yield Progress(0, 1, "removing embeddings")
-    preload_torch_libraries()
-    from napari_sam_med.sam.embedding_store import EmbeddingStore
-
-    store = EmbeddingStore(embeddings_folder())
-    before = store.size_bytes()
-    store.clear()
+    folder = StoreFolder(embeddings_folder())
+    before = folder.size_bytes()
+    folder.clear()
     if live is not None:
         live.clear()
     return before

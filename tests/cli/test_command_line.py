@@ -285,9 +285,12 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.wait(timeout=60) == 0
 
 
-def test_loads_neither_torch_nor_napari_to_answer() -> None:
+@pytest.mark.parametrize(
+    "command", [["models", "list", "--json"], ["cache", "info"], ["cache", "clear"], ["segment", "--help"]]
+)
+def test_loads_neither_torch_nor_napari_to_answer(command: list[str]) -> None:
     code = (
-        "import sys; from napari_sam_med.cli import main; assert main(['models', 'list', '--json']) == 0; "
-        "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
+        f"import sys; from napari_sam_med.cli import main; assert main({command}) == 0; "
+        "assert not {'torch', 'scipy', 'numpy', 'napari', 'qtpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
