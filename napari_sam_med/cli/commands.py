@@ -41,7 +41,16 @@ class _PlainHelp:
 
 
 class _Command(_PlainHelp, TyperCommand):
-    pass
+    """A command that refuses what would be lost silently: click takes the last of an option given twice."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given: list[Any] = list(self.make_parser(ctx).parse_args(args=list(args))[2])
+        for option in {id(one): one for one in given}.values():
+            times = sum(one is option for one in given)
+            if option.param_type_name == "option" and times > 1 and not option.multiple:
+                reason = f"given {times} times, and one is meant: leave the others out"
+                raise typer.BadParameter(reason, ctx=ctx, param=option)
+        return super().parse_args(ctx, args)
 
 
 class _Group(_PlainHelp, TyperGroup):

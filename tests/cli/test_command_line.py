@@ -65,6 +65,10 @@ def test_version(run: Runner) -> None:
         (["--quick"], "--quick"),
         (["a.nii", "b.nii"], "extra argument"),
         (["segmant", "a.nii"], '"segment"'),
+        (["segment", "a", "-p", "p.json", "-o", "a.nii", "-o", "b.nii"], "'-o': given 2 times"),
+        (["segment", "a", "-p", "p.json", "-o", "l.nii", "--output=b.nii"], "'-o': given 2 times"),
+        (["segment", "a", "-p", "p.json", "-o", "l.nii", "--propagate", "--no-propagate"], "given 2 times"),
+        (["a.nii", "-l", "b.nii", "-l", "c.nii"], "given 2 times"),
     ],
 )
 def test_usage_errors_are_one_line(run: Runner, argv: list[str], says: str) -> None:
