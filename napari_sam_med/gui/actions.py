@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
@@ -28,32 +28,39 @@ from napari_sam_med.gui.work_list import WorkListControl
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
+from napari_sam_med.session.labels_copy import LabelsCopy
 from napari_sam_med.session.session import Session
-from napari_sam_med.volume.labels import LabelVolume, sparse_copy
+from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.volume import Volume
 from napari_sam_med.volume.writing import holds_voxels
 
 __all__ = ["Actions", "LabelsToWrite"]
 
+T = TypeVar("T")
 
-@dataclass(frozen=True, eq=False)
-class LabelsToWrite:
-    """A copy of the labels, and what a file says of them.
+
+class LabelsToWrite(NamedTuple):
+    """A copy of the labels that is written.
 
     Attributes
     ----------
     of : LabelVolume
         What the copy is of.
     labels : LabelVolume
-    volume : Volume
-    model : dict
     change_number : int
         Of the journal, for `SessionJournal.mark_exported`.
     """
 
     of: LabelVolume
     labels: LabelVolume
-    volume: Volume
+    change_number: int
+
+
+class _Facts(NamedTuple):
+    """What a file says beside the labels; of the model also which objects it made."""
+
+    organs: OrganTable
     model: dict[str, Any]
     change_number: int
 
@@ -234,9 +241,8 @@ class Actions(QObject):
         if session.labels is None or session.volume is None:
             self.status.emit("There is nothing to export: open a scan first.")
             return
-        content = self.labels_to_write()
 
-        def returned(path: Path) -> None:
+        def returned(content: LabelsToWrite, path: Path) -> None:
             self.status.emit(f"{path.name} written and checked.")
             # not where another scan was opened meanwhile, whose changes are counted anew
             if session.labels is content.of and holds_voxels(path):
@@ -246,23 +252,50 @@ class Actions(QObject):
             if written is not None:
                 written(path)
 
-        self.workers.start(
-            jobs.export_labels(path, content.labels, content.volume, content.model),
-            "export",
-            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
-            returned=returned,
-            failed=self.show_error,
-        )
+        self.write_labels(partial(jobs.export_labels, path), "export", returned, self.show_error)
 
-    def labels_to_write(self) -> LabelsToWrite:
-        """The labels of the scan that is open as they stand now, while work on them goes on."""
+    def write_labels(
+        self,
+        job: Callable[[LabelVolume, Volume, dict[str, Any]], Generator[Progress, None, T]],
+        name: str,
+        returned: Callable[[LabelsToWrite, T], object],
+        failed: Callable[[Exception], object],
+        finished: Callable[[], object] | None = None,
+    ) -> None:
+        """Copy the labels of the scan that is open, and start a job that writes the copy.
+
+        Work goes on meanwhile; what it changes until the copy is made is in it. The job takes labels, scan
+        and model; the callbacks are those of `Workers.start`, and ``returned`` gets what was written, too.
+        """
         session = self.session
-        labels = session.labels
-        self.keeping.journal.sync()
-        copy = LabelVolume(
-            sparse_copy(labels.data), labels.grid, session.organs, header=labels.header, path=labels.path
-        )
-        model = self.model.model
+        copy, volume, facts = LabelsCopy(session), session.volume, self._facts_to_write()
+        is_over = True
+
+        def copied(_: object) -> None:
+            nonlocal is_over, facts
+            if session.labels is copy.of:  # else another scan was opened meanwhile
+                self.keeping.journal.sync()
+                facts = self._facts_to_write()
+            content = LabelsToWrite(copy.of, copy.finish(facts.organs), facts.change_number)
+            is_over = False
+            self.workers.start(
+                job(content.labels, volume, facts.model),
+                name,
+                yielded=lambda progress: self.status.emit(f"{progress.text}…"),
+                returned=lambda written: returned(content, written),
+                failed=failed,
+                finished=finished,
+            )
+
+        def ended() -> None:
+            copy.give_up()
+            if is_over and finished is not None:
+                finished()
+
+        self.workers.start(copy.make(), "copy labels", returned=copied, failed=failed, finished=ended)
+
+    def _facts_to_write(self) -> _Facts:
+        session, model = self.session, self.model.model
         about: dict[str, Any] = {"name": session.model}
         if model is not None:
             about["sha256"] = model.predictor.model_hash
@@ -271,7 +304,7 @@ class Actions(QObject):
             for item in session.objects.values()
             if item.masks
         ]
-        return LabelsToWrite(labels, copy, session.volume, about, self.keeping.journal.change_number)
+        return _Facts(session.organs, about, self.keeping.journal.change_number)
 
     def choose_model(self, name: str) -> None:
         """Take a model by its name, or by the path of a checkpoint or of a folder of one."""

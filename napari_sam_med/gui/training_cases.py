@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,12 +114,11 @@ class TrainingCases(QObject):
             raise ExportError(
                 f"The folder {path.parent} cannot be made: {error.strerror}; export the labels, then add."
             ) from error
-        content = self._actions.labels_to_write()
-        self._actions.workers.start(
-            jobs.export_labels(path, content.labels, content.volume, content.model),
+        self._actions.write_labels(
+            partial(jobs.export_labels, path),
             "labels to learn from",
-            returned=lambda written: self._put([replace(case, labels_path=written)]),
-            failed=self._actions.show_error,
+            lambda _, written: self._put([replace(case, labels_path=written)]),
+            self._actions.show_error,
         )
 
     def _file_of_labels(self) -> Path | None:

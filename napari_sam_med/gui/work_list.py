@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,7 @@ from napari_sam_med.volume.reading import volume_times
 from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
-    from napari_sam_med.gui.actions import Actions
-    from napari_sam_med.gui.workers import Job
+    from napari_sam_med.gui.actions import Actions, LabelsToWrite
     from napari_sam_med.session.journal_recovery import Offer
     from napari_sam_med.volume.labels import LabelVolume
 
@@ -81,7 +81,7 @@ class WorkListControl(QObject):
         self._opened: OpenedCase | None = None
         self._known: KnownFile | None = None
         self._wanted: int | None = None
-        self._saving: Job | None = None
+        self._is_saving = False
         self._after_saving: list[tuple[Callable[[], object], Callable[[], object]]] = []
         self._is_changed = self._has_failed = False
         self._has_seen_offer = self._may_go = self._shows_case = False
@@ -355,7 +355,7 @@ class WorkListControl(QObject):
         """Whether the case that is open has labels that are not in its file."""
         if self.current is None:
             return False
-        if self._saving is not None:  # and whether that succeeds is not known yet
+        if self._is_saving:  # and whether that succeeds is not known yet
             return True
         if not (self._is_changed or self._actions.keeping.has_unexported_work):
             return False
@@ -384,25 +384,24 @@ class WorkListControl(QObject):
         """Write the labels of the case; one of the two is called at the end."""
         self._after_saving.append((then, not_saved))
         opened, work_list = self.current, self.work_list
-        if self._saving is not None or opened is None or work_list is None:
+        if self._is_saving or opened is None or work_list is None:
             return
-        content = self._actions.labels_to_write()
         target = work_list.target(opened.case)
-        self._is_changed = self._has_failed = False
 
-        def returned(known: KnownFile) -> None:
+        def returned(content: LabelsToWrite, known: KnownFile) -> None:
             if self._session.labels is content.of:
                 self._known = known
                 self._actions.keeping.journal.mark_exported(content.change_number)
             self._on_saved(opened.case, target, known)
 
-        self._saving = self._actions.workers.start(
-            save_case(target, self._known, content.labels, content.volume, content.model),
+        self._is_saving = True
+        self._is_changed = self._has_failed = False
+        self._actions.write_labels(
+            partial(save_case, target, self._known),
             "save case",
-            yielded=lambda progress: self.status.emit(f"{progress.text}…"),
-            returned=returned,
-            failed=self._on_not_saved,
-            finished=self._on_saving_ended,
+            returned,
+            self._on_not_saved,
+            self._on_saving_ended,
         )
 
     def _on_saved(self, case: Case, target: Path, known: KnownFile) -> None:
@@ -434,7 +433,7 @@ class WorkListControl(QObject):
         self.failed.emit(error)
 
     def _on_saving_ended(self) -> None:
-        self._saving = None
+        self._is_saving = False
         waiting, self._after_saving = self._after_saving, []
         self.changed.emit()
         for then, not_saved in waiting[-1:]:  # what was asked for last

@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_sam_med.sample_data import sample_labels, sample_volume
-from napari_sam_med.session import jobs
+from napari_sam_med.session import jobs, labels_copy
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.slice_view import SliceView
@@ -23,6 +23,7 @@ from tests.gui.test_carrying import accept_a_box
 from tests.gui.test_prompting import INSIDE, LIVER, VIEW
 
 BEATS = 20
+SPLEEN = 1
 
 
 @pytest.fixture
@@ -74,6 +75,33 @@ def test_the_canvas_lives_while_a_file_is_written(desk: Desk, tmp_path: Path, be
     beats()
     gate.set()
     desk.wait(lambda: "Written" in desk.widget.export_panel.written.text())
+
+
+def test_the_canvas_lives_while_labels_are_copied_and_what_is_done_meanwhile_is_in_the_file(
+    desk: Desk, tmp_path: Path, beats, monkeypatch
+) -> None:
+    gate = threading.Event()
+    plain = labels_copy.sparse_copy
+
+    def slow(data: np.ndarray) -> np.ndarray:
+        copy = plain(data)
+        gate.wait(60)
+        return copy
+
+    accept_a_box(desk)
+    monkeypatch.setattr(labels_copy, "sparse_copy", slow)
+    desk.widget.export_panel.export_to(tmp_path / "labels.nii.gz")
+    beats()
+    view = desk.bridge.current_view()
+    desk.session.select_organ(SPLEEN)
+    view.window_on(desk.labels)[:3, :3] = SPLEEN
+    desk.session.record_stroke([view])
+    gate.set()
+    desk.wait(lambda: "Written" in desk.widget.export_panel.written.text())
+    assert not desk.actions.keeping.has_unexported_work
+    written = read_labels(tmp_path / "labels.nii.gz", reference=desk.session.volume)
+    np.testing.assert_array_equal(written.data, desk.labels)
+    assert set(written.class_ids()) == {LIVER, SPLEEN}
 
 
 def test_the_canvas_lives_while_a_model_is_loaded(
