@@ -14,8 +14,7 @@ from qtpy.QtWidgets import QApplication, QToolTip
 from napari_sam_med.errors import SamMedError
 from napari_sam_med.gui.chooser_layers import ChooserLayers
 from napari_sam_med.gui.layer_bridge import LayerBridge, Tool
-from napari_sam_med.session.changes import Change
-from napari_sam_med.session.found import Found, FoundBox, Into, taking, use_box
+from napari_sam_med.session.found import Found, FoundBox, Into, Taken, taking, use_box
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -84,7 +83,7 @@ class Chooser(QObject):
         self._tool_before: Tool | None = None
         self._nest: list[int] = []
         self._listened_to: list[Layer] = []
-        self._work: Generator[None, None, Change | None] | None = None
+        self._work: Generator[None, None, Taken | None] | None = None
         self._work_of = 0
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._go_on)
@@ -131,7 +130,7 @@ class Chooser(QObject):
         self._end()
         if self._tool_before is not None:
             self._bridge.set_tool(self._tool_before)
-        self.status.emit('The chooser is left. "Choose" shows what was found again.')
+        self.status.emit('The found objects are hidden; "Choose" under Find shows them again.')
         return True
 
     def _end(self) -> None:
@@ -149,7 +148,7 @@ class Chooser(QObject):
         was_on = self._is_on
         self._is_on = False
         self._found.clear()
-        self.layers.remove()
+        self.layers.clear()
         if was_on:
             if self._tool_before is not None and self._bridge.frame is not None:
                 self._bridge.set_tool(self._tool_before)
@@ -210,7 +209,7 @@ class Chooser(QObject):
     def step_out(self) -> None:
         """Point at the candidate around the one that is pointed at; from the outermost back to the first."""
         if not self._is_on or not self._nest:
-            self.status.emit("Point at what was found first: J goes to what lies around it.")
+            self.status.emit("Point at a found object first; J then goes to the one around it.")
             return
         at = self._nest.index(self._found.pointed) if self._found.pointed in self._nest else -1
         self._point_at(self._nest[(at + 1) % len(self._nest)])
@@ -222,7 +221,7 @@ class Chooser(QObject):
             return
         told = self.text(number)
         QToolTip.showText(QCursor.pos(), told)
-        self.status.emit(f"{told}. Click takes it{self._where(number)}.")
+        self.status.emit(f"{told}. Click to take it{self._where(number)}.")
 
     def point_at_row(self, number: int, goes_there: bool) -> None:
         """Point at a candidate of the list, and look at its best slice where that is wanted."""
@@ -233,7 +232,7 @@ class Chooser(QObject):
         if goes_there and self._bridge.current_view() != view:
             self._bridge.go_to(view)
         self._found.point_at(number)
-        self.status.emit(f"{self.text(number)}. Click takes it{self._where(number)}.")
+        self.status.emit(f"{self.text(number)}. Double-click its row to take it{self._where(number)}.")
 
     def text(self, number: int) -> str:
         """A candidate in words: what it looks like, how sure it is, how large."""
@@ -287,7 +286,7 @@ class Chooser(QObject):
                 self._bridge.go_to(box.view)
                 return
             if number in self._found.taken:
-                self.status.emit("This one is taken already. Ctrl-Z brings it back.")
+                self.status.emit("This object was taken already; Ctrl-Z undoes that.")
                 return
             self.finish()
             self._make_way()
@@ -320,7 +319,7 @@ class Chooser(QObject):
             self.finish()
         return super().eventFilter(watched, event)
 
-    def _step(self, work: Generator[None, None, Change | None]) -> None:
+    def _step(self, work: Generator[None, None, Taken | None]) -> None:
         try:
             next(work)
         except StopIteration as stop:
@@ -336,13 +335,14 @@ class Chooser(QObject):
             self._step(self._work)
         self._rest()
 
-    def _on_taken(self, change: Change | None) -> None:
-        if change is None:  # undone meanwhile, which was said
+    def _on_taken(self, taken: Taken | None) -> None:
+        if taken is None:  # undone meanwhile, which was said
             return
-        self._found.note_taken(self._work_of, change)
+        self._found.note_taken(self._work_of, taken.change)
         active = self._session.active_object
-        name = "It" if active is None else f"{active.name[:1].upper()}{active.name[1:]}"
-        self.status.emit(f"{name} taken. Ctrl-Z brings it back; G carries it on.")
+        name = "Object" if active is None else f"{active.name[:1].upper()}{active.name[1:]}"
+        kept = taken.told(self._session.organs)
+        self.status.emit(f"{name} taken{f'; {kept}' if kept else ''}. Ctrl-Z undoes it; G carries it on.")
 
     def stop(self) -> None:
         """For the end of the widget."""

@@ -9,6 +9,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.errors import ImageError, PromptError
 from napari_sam_med.gui.chooser import Chooser
+from napari_sam_med.gui.find_progress import FindProgress
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.live_model import LiveModel
 from napari_sam_med.gui.workers import Job, Workers
@@ -82,6 +83,7 @@ class Finding(QObject):
         self._job: Job | None = None
         self._so_far: Callable[[], list[FoundObject]] | None = None
         self._n_slices = 0
+        self._pace = FindProgress()
         self._shows_edges = self._has_failed = False
         session.events.volume.connect(self._on_volume)
 
@@ -94,7 +96,7 @@ class Finding(QObject):
         """End within the slice; what was found stays."""
         if self._job is not None:
             self._job.cancel()
-            self.status.emit("Ending; what was found is kept…")
+            self.status.emit("Cancelling; the objects found so far are kept…")
 
     def stop(self) -> None:
         """For the end of the widget."""
@@ -106,7 +108,7 @@ class Finding(QObject):
             self._so_far = None
             self._job.discard()
         self.chooser.clear()
-        self.chooser.layers.edges = None  # an image of the scan before, which stays with that
+        self.chooser.layers.let_go()
 
     # what can be looked for
 
@@ -120,7 +122,7 @@ class Finding(QObject):
         """
         view = self._bridge.current_view()
         if view is None:
-            raise PromptError("No slice is looked at; open a scan and show a slice of it in two dimensions.")
+            raise PromptError("No slice is shown; open a scan and show one of its slices in 2-D.")
         return FindingPlan(view, whole, every, grid_mm, names)
 
     def find_everything(self, plan: FindingPlan) -> None:
@@ -136,7 +138,7 @@ class Finding(QObject):
             When there is no word.
         """
         if not meant.strip():
-            raise PromptError("There is no word to look for; type the name of an organ.")
+            raise PromptError("No word was given; type the name of an organ.")
         known = list(self.found.objects.values()) or None
         self._begin(
             f"Looking for {meant}",
@@ -177,7 +179,7 @@ class Finding(QObject):
         if volume is not None and volume.is_lazy:
             self.failed.emit(
                 ImageError(
-                    f"{doing} needs arrays of a whole scan in memory, and {volume.name} is larger than it; "
+                    f"{doing} needs the whole scan in memory, and {volume.name} is too large for that; "
                     "prompt organs on single slices and carry them, or crop the scan."
                 )
             )
@@ -209,12 +211,15 @@ class Finding(QObject):
             failed=self._on_failed,
             finished=lambda: self._on_ended(job),
         )
-        self._job = job
-        self.progress.emit(Progress(0, 0, doing.lower()))
+        self._job, self._pace = job, FindProgress()
+        self._show_progress(Progress(0, 1, "starting"))
         self.status.emit(f"{doing}…")
 
+    def _show_progress(self, progress: Progress) -> None:
+        self.progress.emit(self._pace.told(progress))
+
     def _on_step(self, doing: str, step: FindingStep) -> None:
-        self.progress.emit(step.progress)
+        self._show_progress(step.progress)
         if step.view is None:
             return
         self._so_far = step.so_far
@@ -267,7 +272,7 @@ class Finding(QObject):
         self._job = self._workers.start(
             finding_jobs.linked(so_far),
             "link",
-            yielded=lambda step: self.progress.emit(step.progress),
+            yielded=lambda step: self._show_progress(step.progress),
             returned=self._on_objects,
             failed=self._on_failed,
             finished=lambda: self._on_linked(ended),
@@ -288,24 +293,31 @@ class Finding(QObject):
         elif self.found.is_empty and not self._shows_edges:
             self.status.emit("Cancelled; nothing was found yet.")
         else:
-            self.status.emit(f"Cancelled; what was found is kept. {self._told()}")
+            self.status.emit(f"Cancelled. {self._told()}")
 
     def _told(self) -> str:
         """What was found, and what can be done with it."""
-        if self.found.boxes:
-            return f"{len(self.found.boxes)} boxes proposed. A click takes one as a prompt."
-        if self.found.objects:
-            count = len(self.found.objects)
-            many = "The one object is not" if count == 1 else f"None of {count} objects is"
-            word = self.found.word
-            if self.found.is_nothing_like_it:
-                return (
-                    f"Nothing that was found looks like {word}. {_SEARCH_FINER.capitalize()} (Clear, then "
-                    "Find), or go to it and click it."
-                )
-            if self.found.is_ranked and self.found.best_score < _LIKELY:
-                return f"{many} likely to be {word}; the likeliest is the first of the list."
-            return f"{count} object{'s' * (count != 1)} found. Point at one; a click takes it."
+        found, count = self.found, len(self.found.objects)
+        if found.boxes:
+            return f"{_counted(len(found.boxes), 'box', 'boxes')} proposed. Click one to take it as a prompt."
         if self._shows_edges:
-            return f"Edges of {self._n_slices} slice{'s' * (self._n_slices != 1)} are shown."
-        return f"Nothing was found; {_SEARCH_FINER}, or choose another window."
+            return f"The edges of {_counted(self._n_slices, 'slice')} are shown."
+        if not count:
+            return f"Nothing was found; {_SEARCH_FINER}, or choose another window."
+        if found.is_nothing_like_it:
+            return (
+                f"None of the found objects looks like {found.word}. {_SEARCH_FINER.capitalize()} (Clear, "
+                f"then Find), or prompt {found.word} by hand."
+            )
+        if found.is_ranked and found.best_score < _LIKELY:
+            many = "The only object found is not" if count == 1 else f"None of {count} objects is"
+            return f"{many} likely to be {found.word}; the list is in order of probability."
+        them = "it" if count == 1 else "one"
+        return (
+            f"{_counted(count, 'object')} found. Point at {them} in the list or on the image; click it on the "
+            "image to take it."
+        )
+
+
+def _counted(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or f'{one}s'}"

@@ -42,8 +42,8 @@ class FindList(QTreeWidget):
         self.setMouseTracking(True)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setToolTip(
-            "Point at a row: its best slice is shown. Double click: take it.\n"
-            "Sure, in per cent: how probable that organ is; else how sure the find is, 0 to 1."
+            "Point at a row: the slice with most of it is shown. Double click: take it.\n"
+            "Sure: the probability of that organ in per cent; without one, the object's score, 0 to 1."
         )
         header = self.header()
         header.setStretchLastSection(False)

@@ -42,14 +42,14 @@ class EverythingForm(QWidget):
         self.grid.setSuffix(" mm")
         self.grid.setSpecialValueText("32 × 32 points")
         self.grid.setToolTip(
-            "Distance of the points that the model is asked about; 0: 32 × 32 points on a slice.\n"
-            "Closer points find smaller things, and take longer."
+            "Distance between the points that the model is asked at; 0: 32 × 32 points on a slice.\n"
+            "Closer points find smaller objects, and take longer."
         )
         inside.addLayout(labelled("Grid", self.grid))
         self.names = QCheckBox("Name the organs")
         self.names.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.names.setChecked(True)
-        self.names.setToolTip("Let the organ classifier say what each object looks like; it reads CT.")
+        self.names.setToolTip("Let the organ classifier name each object; it knows CT only.")
         inside.addWidget(self.names)
 
 
@@ -62,7 +62,9 @@ class WordForm(QWidget):
         super().__init__()
         self.word = QLineEdit()
         self.word.setPlaceholderText("spleen, left kidney, …")
-        self.word.setToolTip("An organ that the classifier knows. Objects that are found already are ranked.")
+        self.word.setToolTip(
+            "An organ that the classifier knows. Objects that were found already are ranked by it."
+        )
         completer = QCompleter([organ.name for organ in OrganTable.btcv().values()], self.word)
         completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
         completer.setFilterMode(Qt.MatchFlag.MatchContains)
@@ -78,14 +80,14 @@ class ExampleForm(QWidget):
         super().__init__()
         self._files: tuple[Path, Path] | None = None
         inside = column(self)
-        self.example = combo("What to go by: what the chosen organ has on this slice, or a labelled scan.")
+        self.example = combo("The example: the chosen organ on this slice, or a labelled scan.")
         self._list_examples()
         self.example.activated.connect(self._on_example)
         inside.addLayout(labelled("Example", self.example))
         self.engine = combo(_ENGINE_TIP)
         for key, text in _ENGINES.items():
             self.engine.addItem(text, key)
-        self.design = combo("How the picture of both is prompted.")
+        self.design = combo("Where the picture of both is prompted.")
         for key, text in _DESIGNS.items():
             self.design.addItem(text, key)
         self.design.setVisible(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QSpinBox, QVBoxLayout, QWidget
 
 from napari_sam_med.gui.actions import Actions
@@ -10,6 +10,7 @@ from napari_sam_med.gui.appearance import Foldable, button, combo, labelled, not
 from napari_sam_med.gui.find_list import FindList
 from napari_sam_med.gui.find_options import EverythingForm, ExampleForm, WordForm
 from napari_sam_med.gui.find_options import column as column_of
+from napari_sam_med.gui.find_sight import is_used_elsewhere, scroll_area_of, scroll_to
 from napari_sam_med.session.finding_jobs import FindingPlan
 
 __all__ = ["FindPanel"]
@@ -27,10 +28,10 @@ _INTO = {
     "new": "a new organ",
 }
 _WHAT_TIP = (
-    "Everything: all that the model sees, as objects to choose from.\n"
-    "One example: what looks like an organ that is labelled already.\n"
-    "A word: the objects that may be that organ, the likeliest first.\n"
-    "Edges: where objects end, as an image. Proposals: boxes to take as prompts."
+    "Everything: all objects that the model sees, to choose from.\n"
+    "One example: objects that look like an organ that is labelled already.\n"
+    "A word: objects in order of how likely they are that organ.\n"
+    "Edges: the boundaries of objects, as an image. Proposals: boxes to take as prompts."
 )
 
 
@@ -50,6 +51,9 @@ class FindPanel(Foldable):
         self._made_of_choices(column)
         self._made_of_results(column)
         self.put(body)
+        self._sight = QTimer(self)  # when the list has been laid out
+        self._sight.setSingleShot(True)
+        self._sight.timeout.connect(self._bring_into_sight)
         self._found.objects_changed.connect(self._on_objects)
         self._found.taken_changed.connect(self.refresh)
         self._found.pointed_changed.connect(self.refresh)
@@ -66,7 +70,7 @@ class FindPanel(Foldable):
             self.what.addItem(text, key)
         self.what.activated.connect(self._on_what)
         column.addLayout(labelled("What", self.what))
-        self.where = combo("The slice at hand, or all slices of its plane.")
+        self.where = combo("The slice that is shown, or all slices of its plane.")
         self.where.addItem("this slice", False)
         self.where.addItem("whole volume", True)
         self.where.activated.connect(self._on_what)
@@ -74,14 +78,15 @@ class FindPanel(Foldable):
         self.every.setRange(1, 50)
         self.every.setValue(4)
         self.every.setPrefix("1 in ")
-        self.every.setToolTip("Search one slice in so many; those between are filled.")
+        self.every.setSpecialValueText("every slice")
+        self.every.setToolTip("Search one slice in so many; objects are filled in on those between.")
         column.addLayout(labelled("Where", self.where, self.every))
         self.everything, self.example, self.word = EverythingForm(), ExampleForm(), WordForm()
         self._forms = {"everything": self.everything, "example": self.example, "word": self.word}
         for form in self._forms.values():
             column.addWidget(form)
         self.word.entered.connect(self._start)
-        self.start = button("Find", "Start; the status line below shows and cancels it.", self._start)
+        self.start = button("Find", "Start; the bar below shows how far it is, and cancels it.", self._start)
         column.addWidget(self.start)
 
     def _made_of_results(self, column: QVBoxLayout) -> None:
@@ -89,26 +94,28 @@ class FindPanel(Foldable):
         inside = column_of(self._results)
         self.list = FindList(self._found, self._chooser)
         inside.addWidget(self.list)
-        self.into = combo("The organ that a click on an object takes it into.")
+        self.into = combo("The organ that an object goes to when it is clicked.")
         for key, text in _INTO.items():
             self.into.addItem(text, key)
         self.into.activated.connect(self._on_into)
         self.joins = QCheckBox("join")
         self.joins.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.joins.setToolTip("Put it to the newest object of that organ, instead of making another object.")
+        self.joins.setToolTip("Add it to the newest object of that organ instead of making another one.")
         self.joins.toggled.connect(self._on_into)
         self._into = QWidget()
         column_of(self._into).addLayout(labelled("Take into", self.into, self.joins))
         inside.addWidget(self._into)
         self.choose = button(
             "Choose",
-            "Hover the image: what lies under the mouse lights up. Click: take it. J: what lies around it.\n"
-            "Esc: leave.",
+            "Point at the image: the object under the mouse lights up. Click: take it.\n"
+            "J: the object around it. Esc: hide the objects.",
             self._begin_or_leave,
         )
         self.choose.setCheckable(True)
-        self.take = button("Take", "Take the one that is lit up (Enter).", self._chooser.take_pointed)
-        self.forget = button("Clear", "Forget what was found; what was taken stays.", self._chooser.clear)
+        self.take = button("Take", "Take the highlighted object (Enter).", self._chooser.take_pointed)
+        self.forget = button(
+            "Clear", "Remove the found objects; what was taken stays in the labels.", self._chooser.clear
+        )
         inside.addLayout(row(self.choose, self.take, self.forget))
         self.told = note()
         inside.addWidget(self.told)
@@ -124,6 +131,7 @@ class FindPanel(Foldable):
     def _on_ended(self) -> None:
         self.list.refresh()  # what streamed in is not listed
         self.refresh()
+        self._sight.start(0)
 
     def _on_objects(self, view: object) -> None:
         self.refresh()
@@ -141,9 +149,17 @@ class FindPanel(Foldable):
         what = ("box" if count == 1 else "boxes") if found.boxes else f"object{'s' * (count != 1)}"
         taken = f", {len(found.taken)} taken" if found.taken else ""
         so_far = " so far" if self._finding.is_busy else ""
-        nothing = f" Nothing looks like {found.word}." if found.is_nothing_like_it else ""
+        nothing = f" None looks like {found.word}." if found.is_nothing_like_it else ""
         self.told.setText(f"{count} {what}{so_far}{taken}.{nothing} Not for clinical use.")
         self.told.setVisible(True)
+
+    def _bring_into_sight(self) -> None:
+        """Scroll the dock to the results, unless the user is at another section of it."""
+        scroll = scroll_area_of(self)
+        if scroll is None or self._results.isHidden() or self.visibleRegion().isEmpty():
+            return
+        if not is_used_elsewhere(scroll, self):
+            scroll_to(scroll, self._results)
 
     # the user's clicks
 
@@ -186,6 +202,7 @@ class FindPanel(Foldable):
 
     def detach(self) -> None:
         """Stop listening, for the end of the widget."""
+        self._sight.stop()
         self.list.detach()
         self._found.objects_changed.disconnect(self._on_objects, missing_ok=True)
         self._found.taken_changed.disconnect(self.refresh, missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import CancelledError
 from napari_sam_med.progress import Progress
+from napari_sam_med.session.finding_progress import SearchProgress, counted
 from napari_sam_med.session.found import FoundBox
 from napari_sam_med.session.organ_suggestion import classifier_and_model
 from napari_sam_med.session.preloading import preload_torch_libraries
@@ -154,14 +156,14 @@ class FindingStep:
 
 Steps = Generator[FindingStep, None, "list[FoundObject]"]
 
-_STEPS_PER_SLICE = 1000
-"""Of the progress: points within a slice count, too."""
 _BOXES_PER_SLICE = 100
 """Of the up to 1000 that are proposed: the rest is never looked at by hand."""
 _BEAT_SECONDS = 0.2
 """A call that tells nothing for so long is asked whether it is still wanted."""
-_LEAVE_SECONDS = 2.0
-"""What a cancelled call gets to reach its next step; an encoder on a processor may take longer."""
+_TOLD_EVERY_SECONDS = 0.1
+"""Nobody reads progress faster, and a job waits until what it told was shown."""
+_LEAVE_SECONDS = 0.5
+"""What a cancelled call gets to reach its next step: the user waits for that."""
 
 
 def everything(sight: ModelView, plan: FindingPlan) -> Steps:
@@ -180,23 +182,17 @@ def everything(sight: ModelView, plan: FindingPlan) -> Steps:
     if not plan.whole:
         index = plan.view.index
         search = replace(search, first=index, last=index, every=1, links=LinkRules(min_voxels=1))
-    n_slices = len(plan.views(sight.volume.shape))
+    told = SearchProgress(plan.view, len(plan.views(sight.volume.shape)), fills=plan.whole and plan.every > 1)
     at_work = threading.Lock()
 
     def run(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
-        n_done = 0
-
-        def tell_points(points: Progress) -> None:
-            done = round((n_done + points.fraction) * _STEPS_PER_SLICE)
-            tell(FindingStep(Progress(done, n_slices * _STEPS_PER_SLICE, "asking points")))
-
         found = search_volume(
             sight.volume,
             sight.predictor,
             search,
             window=sight.window,
             store=sight.store,
-            on_points=tell_points,
+            on_points=lambda part: tell(FindingStep(told.within(part))),
         )
         with closing(found):
             while True:
@@ -205,11 +201,8 @@ def everything(sight: ModelView, plan: FindingPlan) -> Steps:
                         done = next(found)
                 except StopIteration as stop:
                     return list(stop.value)
-                n_done += 1
-                progress = Progress(
-                    n_done * _STEPS_PER_SLICE, n_slices * _STEPS_PER_SLICE, done.progress.text
-                )
-                tell(FindingStep(progress, done.view, done.masks, partial(linked_so_far, done)))
+                so_far = partial(linked_so_far, done)
+                tell(FindingStep(told.slice_done(), done.view, done.masks, so_far))
 
     def linked_so_far(done: SearchedSlice) -> list[FoundObject]:
         with at_work:  # not while the search, ended within a slice, is on its way out
@@ -263,7 +256,8 @@ def example(sight: ModelView, plan: FindingPlan, given: GivenExample) -> Steps:
                     return list(stop.value)
                 seen.append(done)
                 masks = tuple(one.found for one in done.masks)
-                tell(FindingStep(done.progress, done.view, masks, partial(_matched, tuple(seen))))
+                progress = counted(done.progress, "slice" if done.number is None else "carrying")
+                tell(FindingStep(progress, done.view, masks, partial(_matched, tuple(seen))))
 
     return (yield from _reporting(run if plan.whole else run_here, _place(plan)))
 
@@ -298,6 +292,7 @@ def edges(sight: ModelView, plan: FindingPlan) -> Steps:
 
     yield _beginning(plan)
     views = plan.views(sight.volume.shape)
+    told = SearchProgress(plan.view, len(views))
 
     def run(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
         found = search_edges(
@@ -307,11 +302,11 @@ def edges(sight: ModelView, plan: FindingPlan) -> Steps:
             window=sight.window,
             store=sight.store,
             body_only=True,
-            on_points=lambda points: tell(FindingStep(points)),
+            on_points=lambda points: tell(FindingStep(told.of_all(points))),
         )
         with closing(found):
             for done in found:
-                tell(FindingStep(done.progress, done.view, edges=done.edges))
+                tell(FindingStep(told.slice_done(), done.view, edges=done.edges))
         return []
 
     return (yield from _reporting(run, _place(plan)))
@@ -330,6 +325,7 @@ def proposals(sight: ModelView, plan: FindingPlan) -> Steps:
 
     yield _beginning(plan)
     views, options = plan.views(sight.volume.shape), ProposalOptions(most=_BOXES_PER_SLICE)
+    told = SearchProgress(plan.view, len(views))
 
     def run(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
         found = search_proposals(
@@ -340,14 +336,14 @@ def proposals(sight: ModelView, plan: FindingPlan) -> Steps:
             window=sight.window,
             store=sight.store,
             body_only=True,
-            on_points=lambda points: tell(FindingStep(points)),
+            on_points=lambda points: tell(FindingStep(told.of_all(points))),
         )
         with closing(found):
             for done in found:
                 boxes = tuple(
                     FoundBox(one.rank, done.view, one.box_xyxy, one.score) for one in done.proposals
                 )
-                tell(FindingStep(done.progress, done.view, boxes=boxes))
+                tell(FindingStep(told.slice_done(), done.view, boxes=boxes))
         return []
 
     return (yield from _reporting(run, _place(plan)))
@@ -378,8 +374,6 @@ def word(
     if objects is None:
         objects = yield from everything(sight, replace(plan, names=False))
 
-    doing = f"looking for {meant}"
-
     def rank(tell: Callable[[FindingStep], None]) -> list[RankedObject]:
         return rank_by_organ(
             objects,
@@ -388,16 +382,15 @@ def word(
             predictor,
             classifier,
             store=sight.store,
-            on_progress=lambda progress: tell(FindingStep(replace(progress, text=doing))),
+            on_progress=lambda progress: tell(FindingStep(counted(progress, "ranking"))),
         )
 
-    return (yield from _reporting(rank, doing))
+    return (yield from _reporting(rank, "ranking"))
 
 
 def linked(so_far: Callable[[], list[FoundObject]]) -> Steps:
     """The objects that a run found before it ended early."""
-    yield FindingStep(Progress(0, 0, "linking"))
-    return so_far()
+    return (yield from _reporting(lambda tell: so_far(), "linking"))
 
 
 def _beginning(plan: FindingPlan) -> FindingStep:
@@ -405,15 +398,14 @@ def _beginning(plan: FindingPlan) -> FindingStep:
 
 
 def _place(plan: FindingPlan) -> str:
-    return f"{plan.view.plane} slices" if plan.whole else f"{plan.view.plane} slice {plan.view.index}"
+    return f"{plan.view.plane} slices" if plan.whole else f"slice {plan.view.index}"
 
 
 def _named(sight: ModelView, objects: list[FoundObject]) -> Steps:
     from napari_sam_med.segmentation.automatic.naming import name_objects
 
-    classifier, predictor = classifier_and_model(sight.predictor)
-
     def name(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
+        classifier, predictor = classifier_and_model(sight.predictor)
         return name_objects(
             objects,
             sight.volume,
@@ -421,7 +413,7 @@ def _named(sight: ModelView, objects: list[FoundObject]) -> Steps:
             classifier,
             each_once=True,
             store=sight.store,
-            on_progress=lambda progress: tell(FindingStep(replace(progress, text="naming"))),
+            on_progress=lambda progress: tell(FindingStep(counted(progress, "naming"))),
         )
 
     return (yield from _reporting(name, "naming"))
@@ -431,19 +423,27 @@ def _reporting(
     call: Callable[[Callable[[FindingStep], None]], T], doing: str
 ) -> Generator[FindingStep, None, T]:
     """What a call answers that tells its steps, on a thread of its own: the generator can be closed at any
-    time, and the call then ends when it tells the next step.
+    time, and the call then ends when it tells the next step, or within an encoder.
     """
+    from napari_sam_med.sam.interruption import interruptible
+
     messages: queue.Queue[tuple[str, Any]] = queue.Queue()
     cancelled = threading.Event()
+    told_at = -_TOLD_EVERY_SECONDS
 
     def tell(step: FindingStep) -> None:
+        nonlocal told_at
         if cancelled.is_set():
             raise CancelledError("Cancelled.")
-        messages.put(("step", step))
+        now = time.monotonic()
+        if step.view is not None or now - told_at >= _TOLD_EVERY_SECONDS:
+            told_at = now
+            messages.put(("step", step))
 
     def run() -> None:
         try:
-            messages.put(("done", call(tell)))
+            with interruptible(cancelled.is_set):
+                messages.put(("done", call(tell)))
         except BaseException as error:  # noqa: BLE001  it is raised again on the job's own thread
             messages.put(("error", error))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 from weakref import WeakValueDictionary
@@ -15,7 +16,7 @@ from napari_sam_med.errors import PromptError
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
 from napari_sam_med.session.organ_suggestion import organ_called
-from napari_sam_med.volume.organs import Organ, default_color
+from napari_sam_med.volume.organs import Organ, OrganTable, default_color
 
 if TYPE_CHECKING:
     from napari_sam_med.segmentation.automatic.words import RankedObject
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     from napari_sam_med.session.session import Session
     from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["Found", "FoundBox", "Into", "example_here", "taking", "use_box"]
+__all__ = ["Found", "FoundBox", "Into", "Taken", "example_here", "taking", "use_box"]
 
 Into = Literal["active", "suggested", "new"]
 """The organ that a candidate is taken into: the chosen one, the one that it looks like, or another one."""
 
 _OTHER = "other"
+_MOST_NAMED = 3
+"""Organs that a candidate overlaps with: more do not fit a line."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,51 @@ class FoundBox:
     view: SliceView
     box_xyxy: tuple[float, float, float, float]
     score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """What came of taking a candidate.
+
+    Attributes
+    ----------
+    change : Change
+        The undo step.
+    n_voxels : int
+        Of the candidate.
+    kept : mapping
+        Voxels of it that other organs had and kept, ``{class_id: number of voxels}``.
+    """
+
+    change: Change
+    n_voxels: int
+    kept: Mapping[int, int]
+
+    def told(self, organs: OrganTable) -> str:
+        """What other organs keep of it, such as ``spleen (locked) keeps 26 % of it``; empty where they had
+        nothing.
+        """
+        if not self.kept:
+            return ""
+        named = _named(self.kept, organs)
+        shown, others = named[:_MOST_NAMED], sum(n for _, n in named[_MOST_NAMED:])
+        (first, n_first), *more = [*shown, *([("other organs", others)] if others else [])]
+        shares = [f"{name} {_percent(n, self.n_voxels)}" for name, n in more]
+        return ", ".join([f"{first} keeps {_percent(n_first, self.n_voxels)} of it", *shares])
+
+
+def _named(voxels: Mapping[int, int], organs: OrganTable) -> list[tuple[str, int]]:
+    """Organs by name with their voxels, locked ones first, then by falling number of voxels."""
+    locked = set(organs.locked_ids)
+    order = sorted(voxels.items(), key=lambda entry: (entry[0] not in locked, -entry[1], entry[0]))
+    return [(f"{organs.name_of(i)}{' (locked)' if i in locked else ''}", n) for i, n in order]
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100.0 * part / whole
+    if share < 1.0:
+        return "under 1 %"
+    return "over 99 %" if share > 99.0 else f"{share:.0f} %"
 
 
 class Found:
@@ -251,7 +299,7 @@ class Found:
         if into == "suggested":
             if not self.guess(number):
                 raise PromptError(
-                    "Nothing says which organ this is; choose an organ in the list and take it into that."
+                    "This object looks like no known organ; choose an organ in the list to take it into."
                 )
             return organ_called(self.guess(number), organs)
         if into == "active" and active in organs:
@@ -285,7 +333,7 @@ class Found:
 
 def taking(
     session: Session, found: FoundObject, organ: Organ, *, model: str | None = None, joins: bool = False
-) -> Generator[None, None, Change | None]:
+) -> Generator[None, None, Taken | None]:
     """Write a candidate into an organ, a slice between two yields; one undo step.
 
     It becomes an object: its slice with most of it is a key slice, where later clicks put it right and from
@@ -305,8 +353,8 @@ def taking(
 
     Returns
     -------
-    Change or None
-        None when everything of it stood there already, or undo ended it.
+    Taken or None
+        None when undo ended it.
 
     Raises
     ------
@@ -319,14 +367,17 @@ def taking(
     if labels is None:
         return None
     session.check_unlocked(organ.class_id)
-    parts = _free_parts(found, labels.data, organ.class_id)
+    parts: dict[SliceView, npt.NDArray[np.bool_]] = {}
+    kept: Counter[int] = Counter()
+    for view, mask in found:
+        part = _free_part(mask, view.window_on(labels.data)[mask.place], organ.class_id, kept)
+        if part.any():
+            parts[view] = part
+        yield
     if not parts:
-        raise PromptError(
-            f"All of this lies in other organs already, so nothing was taken into {organ.name}; "
-            "erase there first."
-        )
+        raise PromptError(_all_taken(kept, organ, session.organs))
     key = max(parts, key=lambda view: (np.count_nonzero(parts[view]), -view.index))
-    with session.begin(f"Take {organ.name} from what was found", model) as change:
+    with session.begin(f"Take found object into {organ.name}", model) as change:
         session.organs = session.organs.with_organ(organ)
         labels.organs = session.organs
         session.preview = None
@@ -339,20 +390,27 @@ def taking(
             yield
             if not change.is_open:  # undone meanwhile
                 return None
-    return change.committed
+    return None if change.committed is None else Taken(change.committed, found.voxels, dict(kept))
 
 
-def _free_parts(
-    found: FoundObject, labels_zyx: npt.NDArray[np.unsignedinteger], class_id: int
-) -> dict[SliceView, npt.NDArray[np.bool_]]:
-    """What of each mask lies in no other organ, within its tangent box; slices without any are left out."""
-    parts = {}
-    for view, mask in found:
-        here = view.window_on(labels_zyx)[mask.place]
-        free = mask.pixels & ((here == 0) | (here == class_id))
-        if free.any():
-            parts[view] = free
-    return parts
+def _free_part(
+    mask: FoundMask, labels_here: npt.NDArray[np.unsignedinteger], class_id: int, kept: Counter[int]
+) -> npt.NDArray[np.bool_]:
+    """What of a mask lies in no other organ, within its tangent box; the others' voxels are counted."""
+    others = mask.pixels & (labels_here != 0) & (labels_here != class_id)
+    if not others.any():
+        return mask.pixels
+    numbers, counts = np.unique(labels_here[others], return_counts=True)
+    kept.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+    free: npt.NDArray[np.bool_] = mask.pixels & ~others
+    return free
+
+
+def _all_taken(kept: Mapping[int, int], organ: Organ, organs: OrganTable) -> str:
+    owners = " and ".join(name for name, _ in _named(kept, organs))
+    locked = " and ".join(organs.name_of(i) for i in sorted(kept) if i in organs.locked_ids)
+    remedy = f"unlock {locked} and erase there first" if locked else "erase there first"
+    return f"All of this object is {owners} already, so nothing was taken into {organ.name}; {remedy}."
 
 
 def _put(

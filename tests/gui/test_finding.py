@@ -43,7 +43,7 @@ def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: De
     search.gate.set()
     desk.wait(lambda: done(desk))
     desk.settle()
-    assert desk.said[-1].startswith("Cancelled; what was found is kept. 2 objects found.")
+    assert desk.said[-1].startswith("Cancelled. 2 objects found. Point at one")
     slices = [[view.index for view in one.masks] for one in found.objects.values()]
     assert slices == [[2, 3, 4], [1, 2, 3, 4]], "with the slice that was at work"
     desk.session.select_organ(LIVER)
@@ -58,7 +58,7 @@ def test_what_is_chosen_is_asked_and_an_error_keeps_what_was_found(desk: Desk, s
     find(desk, whole=False, every=2)
     [plan] = search.asked
     assert (plan.view, plan.whole, plan.every, plan.grid_mm, plan.names) == (axial(3), False, 2, 12.0, False)
-    assert desk.said[-1] == "2 objects found. Point at one; a click takes it."
+    assert desk.said[-1].startswith("2 objects found. Point at one in the list or on the image;")
     search.error, search.held_at = DeviceMemoryError("The device is full; close a program."), 3
     start(desk)
     desk.wait(lambda: len(search.asked) == 2 and done(desk))
@@ -96,12 +96,12 @@ def test_a_word_ranks_what_is_there(desk: Desk, search: Search, monkeypatch: pyt
     likely.update({1: 0.001, 2: 0.0, 3: 0.004})
     panel.start.click()
     desk.wait(lambda: len(asked) == 3 and done(desk))
-    assert desk.said[-1].startswith("Nothing that was found looks like stomach. Search with")
-    assert "Nothing looks like stomach." in panel.told.text()
+    assert desk.said[-1].startswith("None of the found objects looks like stomach. Search with")
+    assert "None looks like stomach." in panel.told.text()
     assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["91 %", "60 %", "0.80"], "as found"
     panel.word.word.setText("  ")
     panel.start.click()
-    assert "There is no word" in desk.said[-1]
+    assert "No word was given" in desk.said[-1]
     for entry in range(panel.what.count()):
         choose(panel.what, panel.what.itemData(entry))
         desk.settle()
@@ -159,9 +159,9 @@ def test_edges_are_an_image_on_the_grid_of_the_scan(desk: Desk, monkeypatch: pyt
     assert np.allclose(layer.scale, desk.bridge.image_layer.scale)
     assert layer.blending == "additive"
     assert layer not in desk.bridge.layers_of_type(type(layer))
-    assert desk.said[-1] == "Edges of 8 slices are shown."
+    assert desk.said[-1] == "The edges of 8 slices are shown."
     start(desk, whole=False)
-    desk.wait(lambda: done(desk) and "Edges of 1 slice are shown." in desk.said)
+    desk.wait(lambda: done(desk) and "The edges of 1 slice are shown." in desk.said)
     assert [one.name for one in desk.viewer.layers].count(EDGES_NAME) == 1, "no volume more a run"
     assert desk.viewer.layers[EDGES_NAME] is layer
     assert layer.data[:, 4, 10].tolist() == [0, 0, 0, 32, 0, 0, 0, 0]
@@ -218,7 +218,7 @@ def test_another_scan_has_other_candidates(desk: Desk, search: Search, make_volu
     desk.actions.open_scan(layer)
     desk.wait(lambda: desk.bridge.image_layer is layer)
     assert desk.actions.finding.found.is_empty
-    assert CANDIDATES_NAME not in desk.viewer.layers
+    desk.wait(lambda: CANDIDATES_NAME not in desk.viewer.layers)
     assert not desk.actions.finding.chooser.is_on
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +13,12 @@ from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
 from napari_sam_med.segmentation.organ_objects import OrganGuess
 from napari_sam_med.session.changes import Change
-from napari_sam_med.session.found import Found, FoundBox, taking, use_box
+from napari_sam_med.session.found import Found, FoundBox, Taken, taking, use_box
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.organs import Organ
 from napari_sam_med.volume.slice_view import SliceView
 
-SPLEEN, LIVER = 1, 6
+SPLEEN, LIVER, STOMACH = 1, 6, 7
 SHAPE = (24, 32)
 
 
@@ -49,7 +49,11 @@ def found(session: Session) -> Found:
 
 
 def take(session: Session, one: FoundObject, organ: Organ, **options) -> Change | None:
-    work = taking(session, one, organ, **options)
+    taken = _end_of(taking(session, one, organ, **options))
+    return None if taken is None else taken.change
+
+
+def _end_of(work: Generator[None, None, Taken | None]) -> Taken | None:
     while True:
         try:
             next(work)
@@ -68,7 +72,7 @@ def test_the_smallest_of_nested_candidates_comes_first(found: Found) -> None:
 
 def test_a_candidate_becomes_an_object_with_its_largest_slice_as_key(session: Session) -> None:
     change = take(session, KIDNEY, session.organs[LIVER], model="nano")
-    assert change.label == "Take liver from what was found"
+    assert change.label == "Take found object into liver"
     item = session.active_object
     assert (item.class_id, item.name) == (LIVER, "liver")
     assert {view: one.source for view, one in item.masks.items()} == {
@@ -112,10 +116,47 @@ def test_other_organs_keep_their_voxels(session: Session) -> None:
     assert np.array_equal(session.labels.data[2] == LIVER, KIDNEY.masks[axial(2)].mask)
     session.undo()
     session.labels.data[:] = SPLEEN
-    with pytest.raises(PromptError, match="other organs already"):
+    with pytest.raises(PromptError, match="All of this object is spleen already, so nothing was taken"):
         take(session, KIDNEY, session.organs[LIVER])
     assert session.organs[LIVER].name == "liver"
     assert not session.objects
+
+
+def test_what_other_organs_keep_of_it_is_told(session: Session) -> None:
+    session.set_organ(Organ(STOMACH, "stomach", (1, 0, 0), locked=True))
+    labels = session.labels.data
+    labels[3, 3:5, 3:10] = SPLEEN  # 14 of 42 pixels
+    labels[2, 4, 4:9] = STOMACH  # 5 of 20
+    labels[2, 5, 4] = LIVER  # its own
+    work = taking(session, KIDNEY, session.organs[LIVER])
+    before = labels.copy()
+    taken = _end_of(work)
+    assert (taken.n_voxels, dict(taken.kept)) == (62, {SPLEEN: 14, STOMACH: 5})
+    assert taken.told(session.organs) == "stomach (locked) keeps 8 % of it, spleen 23 %"
+    for number in (SPLEEN, STOMACH):
+        assert np.array_equal(labels == number, before == number)
+    assert (labels == LIVER).sum() == 62 - 14 - 5
+
+
+def test_more_organs_than_fit_a_line_are_summed_up(session: Session) -> None:
+    def told(kept: dict[int, int]) -> str:
+        change = Change("Take", (), session.annotations, session.annotations)
+        return Taken(change, 1000, kept).told(session.organs)
+
+    assert (
+        told({SPLEEN: 1, 2: 300, 3: 200, 4: 100, 5: 49})
+        == "right kidney keeps 30 % of it, left kidney 20 %, gallbladder 10 %, other organs 5 %"
+    )
+    assert told({SPLEEN: 1}) == "spleen keeps under 1 % of it"
+    assert told({SPLEEN: 999}) == "spleen keeps over 99 % of it"
+    assert told({}) == ""
+
+
+def test_what_a_locked_organ_has_all_of_is_refused_with_its_name(session: Session) -> None:
+    session.labels.data[:] = SPLEEN
+    session.set_organ(replace(session.organs[SPLEEN], locked=True))
+    with pytest.raises(PromptError, match=r"is spleen \(locked\) already.*unlock spleen and erase there"):
+        take(session, KIDNEY, session.organs[LIVER])
 
 
 def test_a_second_candidate_is_another_object_or_joins_the_first(session: Session) -> None:
@@ -134,8 +175,8 @@ def test_a_second_candidate_is_another_object_or_joins_the_first(session: Sessio
 
 def test_ending_it_half_way_leaves_nothing(session: Session) -> None:
     work = taking(session, KIDNEY, session.organs[LIVER])
-    next(work)
-    assert session.labels.data.any()
+    while not session.labels.data.any():
+        next(work)
     work.close()
     assert not session.labels.data.any()
     assert not len(session.undo_stack)

@@ -196,7 +196,8 @@ def search_edges(
     body_only : bool
         Ask at points in the body alone, see `body_mask`.
     on_points : callable, optional
-        Told after each batch of points, as of those of all slices; an error that it raises ends the search.
+        Told after each slice in which the body is looked for (text `BODY`), and after each batch of points,
+        as of those of all slices; an error that it raises ends the search.
 
     Yields
     ------
@@ -209,7 +210,7 @@ def search_edges(
         When the model takes no points.
     """
     refuse_without_points(predictor)
-    area = PromptArea(volume, body_only=body_only)
+    area = PromptArea(volume, body_only=body_only, on_progress=on_points)
     for done, view in enumerate(views, start=1):
         tell = of_all_slices(on_points, done - 1, len(views), f"slice {view.index}")
         embedding = embed_slice(volume, view, predictor, window=window, store=store)

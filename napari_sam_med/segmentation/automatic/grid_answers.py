@@ -22,6 +22,7 @@ __all__ = ["answers_on_grid", "check_grid", "of_all_slices", "refuse_without_poi
 _AT_ONCE = 64
 """Points whose masks are held at a time, as in SAM's own generator."""
 _MOST_POINTS_PER_SIDE = 256
+_STEPS_PER_SLICE = 1000
 
 
 def answers_on_grid(
@@ -76,8 +77,9 @@ def of_all_slices(
     if on_points is None:
         return None
 
-    def tell(points: Progress) -> None:
-        on_points(Progress(number * points.total + points.done, count * points.total, text))
+    def tell(points: Progress) -> None:  # slices have more and fewer points
+        done = round((number + points.fraction) * _STEPS_PER_SLICE)
+        on_points(Progress(done, count * _STEPS_PER_SLICE, text))
 
     return tell
 

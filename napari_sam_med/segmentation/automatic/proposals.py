@@ -216,7 +216,8 @@ def search_proposals(
     rules : LinkRules, optional
         How masks of neighbouring slices become one box of the volume.
     on_points : callable, optional
-        Told after each batch of points, as of those of all slices; an error that it raises ends the search.
+        Told after each slice in which the body is looked for (text `BODY`), and after each batch of points,
+        as of those of all slices; an error that it raises ends the search.
 
     Yields
     ------
@@ -229,7 +230,8 @@ def search_proposals(
         When the model takes no points.
     """
     refuse_without_points(predictor)
-    linker, area = Linker(rules or LinkRules()), PromptArea(volume, body_only=body_only)
+    linker = Linker(rules or LinkRules())
+    area = PromptArea(volume, body_only=body_only, on_progress=on_points)
     for done, view in enumerate(views, start=1):
         tell = of_all_slices(on_points, done - 1, len(views), f"slice {view.index}")
         embedding = embed_slice(volume, view, predictor, window=window, store=store)

@@ -182,7 +182,9 @@ def search_volume(
     classifier : OrganClassifier, optional
         Names the objects; it must have been trained on `predictor`, see `name_objects` otherwise.
     on_points : callable, optional
-        Told after each batch of points of a slice; an error that it raises ends the search.
+        Told of parts of slices, each with a text of its own: slices in which the body is looked for (`BODY`),
+        batches of points of a slice, masks filled in between slices (`FILLING`). An error that it raises
+        ends the search.
 
     Yields
     ------
@@ -209,7 +211,7 @@ def search_volume(
         check_model(classifier.facts, predictor.record.name, predictor.model_hash)
     views = plan.views(volume)
     plan.options_for(predictor, volume, views[0])
-    area = PromptArea(volume, body_only=plan.body_only, values=plan.values)
+    area = PromptArea(volume, body_only=plan.body_only, values=plan.values, on_progress=on_points)
     kept = EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES) if store is None else store
     scene = _Scene(volume, predictor, plan, resolve_window(volume, window), kept, area, on_points)
     return _search(scene, views, classifier)
@@ -247,7 +249,9 @@ def _search(
 ) -> Generator[SearchedSlice, None, list[FoundObject]]:
     plan = scene.plan
     linker = Linker(plan.links)
-    filler = GapFiller(scene.volume, scene.predictor, scene.window, scene.store, plan.filling)
+    filler = GapFiller(
+        scene.volume, scene.predictor, scene.window, scene.store, plan.filling, on_progress=scene.on_points
+    )
     for done, view in enumerate(views, start=1):
         masks = scene.masks_on(view)
         filler.fill(dict(linker.add(view, masks)), view)

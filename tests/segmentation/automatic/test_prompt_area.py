@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam_med.errors import PromptError
+from napari_sam_med.errors import CancelledError, PromptError
 from napari_sam_med.sample_data import sample_labels, sample_volume
-from napari_sam_med.segmentation.automatic.prompt_area import PromptArea, body_mask
+from napari_sam_med.segmentation.automatic.prompt_area import BODY, PromptArea, body_mask
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.reading import read_labels, read_volume
 from napari_sam_med.volume.slice_view import SliceView
@@ -57,6 +57,72 @@ def test_slices_of_every_plane_are_turned_as_they_are_shown():
 def test_where_all_is_air_all_is_asked_about():
     data = np.full((3, 8, 8), -1000, dtype=np.int16)
     assert body_mask(Volume(data, Grid.from_zyx(data.shape))).all()
+
+
+def two_things():
+    """A body of two pieces on some slices, which meet on another, and a table beside it, nearly as large."""
+    data = np.full((7, 40, 60), -1000, dtype=np.int16)
+    data[1:6, 5:20, 5:15] = 40
+    data[1:6, 5:20, 22:32] = 40
+    data[3, 5:20, 15:22] = 40
+    data[:, 5:32, 40:50] = 100
+    return Volume(data, Grid.from_zyx(data.shape, (3.0, 2.0, 2.0)))
+
+
+def test_pieces_of_a_slice_that_meet_on_another_are_one_thing():
+    volume = two_things()
+    body = body_mask(volume)
+    largest = 7 * 27 * 10, 5 * 2 * 15 * 10 + 15 * 7
+    assert largest[0] > largest[1], "here the table is"
+    assert body[:, 8:28, 42:48].all()
+    data = volume.data.copy()
+    data[:3, :, 40:50] = -1000
+    body = body_mask(Volume(data, volume.grid))
+    assert body[1:6, 7:18, 7:13].all()
+    assert body[1:6, 7:18, 24:30].all()
+    assert not body[:, :, 40:].any()
+    assert not body[[0, 6]].any()
+
+
+def test_things_that_share_edges_alone_are_two():
+    data = np.full((4, 40, 40), -1000, dtype=np.int16)
+    data[:2, 5:20, 5:20] = 40
+    data[2:, 20:36, 20:36] = 40
+    body = body_mask(Volume(data, Grid.from_zyx(data.shape, (3.0, 2.0, 2.0))))
+    assert not body[:2].any()
+    assert body[2:, 22:34, 22:34].all()
+
+
+def test_the_search_for_the_body_is_told_and_ends_where_it_is_told_to():
+    told = []
+    body_mask(scan(), told.append)
+    assert {one.text for one in told} == {BODY}
+    fractions = [one.fraction for one in told]
+    assert fractions == sorted(set(fractions))
+    assert fractions[-1] == 1.0
+    assert len(told) >= 6, "each slice"
+
+    def leave(progress):
+        told.append(progress)
+        raise CancelledError("enough")
+
+    told.clear()
+    with pytest.raises(CancelledError):
+        body_mask(scan(), leave)
+    assert len(told) == 1
+
+
+def test_the_body_of_a_volume_is_looked_for_once():
+    told, volume = [], scan()
+    first = PromptArea(volume, on_progress=told.append).body
+    assert told
+    told.clear()
+    again = PromptArea(volume, on_progress=told.append)
+    assert np.array_equal(again.body, first)
+    assert np.array_equal(first, body_mask(volume))
+    assert not told
+    other = scan(tissue=-2000)
+    assert not np.array_equal(PromptArea(other).body, first)
 
 
 @pytest.mark.parametrize("values", [(5, 5), (10, -10), (0, float("nan"))])

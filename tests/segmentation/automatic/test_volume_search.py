@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_sam_med.errors import ImageError, ModelError, PromptError
+from napari_sam_med.errors import CancelledError, ImageError, ModelError, PromptError
 from napari_sam_med.sam.predictor import load_predictor
 from napari_sam_med.sample_data import sample_volume
 from napari_sam_med.segmentation.automatic import volume_search
 from napari_sam_med.segmentation.automatic.everything import EverythingOptions
+from napari_sam_med.segmentation.automatic.gap_filling import FILLING
 from napari_sam_med.segmentation.automatic.linking import LinkRules
+from napari_sam_med.segmentation.automatic.prompt_area import BODY
 from napari_sam_med.segmentation.automatic.volume_search import VolumeSearch, search_volume, usual_options
 from napari_sam_med.segmentation.organ_classifier import load_classifier
 from napari_sam_med.volume.reading import read_volume
@@ -137,6 +139,26 @@ def test_what_the_model_sees_is_told(finder):
     run(rods(), VolumeSearch(first=3, last=3), on_points=points.append)
     assert finder.calls[-1].on_progress == points.append
     assert finder.calls[-1].pixel_spacing == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("filling", ["propagate", "interpolate"])
+def test_the_search_for_the_body_and_fillings_are_told(finder, filling):
+    parts = []
+    run(rods(), VolumeSearch(every=3, filling=filling, links=LinkRules(min_voxels=1)), on_points=parts.append)
+    assert parts[0].text == BODY
+    fillings = [one for one in parts if one.text == FILLING]
+    assert [one.fraction for one in fillings if one.fraction == 1.0], "each gap to its end"
+    assert {one.total for one in fillings} == {4}, "two rods, two slices between"
+
+
+def test_a_filling_ends_where_it_is_told_to(finder):
+    def leave(part):
+        if part.text == FILLING:
+            raise CancelledError("enough")
+
+    with pytest.raises(CancelledError):
+        run(rods(), VolumeSearch(every=3), on_points=leave)
+    assert len(finder.calls) == 3, "the gap before the third searched slice was the first to fill"
 
 
 def test_refusals_come_before_any_work(finder):
