@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_sam_med.gui.labels_display import thin_array
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.own_writing import FOUND_MARK
-from napari_sam_med.gui.slow_layers import insert_unselected, without_tools
+from napari_sam_med.gui.slow_layers import clear_away, insert_unselected, without_tools
 from napari_sam_med.session.found import Found, FoundBox
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -72,13 +72,30 @@ class ChooserLayers(QObject):
         self._found.objects_changed.disconnect(self._on_objects, missing_ok=True)
         self._found.taken_changed.disconnect(self._later, missing_ok=True)
         self._found.pointed_changed.disconnect(self.show_pointed, missing_ok=True)
-        self.remove()
-
-    def remove(self) -> None:
-        """Take the candidates and the boxes away; edges are an image of their own, and stay."""
         for layer in (self.candidates, self.boxes):
             self._bridge.remove(layer)
-        self.candidates = self.boxes = self._drawn = None
+        self.candidates = self.boxes = None
+
+    def clear(self) -> None:
+        """Empty the candidates and the boxes, and hide them; edges are an image of their own, and stay.
+
+        They are not removed: that takes napari 0.1 s, and as long again when they are wanted next.
+        """
+        self._drawn = self._shown = None
+        for layer in (self.candidates, self.boxes):
+            if layer is not None and layer.visible:
+                layer.visible = False
+        if self.candidates is not None:
+            self.candidates.data[...] = 0
+        if self.boxes is not None and len(self.boxes.data):
+            self.boxes.data = []
+
+    def let_go(self) -> None:
+        """The scan is another one: its edges stay with it, the others go, one in a turn of the event loop."""
+        going = [layer for layer in (self.candidates, self.boxes) if layer is not None]
+        self.candidates = self.boxes = self.edges = self._drawn = self._shown = None
+        if going:
+            self._bridge.turns.add(clear_away(self._bridge.viewer.layers, going, None))
 
     def forget(self, layer: Layer) -> bool:
         """A layer was removed by somebody else; answers whether it was chosen from."""
