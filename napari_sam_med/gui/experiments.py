@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari.components import ViewerModel
 from napari.viewer import current_viewer
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
@@ -30,6 +30,7 @@ from napari_sam_med.gui.appearance import InputManners, button, narrow_button, n
 from napari_sam_med.gui.docked import Docked
 from napari_sam_med.gui.experiments_choices import ChoicesPage
 from napari_sam_med.gui.experiments_control import Experiments
+from napari_sam_med.gui.experiments_dock import PanelPlace
 from napari_sam_med.gui.experiments_results import AnswersPage, MeansPage, PlotsPage
 from napari_sam_med.gui.experiments_study import StudyPage
 from napari_sam_med.session.experiments import Sight
@@ -39,12 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DOCK_NAME", "ExperimentsWidget", "open_experiments", "opening_experiments"]
 
-DOCK_NAME = "Experiments (napari-sam-med)"
+DOCK_NAME = "Experiments (SAM Med)"
 """As napari's Plugins menu names it, so that there is one of them, whichever way it was opened."""
 _BAR_STEPS = 1000
 _MIN_WIDTH = 340
-_GOOD_WIDTH = 470
-"""Pixels in which tables show all columns."""
 
 
 class ExperimentsWidget(Docked):
@@ -63,6 +62,7 @@ class ExperimentsWidget(Docked):
         # napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once
         viewer = getattr(viewer, "__wrapped__", viewer)
         self.control = Experiments(viewer, self)
+        self._place = PanelPlace(self, viewer.window._qt_window, self.control.main_widget)
         self.choices = ChoicesPage(self.control)
         self.means = MeansPage(self.control.lab)
         self.answers = AnswersPage(self.control.lab, self.look_at)
@@ -264,6 +264,16 @@ class ExperimentsWidget(Docked):
         super().showEvent(event)
         self.choices.list_models()
         self._fit()
+        self._place.on_shown()
+
+    def hideEvent(self, event: QHideEvent) -> None:  # noqa: N802  Qt's name
+        """The canvas has its width back."""
+        super().hideEvent(event)
+        self._place.on_hidden()
+
+    def _end_with_dock(self) -> None:
+        super()._end_with_dock()
+        self._place.give_back()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         """Fit the width to the content, too."""
@@ -299,8 +309,6 @@ def opening_experiments(viewer: ViewerModel) -> Iterator[None]:
     dock = window.dock_widgets[DOCK_NAME].parentWidget()
     dock.show()
     dock.raise_()
-    if dock.width() < _GOOD_WIDTH and window._qt_window.width() > 2.5 * _GOOD_WIDTH:
-        window._qt_window.resizeDocks([dock], [_GOOD_WIDTH], Qt.Orientation.Horizontal)
 
 
 def _legend(sight: Sight) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from napari_sam_med.evaluation.measuring import SliceScore
     from napari_sam_med.gui.actions import Actions
+    from napari_sam_med.gui.widget import SamMedWidget
 
 __all__ = ["Experiments", "offered_models"]
 
@@ -126,12 +127,16 @@ class Experiments(QObject):
 
     # the SAM Med widget beside
 
-    def main_actions(self) -> Actions | None:
-        """What the SAM Med widget of this viewer does; None where there is none."""
+    def main_widget(self) -> SamMedWidget | None:
+        """The SAM Med widget of this viewer; None where there is none."""
         from napari_sam_med.gui.widget import SamMedWidget  # it imports us, for its button
 
         viewer = self.layers.viewer
-        widget = None if viewer is None else SamMedWidget.at_work_on(viewer)
+        return None if viewer is None else SamMedWidget.at_work_on(viewer)
+
+    def main_actions(self) -> Actions | None:
+        """What it does; None where there is none."""
+        widget = self.main_widget()
         return None if widget is None else widget.actions_
 
     @property

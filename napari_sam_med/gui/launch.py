@@ -7,7 +7,7 @@ from pathlib import Path
 
 import napari
 
-from napari_sam_med.gui.widget import SamMedWidget
+from napari_sam_med.gui.widget import DOCK_NAME, SamMedWidget
 from napari_sam_med.session.work_list_cases import is_folder_of_cases
 
 __all__ = ["open_viewer"]
@@ -41,7 +41,7 @@ def open_viewer(
     viewer = napari.Viewer(title="SAM Med")
     viewer.window.resize(*_SIZE)
     widget = SamMedWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="SAM Med", area="right")
+    viewer.window.add_dock_widget(widget, name=DOCK_NAME, area="right")
     actions = widget.actions_
     if device is not None:
         actions.session.device = device

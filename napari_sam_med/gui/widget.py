@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 from weakref import WeakSet
 
 from napari.components import ViewerModel
 from napari.layers import Image
+from napari.utils.notifications import show_info
 from napari.viewer import current_viewer
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
@@ -24,6 +25,7 @@ from napari_sam_med.gui.export_panel import ExportPanel
 from napari_sam_med.gui.find_panel import FindPanel
 from napari_sam_med.gui.housekeeping import Housekeeping
 from napari_sam_med.gui.keybindings import SHORTCUTS, KeyBindings
+from napari_sam_med.gui.layer_bridge import Tool
 from napari_sam_med.gui.learn_panel import LearnPanel
 from napari_sam_med.gui.leaving import Leaving
 from napari_sam_med.gui.model_panel import ModelPanel
@@ -37,13 +39,17 @@ from napari_sam_med.gui.status_line import StatusLine
 from napari_sam_med.gui.volume_panel import VolumePanel
 from napari_sam_med.gui.work_list_panel import WorkListPanel, folder_button
 
-__all__ = ["SamMedWidget"]
+__all__ = ["DOCK_NAME", "SamMedWidget"]
 
+DOCK_NAME = "SAM Med (SAM Med)"
+"""As napari's Plugins menu names it, so that there is one of them, whichever way it was opened."""
 _MIN_WIDTH = 320
 
 
 class SamMedWidget(Docked):
     """Prompt, look, accept, carry, export.
+
+    One whose dock was closed over work that was not exported waits: a new one of its viewer is that one.
 
     Parameters
     ----------
@@ -51,13 +57,19 @@ class SamMedWidget(Docked):
         Given by napari; the current viewer when left out.
     """
 
+    title = "SAM Med"
     _at_work: ClassVar[WeakSet[SamMedWidget]] = WeakSet()
 
+    def __new__(cls, napari_viewer: ViewerModel | None = None) -> Self:
+        """The one that waits in this viewer, as napari's menu makes a widget whenever it docks one."""
+        waiting = cls.at_work_on(_viewer_itself(napari_viewer))
+        return waiting if waiting is not None and waiting.waits else super().__new__(cls)
+
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
+        if "actions_" in vars(self):  # it has waited
+            return
         super().__init__()
-        viewer = current_viewer() if napari_viewer is None else napari_viewer
-        # napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once
-        viewer = getattr(viewer, "__wrapped__", viewer)
+        viewer = _viewer_itself(napari_viewer)
         self.actions_ = Actions(viewer, Settings.load(), self)
         self.volume_panel = VolumePanel(self.actions_)
         self.model_panel = ModelPanel(self.actions_)
@@ -81,6 +93,7 @@ class SamMedWidget(Docked):
         self._compose()
         self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
         self._is_stopped = False
+        self._tool: Tool | None = None
         self._at_work.add(self)
         self._watch_the_end()
         self.actions_.bridge.layers_changed.connect(self._open_only_image)
@@ -89,6 +102,7 @@ class SamMedWidget(Docked):
         self._open_timer.setSingleShot(True)
         self._open_timer.timeout.connect(self._open_now)
         self._open_only_image()
+        self.actions_.bridge.scan_removed.connect(self.end_waiting, Qt.ConnectionType.QueuedConnection)
         self._housekeeping = Housekeeping(self)
         self.actions_.bridge.layers_changed.connect(self._housekeeping.soon)
         self.actions_.progress.connect(self._housekeeping.soon)
@@ -204,6 +218,48 @@ class SamMedWidget(Docked):
                 self.actions_.open_scan(fitting[0], self.actions_.bridge.labels_of_work(fitting[0]))
         yield
 
+    # closed and opened again
+
+    def _is_needed(self) -> bool:
+        """Whether the scan has work that is in no exported file."""
+        actions = self.actions_
+        if self._is_stopped or actions.session.volume is None:
+            return False
+        return actions.keeping.has_unexported_work or actions.work_list.needs_saving
+
+    def _leave_dock(self) -> None:
+        """What a job has done by now is work too."""
+        if not self._is_stopped:
+            self.actions_.carrying.end_now()
+            self.actions_.cancel()
+        super()._leave_dock()
+
+    def _begin_to_wait(self) -> None:
+        self._keys.release()
+        bridge = self.actions_.bridge
+        self._tool = bridge.tool
+        bridge.set_tool("pan")  # so that no click draws what is not seen to be a prompt
+        show_info(
+            "Your labels are not exported yet. Open SAM Med again to go on where you were, or to export."
+        )
+
+    def _go_on(self) -> None:
+        bridge = self.actions_.bridge
+        shown = (bridge.image_layer, bridge.labels_layer, bridge.points_layer, bridge.boxes_layer)
+        for provider in (bridge.viewer, *shown):
+            if provider is not None:
+                self._keys.bind(provider)
+        if self._tool is not None and bridge.tool == "pan":
+            bridge.set_tool(self._tool)
+
+    def _end_with_dock(self) -> None:
+        """The layers for prompts go as well: what they show is in the journal."""
+        bridge = self.actions_.bridge
+        own = [one for one in bridge.own_layers if one is not None and one.metadata.get("sam_med_own")]
+        super()._end_with_dock()
+        for layer in own:
+            bridge.remove(layer)
+
     # the end
 
     def _watch_the_end(self) -> None:
@@ -250,3 +306,12 @@ class SamMedWidget(Docked):
             self._open_timer.stop()
             self._housekeeping.stop()
             self._end()
+
+
+def _viewer_itself(given: ViewerModel | None) -> Any:
+    """The viewer, current when none is given; None where there is none.
+
+    napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once.
+    """
+    viewer = current_viewer() if given is None else given
+    return getattr(viewer, "__wrapped__", viewer)

@@ -10,7 +10,7 @@ from napari import Viewer
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMenu
 
 from napari_sam_med.gui.widget import SamMedWidget
 from napari_sam_med.volume.slice_view import SliceView
@@ -18,6 +18,19 @@ from napari_sam_med.volume.volume import Volume
 
 NO_KEY = Qt.KeyboardModifier.NoModifier
 LEFT = Qt.MouseButton.LeftButton
+
+
+def choose_in_menu(viewer: Viewer, *titles: str) -> None:
+    """Click on an entry of napari's menu Plugins."""
+    menu: QMenu = viewer.window.plugins_menu
+    menu.aboutToShow.emit()
+    for title in titles:
+        [action] = [one for one in menu.actions() if one.text() == title]
+        if action.menu() is not None:
+            menu = action.menu()
+            menu.aboutToShow.emit()
+    menu.popup(viewer.window._qt_window.pos())
+    QTest.mouseClick(menu, LEFT, pos=menu.actionGeometry(action).center())
 
 
 class Desk:

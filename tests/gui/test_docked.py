@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Points, Shapes
 from pytestqt.qtbot import QtBot
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt
@@ -40,9 +39,6 @@ def _open_and_close(desk: Desk, kind: type[Docked]) -> weakref.ref[Docked]:
     # the button with which a user closes it
     QTest.mouseClick(dock.title.close_button, Qt.MouseButton.LeftButton)
     desk.wait(lambda: not isalive(widget) and not isalive(dock))
-    for layer in list(desk.viewer.layers):
-        if isinstance(layer, Points | Shapes):  # those for prompts stay with the user
-            desk.viewer.layers.remove(layer)
     desk.settle()
     return weakref.ref(widget)
 

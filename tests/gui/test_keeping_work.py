@@ -258,8 +258,10 @@ def test_the_widget_goes_on_with_the_labels_it_was_closed_on(desk: Desk, is_fore
         desk.settle()
     accept_a_box(desk)
     work, count = desk.bridge.labels_layer, np.count_nonzero(desk.labels)
+    desk.actions.keeping.journal.mark_exported()  # else the widget itself would wait
     desk.viewer.window.remove_dock_widget(desk.widget)
     again = SamMedWidget(desk.viewer)
+    assert again is not desk.widget
     desk.viewer.window.add_dock_widget(again, name="SAM Med again")
     try:
         session = again.actions_.session

@@ -1,0 +1,220 @@
+"""The panel is closed by its dock's x and opened again from napari's menu: no work is forgotten by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from napari.layers import Points, Shapes
+from pytestqt.qtbot import QtBot
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QDockWidget, QLabel
+
+from napari_sam_med.gui import leaving
+from napari_sam_med.gui import widget as widget_module
+from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
+from napari_sam_med.gui.widget import DOCK_NAME, SamMedWidget
+from napari_sam_med.session.journal_folder import default_folder
+from tests.gui.desk import LEFT, Desk, choose_in_menu
+from tests.gui.fake_model import FakePredictor
+from tests.gui.test_carrying import accept_a_box
+from tests.gui.test_journal import everything, kept, window_of
+
+OWN = {POINTS_NAME, BOXES_NAME, PREVIEW_NAME}
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a notification said; napari's own would outlive a test."""
+    texts: list[str] = []
+    monkeypatch.setattr(widget_module, "show_info", texts.append)
+    return texts
+
+
+def close_by_x(desk: Desk, widget: SamMedWidget) -> None:
+    QTest.mouseClick(widget.parentWidget().title.close_button, LEFT)
+    desk.settle()
+
+
+def opened_again(desk: Desk) -> SamMedWidget:
+    choose_in_menu(desk.viewer, "SAM Med", "SAM Med")
+    desk.settle()
+    widget = desk.viewer.window.dock_widgets[DOCK_NAME]
+    assert widget.isVisible()
+    return widget
+
+
+def names(desk: Desk) -> list[str]:
+    return [layer.name for layer in desk.viewer.layers]
+
+
+def test_unexported_work_goes_on_where_it_was(desk: Desk, told: list[str]) -> None:
+    accept_a_box(desk)
+    kept(desk)
+    before, layers = everything(desk.session), list(desk.viewer.layers)
+    labels, tool = desk.bridge.labels_layer, desk.bridge.tool
+    for _ in range(2):
+        widget = desk.widget
+        close_by_x(desk, widget)
+        assert not widget.isVisible()
+        assert "not exported yet" in told[-1]
+        again = opened_again(desk)
+        assert again is widget
+        assert everything(desk.session) == before
+        assert desk.bridge.labels_layer is labels
+        assert desk.bridge.tool == tool
+        assert list(desk.viewer.layers) == layers
+        assert again.recovery_bar.isHidden(), "nothing is offered that is there"
+    desk.undo()
+    assert not desk.labels.any()
+    desk.redo()
+    assert everything(desk.session) == before
+
+
+@pytest.mark.parametrize("is_opened_again", [False, True])
+def test_closing_the_window_asks_as_it_would_have(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, is_opened_again: bool
+) -> None:
+    """Statement 11."""
+    window = window_of(desk)
+    accept_a_box(desk)
+    kept(desk)
+    asked: list[str] = []
+    answers = ["cancel", "leave"]
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or answers.pop(0))
+    close_by_x(desk, desk.widget)
+    if is_opened_again:
+        opened_again(desk)
+    window.close()
+    assert asked == ["Close"]
+    assert window.isVisible()
+    assert desk.labels.any()
+    window.close()
+    assert asked == ["Close", "Close"]
+    assert not window.isVisible()
+    assert desk.actions.workers.running == []
+    assert len(default_folder().files()) == 1
+
+
+def test_work_that_is_kept_nowhere_waits_as_well(desk: Desk) -> None:
+    desk.actions.keeping.keep_nothing(True)
+    accept_a_box(desk)
+    before = everything(desk.session)
+    close_by_x(desk, desk.widget)
+    assert everything(opened_again(desk).actions_.session) == before
+
+
+def test_nothing_is_drawn_or_done_while_the_panel_is_closed(desk: Desk) -> None:
+    accept_a_box(desk)
+    n_steps, n_objects = len(desk.labels.nonzero()[0]), len(desk.session.objects)
+    prompts = desk.session.active_object.key_slices
+    close_by_x(desk, desk.widget)
+    desk.drag((4, 2, 2), (4, 6, 6))
+    desk.key(Qt.Key.Key_G)
+    desk.undo()
+    assert len(desk.labels.nonzero()[0]) == n_steps
+    assert len(desk.session.objects) == n_objects
+    assert desk.session.active_object.key_slices == prompts
+    opened_again(desk)
+    desk.undo()
+    assert not desk.labels.any(), "the keys are back"
+
+
+def test_a_job_under_way_ends_and_what_it_filled_waits(desk: Desk, predictor: FakePredictor) -> None:
+    accept_a_box(desk)
+    kept(desk)
+    desk.actions.keeping.journal.mark_exported()
+    desk.actions.model.model.store.kept.clear()
+    plain, seen = predictor.embed, []
+
+    def held_at_the_third(image: np.ndarray, *arguments: object) -> object:
+        seen.append(image)
+        if len(seen) == 3:
+            predictor.gate.clear()
+        return plain(image, *arguments)
+
+    predictor.embed = held_at_the_third
+    desk.key(Qt.Key.Key_G)
+    desk.wait(lambda: not predictor.gate.is_set())
+    desk.settle()
+    filled = desk.labels.copy()
+    close_by_x(desk, desk.widget)
+    predictor.gate.set()
+    desk.wait_until_carried()
+    assert opened_again(desk) is desk.widget
+    assert np.array_equal(desk.labels, filled)
+
+
+@pytest.mark.parametrize("is_worked_on", [False, True])
+def test_without_anything_to_lose_it_ends_and_its_prompt_layers_go(
+    desk: Desk, told: list[str], is_worked_on: bool
+) -> None:
+    users = (desk.viewer.add_points(name="mine", ndim=3), desk.viewer.add_shapes(name="mine too", ndim=3))
+    desk.settle()
+    if is_worked_on:
+        accept_a_box(desk)
+        kept(desk)
+        desk.actions.keeping.journal.mark_exported()
+    for _ in range(2):
+        widget = desk.viewer.window.dock_widgets.get(DOCK_NAME, desk.widget)
+        close_by_x(desk, widget)
+        desk.wait(lambda widget=widget: not isalive(widget))
+        assert [one for one in desk.viewer.layers if isinstance(one, Points | Shapes)] == list(users)
+        assert not OWN & set(names(desk))
+        again = opened_again(desk)
+        desk.wait(lambda again=again: again.actions_.bridge.labels_layer is not None)
+        desk.wait(lambda again=again: not again.actions_.scans.is_loading)
+        assert set(names(desk)) >= OWN
+        assert not [name for name in names(desk) if name.startswith("SAM Med") and name.endswith("]")]
+        assert names(desk).count(LABELS_NAME) == 1
+    assert not told
+    again.stop()
+
+
+def test_removing_the_scan_ends_a_panel_that_waits(desk: Desk) -> None:
+    accept_a_box(desk)
+    kept(desk)
+    close_by_x(desk, desk.widget)
+    assert isalive(desk.widget)
+    desk.viewer.layers.remove(desk.bridge.image_layer)
+    desk.wait(lambda: not isalive(desk.widget))
+    assert not OWN & set(names(desk))
+
+
+def test_the_menu_hides_and_shows_it_and_the_window_asks(desk: Desk, asked: list[str]) -> None:
+    accept_a_box(desk)
+    close_by_x(desk, desk.widget)
+    widget = opened_again(desk)
+    choose_in_menu(desk.viewer, "SAM Med", "SAM Med")
+    desk.wait(lambda: not widget.isVisible())
+    assert opened_again(desk) is widget
+    choose_in_menu(desk.viewer, "SAM Med", "SAM Med")
+    window = window_of(desk)
+    window.close()
+    assert asked == ["Close"]
+
+
+def test_the_title_says_the_name_once_wherever_it_is_docked(
+    make_napari_viewer: Callable, predictor: FakePredictor, qtbot: QtBot
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    choose_in_menu(viewer, "SAM Med", "SAM Med")
+    qtbot.waitUntil(lambda: DOCK_NAME in viewer.window.dock_widgets)
+    widget = viewer.window.dock_widgets[DOCK_NAME]
+    dock: QDockWidget = widget.parentWidget()
+
+    def titles() -> set[str]:
+        return {dock.windowTitle(), *(label.text() for label in dock.title.findChildren(QLabel))} - {""}
+
+    qtbot.waitUntil(lambda: titles() == {"SAM Med"})
+    QTest.mouseClick(dock.title.float_button, LEFT)
+    qtbot.waitUntil(dock.isFloating)
+    assert titles() == {"SAM Med"}
+    QTest.mouseClick(dock.title.float_button, LEFT)
+    qtbot.waitUntil(lambda: not dock.isFloating())
+    assert titles() == {"SAM Med"}
+    QTest.mouseClick(dock.title.close_button, LEFT)
+    qtbot.waitUntil(lambda: not isalive(widget))
