@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
-from qtpy.QtGui import QColor, QIcon, QPainter, QPaintEvent, QPen, QPixmap
+from qtpy.QtCore import QEvent, QObject, QPointF, QSize, Qt, QTimer
+from qtpy.QtGui import (
+    QColor,
+    QIcon,
+    QPainter,
+    QPaintEvent,
+    QPalette,
+    QPen,
+    QPixmap,
+    QPolygonF,
+    QShowEvent,
+)
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QAbstractSlider,
     QAbstractSpinBox,
+    QApplication,
     QButtonGroup,
     QComboBox,
     QFrame,
@@ -18,6 +30,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLayout,
     QLineEdit,
+    QMainWindow,
     QPushButton,
     QScrollBar,
     QSizePolicy,
@@ -44,6 +57,7 @@ __all__ = [
     "row",
     "swatch",
     "tool_buttons",
+    "window_to_ask_in",
 ]
 
 _COMBO_MARGIN = 2
@@ -52,16 +66,41 @@ _COMBO_MARGIN = 2
 _ANY_HEIGHT = (1 << 24) - 1
 """Qt's QWIDGETSIZE_MAX."""
 
+_ARROW = 12
+"""Pixels of the side of a square that the arrow of a folded section lies in."""
+
 Color = tuple[float, float, float]
 
 
 class Foldable(QCollapsible):
-    """A section that is folded at first, and unfolds to whatever height its content takes at any time."""
+    """A section that is folded at first, and unfolds to whatever height its content takes at any time.
+
+    Its arrows have the colour of its title, in any theme; superqt draws its own before there is one.
+    """
 
     def __init__(self, title: str) -> None:
         super().__init__(title)
         self.setDuration(0)
         self.toggled.connect(self._make_room)
+        self.toggleButton().setIconSize(QSize(_ARROW, _ARROW))
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  Qt's name
+        """The theme is known by now."""
+        super().showEvent(event)
+        self._draw_arrows()
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802  Qt's name
+        """Another theme."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+            self._draw_arrows()
+
+    def _draw_arrows(self) -> None:
+        button = self.toggleButton()
+        button.ensurePolished()
+        color = button.palette().color(QPalette.ColorRole.ButtonText)
+        self.setCollapsedIcon(_arrow(color, "right"))
+        self.setExpandedIcon(_arrow(color, "down"))
 
     def put(self, body: QWidget) -> None:
         """Show a widget when unfolded; `addWidget` would keep it as low as it is when first seen."""
@@ -181,10 +220,10 @@ class Combo(QComboBox):
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def event(self, event: QEvent) -> bool:
-        """Name the entry in the tooltip."""
+        """Name the entry in the tooltip, and what there is to say of it."""
         if event.type() == QEvent.Type.ToolTip:  # only now: entries are renamed at any time
-            text = self.currentText()
-            self.setToolTip(f"{text}\n{self._tip}" if text else self._tip)
+            more = self.currentData(Qt.ItemDataRole.ToolTipRole)
+            self.setToolTip("\n".join(text for text in (self.currentText(), more, self._tip) if text))
         return super().event(event)
 
 
@@ -292,6 +331,14 @@ def tool_buttons(
     return layout, buttons
 
 
+def window_to_ask_in() -> QWidget | None:
+    """The parent of a dialog that no widget opens: the active window, else napari's. Without one it is white
+    in the dark theme, and may come up behind napari.
+    """
+    shown = (widget for widget in QApplication.topLevelWidgets() if widget.isVisible())
+    return QApplication.activeWindow() or next((w for w in shown if isinstance(w, QMainWindow)), None)
+
+
 def swatch(color: Color, size: int = 14) -> QIcon:
     """A filled square in a colour."""
     picture = _blank(size)
@@ -322,6 +369,22 @@ def glyph(name: str, on: bool, size: int = 16) -> QIcon:
         painter.drawArc(5, 2, 6 if on else 8, 9, 0, 180 * 16)
         painter.setBrush(color if on else Qt.BrushStyle.NoBrush)
         painter.drawRoundedRect(3, 7, 10, 7, 2, 2)
+    painter.end()
+    return QIcon(picture)
+
+
+def _arrow(color: QColor, towards: Literal["right", "down"]) -> QIcon:
+    """A filled triangle."""
+    picture = _blank(2 * _ARROW)  # sharp on dense screens, too
+    picture.setDevicePixelRatio(2)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(color)
+    corners = [(1.5, 3.0), (10.5, 3.0), (6.0, 9.5)]
+    if towards == "right":
+        corners = [(y, x) for x, y in corners]
+    painter.drawPolygon(QPolygonF([QPointF(x, y) for x, y in corners]))
     painter.end()
     return QIcon(picture)
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from napari.utils.notifications import show_warning
 
 from napari_sam_med.errors import ImageError, SamMedError
+from napari_sam_med.gui.appearance import window_to_ask_in
 from napari_sam_med.gui.geometry_question import ask_form
 from napari_sam_med.gui.label_colors import organ_colormap
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.sample_data import sample_labels, sample_volume
 from napari_sam_med.volume.formats import dicom
-from napari_sam_med.volume.intensity import WINDOW_PRESETS, resolve_window
+from napari_sam_med.volume.intensity import WINDOW_PRESETS, contrast_warning, resolve_window
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
 from napari_sam_med.volume.reading import read_labels, read_volume, volume_times
@@ -76,6 +78,8 @@ def _image_layer(file: Path) -> LayerData:
     form = ask_form(volume)
     if form is not None:
         volume = read_volume(file, time=volume.time, form=form)
+    if odd := contrast_warning(volume):  # there may be no widget that tells of it
+        show_warning(odd)
     return _layer_of_volume(volume, _window_of(volume))
 
 
@@ -151,7 +155,8 @@ def ask_time(file: Path, parent: Any = None) -> int | None:
     if QApplication.instance() is None:
         return None
     question = f"{file.name} holds {count} volumes. Which one? (1 to {count})"
-    number, is_chosen = QInputDialog.getInt(parent, "SAM Med", question, 1, 1, count)
+    window = window_to_ask_in() if parent is None else parent
+    number, is_chosen = QInputDialog.getInt(window, "SAM Med", question, 1, 1, count)
     if not is_chosen:
         raise SamMedError(f"{file.name} was not opened: no volume was chosen.")
     return number - 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox, QWidget
+from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
 from napari_sam_med.errors import SamMedError
+from napari_sam_med.gui.appearance import window_to_ask_in
 from napari_sam_med.volume.volume import Volume
 
 __all__ = ["ask", "ask_form"]
@@ -32,7 +33,7 @@ def ask_form(volume: Volume) -> Literal["sform", "qform"] | None:
     if doubt is None or QApplication.instance() is None:
         return None
     answers = [_WHO_TAKES_IT[form] for form in (doubt.used, *doubt.others)] if doubt.others else ["Open"]
-    answer = ask(_window(), doubt.question(volume.name), answers)
+    answer = ask(window_to_ask_in(), doubt.question(volume.name), answers)
     if answer is None:
         raise SamMedError(f"{volume.name} was not opened: where its voxels lie is in doubt.")
     form = next((form for form in doubt.others if _WHO_TAKES_IT[form] == answer), None)
@@ -53,9 +54,3 @@ def ask(parent: QWidget | None, question: str, answers: list[str]) -> str | None
     clicked = box.clickedButton()
     box.deleteLater()
     return answers[buttons.index(clicked)] if clicked in buttons else None
-
-
-def _window() -> QWidget | None:
-    """The window to ask in: the active one, else napari's, so that the question has its place and colours."""
-    shown = (widget for widget in QApplication.topLevelWidgets() if widget.isVisible())
-    return QApplication.activeWindow() or next((w for w in shown if isinstance(w, QMainWindow)), None)

@@ -8,7 +8,6 @@ from pathlib import Path
 from qtpy.QtCore import QPoint, QPointF, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPen, QPixmap, QPolygonF
 from qtpy.QtWidgets import (
-    QApplication,
     QCheckBox,
     QFileDialog,
     QFrame,
@@ -23,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import button, row
+from napari_sam_med.gui.appearance import button, row, window_to_ask_in
 from napari_sam_med.session.work_list_cases import Case
 
 __all__ = ["WorkListPanel", "folder_button", "status_icon"]
@@ -234,7 +233,7 @@ def _fill_menu(menu: QMenu, actions: Actions) -> None:
 
 
 def _choose(actions: Actions, *, with_output: bool = False) -> None:
-    window, last = QApplication.activeWindow(), actions.settings.work_list_folder
+    window, last = window_to_ask_in(), actions.settings.work_list_folder
     folder = QFileDialog.getExistingDirectory(window, "Open a folder of cases", last)
     if not folder:
         return

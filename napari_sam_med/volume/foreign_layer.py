@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_sam_med.errors import ImageError
 from napari_sam_med.volume.grid import Grid
+from napari_sam_med.volume.intensity import contrast_warning
 from napari_sam_med.volume.orientation import AS_STORED, orientation_of
 from napari_sam_med.volume.volume import Volume
 
@@ -42,7 +43,7 @@ def volume_of_layer(layer: Any) -> Volume:
     except ImageError:
         grid = Grid.from_zyx(data.shape)
         warnings = (f"The transform of layer {layer.name!r} cannot be inverted; 1 mm voxels are assumed.",)
-    return Volume(
+    volume = Volume(
         data=data,
         grid=grid,
         path=_path_of(layer),
@@ -51,6 +52,8 @@ def volume_of_layer(layer: Any) -> Volume:
         layer_name=str(layer.name),
         levels=tuple(layer.data[1:]) if getattr(layer, "multiscale", False) else (),
     )
+    odd = contrast_warning(volume)
+    return replace(volume, warnings=(*warnings, odd)) if odd else volume
 
 
 def _full_resolution(layer: Any) -> Any:

@@ -13,7 +13,7 @@ from napari_sam_med.volume.lazy_array import sampled_blocks
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["WINDOW_PRESETS", "finite_range", "parse_window", "resolve_window", "to_rgb"]
+__all__ = ["WINDOW_PRESETS", "contrast_warning", "finite_range", "parse_window", "resolve_window", "to_rgb"]
 
 Window = tuple[float, float]
 
@@ -131,6 +131,25 @@ def finite_range(volume: Volume) -> Window:
         if block.size:
             low, high = min(low, float(block.min())), max(high, float(block.max()))
     return (low, high) if low <= high else (0.0, 0.0)
+
+
+def contrast_warning(volume: Volume) -> str:
+    """What to tell of a volume in which nothing can be seen; empty where two finite values differ.
+
+    Reads no further than to the second value; of a scan that is larger than memory, a sample.
+    """
+    known: Any = None
+    for block in _blocks(volume):
+        values = block[np.isfinite(block)] if block.dtype.kind == "f" else block.ravel()
+        if values.size:
+            known = values[0] if known is None else known
+            if (values != known).any():
+                return ""
+    found = "has no number in any voxel" if known is None else f"has the value {known:g} in every voxel"
+    return (
+        f"{volume.name} {found}, so there is nothing to see on it: masks follow differences of brightness. "
+        "Check that it is the right file, and write it again from its source."
+    )
 
 
 def _checked(low: float, high: float) -> Window:

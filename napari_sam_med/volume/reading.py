@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, SupportsIndex
 
@@ -20,6 +21,7 @@ from napari_sam_med.volume.formats.scan import Scan
 from napari_sam_med.volume.formats.sidecar import Origin
 from napari_sam_med.volume.geometry_doubt import GeometryDoubt
 from napari_sam_med.volume.grid import MOST_SHEAR, Grid, shear_of
+from napari_sam_med.volume.intensity import contrast_warning
 from napari_sam_med.volume.label_values import placed_on, whole_numbers
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.lazy_array import LazyArray
@@ -85,7 +87,7 @@ def read_volume(
     index = None if time is None else operator.index(time)
     scan = _scan(file, index, form)
     grid = _grid(scan)
-    return Volume(
+    volume = Volume(
         data=grid.to_canonical(scan.array_ijk),
         grid=grid,
         path=file,
@@ -95,6 +97,8 @@ def read_volume(
         time=index or 0,
         levels=tuple(grid.to_canonical(level) for level in scan.levels),
     )
+    odd = contrast_warning(volume)
+    return replace(volume, warnings=(*volume.warnings, odd)) if odd else volume
 
 
 def volume_times(path: str | os.PathLike[str]) -> int:

@@ -13,6 +13,7 @@ from napari.layers import Image, Labels
 from qtpy.QtTest import QTest
 
 from napari_sam_med.errors import LabelError
+from napari_sam_med.gui import contributions
 from napari_sam_med.gui.experiments import open_experiments
 from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.session import jobs
@@ -67,6 +68,31 @@ def test_a_scan_is_drawn_before_its_labels_are_ready(
     assert images(desk) == [image]
     assert desk.viewer.layers.index(image) < desk.viewer.layers.index(desk.bridge.labels_layer)
     assert desk.bridge.tool == "box"
+
+
+@pytest.mark.parametrize(("fill", "says"), [(np.nan, "no number"), (7, "the value 7")])
+def test_a_scan_without_contrast_opens_and_is_told_of(
+    make_desk: Callable[[], Desk],
+    predictor: FakePredictor,
+    tmp_path: Path,
+    fill: float,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "empty.nii.gz"
+    nib.save(nib.Nifti1Image(np.full((20, 16, 5), fill, np.float32), np.eye(4)), path)
+    desk = make_desk()
+    desk.actions.open_scan(path)
+    desk.wait(lambda: desk.session.volume is not None)
+    assert any(says in text and "nothing to see" in text for text in desk.said)
+    assert says in desk.widget.volume_panel.facts.text()
+    told: list[str] = []
+    monkeypatch.setattr(contributions, "show_warning", told.append)
+    contributions.read_files(str(path))
+    assert [says in text for text in told] == [True], "where it is read without the widget, too"
+    told.clear()
+    contributions.read_files(str(scan_file(tmp_path)))
+    assert told == []
 
 
 def test_another_scan_takes_the_place_of_one_that_is_not_ready(

@@ -11,7 +11,7 @@ from napari_sam_med import SliceView, Volume, to_rgb
 from napari_sam_med.errors import ImageError
 from napari_sam_med.volume import intensity
 from napari_sam_med.volume.grid import Grid
-from napari_sam_med.volume.intensity import WINDOW_PRESETS, parse_window, resolve_window
+from napari_sam_med.volume.intensity import WINDOW_PRESETS, contrast_warning, parse_window, resolve_window
 
 AXIAL = SliceView("axial", 0)
 
@@ -68,6 +68,24 @@ def test_volumes_without_contrast_are_shown_without_a_division_by_zero(fill: flo
     image = to_rgb(_volume(np.full((2, 3, 4), fill, dtype=np.float32)), AXIAL)
     assert image.shape == (3, 4, 3)
     assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("fill", "says"),
+    [
+        (np.nan, "has no number in any voxel"),
+        (np.inf, "has no number in any voxel"),
+        (7.0, "has the value 7 in every voxel"),
+        (-1024.0, "has the value -1024 in every voxel"),
+    ],
+)
+def test_a_volume_without_contrast_is_told_of(fill: float, says: str) -> None:
+    array = np.full((2, 3, 4), fill, dtype=np.float32)
+    assert says in contrast_warning(_volume(array))
+    array[1, 2, 3] = 3.0
+    assert bool(contrast_warning(_volume(array))) == (not np.isfinite(fill)), "one number is one value"
+    array[1, 2, 2] = 4.0
+    assert contrast_warning(_volume(array)) == ""
 
 
 def test_nan_is_low_and_infinity_is_ignored_by_the_statistics() -> None:

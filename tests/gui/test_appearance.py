@@ -1,0 +1,63 @@
+"""What is drawn has the colours of napari's theme, in the dock and in dialogs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QSize, QTimer
+from qtpy.QtGui import QColor, QIcon
+from qtpy.QtWidgets import QApplication, QDialog
+
+from tests.gui.desk import Desk
+from tests.gui.fake_model import FakePredictor
+
+
+def colors_of(icon: QIcon) -> set[str]:
+    """Colours of the pixels that an icon covers wholly."""
+    picture = icon.pixmap(QSize(12, 12)).toImage()
+    pixels = (picture.pixelColor(x, y) for x in range(picture.width()) for y in range(picture.height()))
+    return {color.name() for color in pixels if color.alpha() == 255}
+
+
+def test_arrows_of_folded_sections_have_the_colour_of_text(desk: Desk) -> None:
+    section = desk.widget.find_panel
+    button = section.toggleButton()
+    for theme in ("dark", "light"):
+        desk.viewer.theme = theme
+        text = QColor(get_theme(theme).text.as_hex()).name()
+        desk.wait(lambda text=text: colors_of(button.icon()) == {text})
+        folded = button.icon().pixmap(QSize(12, 12)).toImage()
+        section.expand()
+        assert colors_of(button.icon()) == {text}
+        assert button.icon().pixmap(QSize(12, 12)).toImage() != folded
+        section.collapse()
+
+
+def test_the_question_which_volume_has_the_colours_of_napari(
+    make_desk: Callable[[], Desk],
+    predictor: FakePredictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(QApplication, "activeWindow", lambda: None)  # another program is in front
+    desk = make_desk()
+    desk.viewer.theme = "dark"
+    nib.save(nib.Nifti1Image(np.zeros((9, 8, 5, 3), np.int16), np.eye(4)), tmp_path / "three.nii")
+    seen: list[str] = []
+
+    def answer() -> None:
+        dialog = QApplication.activeModalWidget()
+        assert isinstance(dialog, QDialog)
+        seen.append(dialog.grab().toImage().pixelColor(2, 2).name())
+        assert dialog.parentWidget() is desk.viewer.window._qt_window
+        dialog.accept()
+
+    QTimer.singleShot(0, answer)
+    desk.actions.open_scan(tmp_path / "three.nii")
+    desk.wait(lambda: desk.session.volume is not None)
+    assert seen == [QColor(get_theme("dark").background.as_hex()).name()]
