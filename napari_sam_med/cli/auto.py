@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sam_med.cli.classify import doubts_of_modality
-from napari_sam_med.cli.console import print_json, progress_bar, say_faintly, show_table, warn
+from napari_sam_med.cli.console import counted, print_json, progress_bar, say_faintly, show_table, warn
 from napari_sam_med.cli.doubts import looks_like_labels
 from napari_sam_med.cli.outputs import check_input, check_label_output, check_output
 from napari_sam_med.errors import ExportError, PromptError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_sam_med.volume.slice_view import Plane, SliceView
     from napari_sam_med.volume.volume import Volume
 
-__all__ = ["AutoRequest", "Format", "counted", "range_of", "run_auto"]
+__all__ = ["AutoRequest", "Format", "range_of", "run_auto"]
 
 Format = Literal["labels", "masks", "coco"]
 
@@ -215,7 +215,8 @@ def _limited(request: AutoRequest, found: _Found) -> tuple[_Found, list[str]]:
     left_out = len(found.objects) - most
     if left_out <= 0:
         return found, []
-    said = [f"{left_out} of {len(found.objects)} objects are left out, those of the lowest scores"]
+    one, more = "is left out, that of the lowest score", "are left out, those of the lowest scores"
+    said = [f"{left_out} of {len(found.objects)} objects {one if left_out == 1 else more}"]
     return _Found(found.objects[:most], found.masks), said
 
 
@@ -383,9 +384,3 @@ def _say_what_is_written(request: AutoRequest, document: dict[str, Any]) -> None
         f"{', ...' if len(less) > _NAMED_LOSSES else ''}; --format masks keeps overlaps{remedy}",
         indent=2,
     )
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things in words, such as ``1 box`` and ``2 boxes``."""
-    ending = "" if number == 1 else "es" if what.endswith("x") else "s"
-    return f"{number} {what}{ending}"

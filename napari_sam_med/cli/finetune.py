@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from napari_sam_med.cli.case_options import chosen_planes, listed
 from napari_sam_med.cli.cluster_options import is_shared, workers_of
 from napari_sam_med.cli.console import (
+    counted,
     log_as_warnings,
     print_json,
     progress_bar,
@@ -66,9 +67,9 @@ def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
         return 0
     data, seconds = card["data"], card["seconds"]
     say(
-        f"{data['learned_slices']} slices learned from ({data['learned_views']} views), "
-        f"{data['held_out_slices']} held out; {seconds['all'] / 60:.1f} min, "
-        f"{seconds['epoch']:.1f} s an epoch"
+        f"{counted(data['learned_slices'], 'slice')} learned from "
+        f"({counted(data['learned_views'], 'view')}), {data['held_out_slices']} held out; "
+        f"{seconds['all'] / 60:.1f} min, {seconds['epoch']:.1f} s an epoch"
     )
     if not card["improved"]:
         warn(["no epoch was better than the model as it was, whose weights were written unchanged"])

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam_med.cli.auto import counted
-from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table
+from napari_sam_med.cli.console import counted, print_json, progress_bar, say, say_faintly, show_table
 from napari_sam_med.cli.slice_search import OpenedSearch, SliceSearch, open_search
 from napari_sam_med.errors import ExportError
 

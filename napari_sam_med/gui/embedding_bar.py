@@ -146,9 +146,12 @@ def text_of(state: AheadState, is_on: bool) -> str:
     n_ready, total = len(stack.ready), stack.n_slices - len(stack.air)
     if not is_on:
         return "Embedded when prompted"
+    if total == 0:
+        return "Nothing to prepare: all air"
+    slices = "1 slice" if total == 1 else f"{total} slices"
     if n_ready >= total:
-        return f"All {total} slices ready"
-    text = f"{n_ready} of {total} slices ready"
+        return f"{slices} ready" if total == 1 else f"All {slices} ready"
+    text = f"{n_ready} of {slices} ready"
     if state.error:
         return f"{text}; stopped"
     if state.is_waiting:

@@ -182,7 +182,7 @@ def test_a_table_is_printed_and_what_is_left_out_is_said(run: Runner, scan: Scan
     assert answer.status == 0
     for word in ("object", "organ", "score", "ml", "1 object on 5 axial slices"):
         assert word in answer.out
-    assert "objects are left out" in answer.err
+    assert " left out, th" in answer.err
     assert np.unique(np.asarray(nib.load(out).dataobj)).tolist() == [0, 1]
 
 
@@ -256,4 +256,4 @@ def test_more_objects_than_labels_can_number_are_left_out(monkeypatch: pytest.Mo
     request = auto.AutoRequest(Path("ct.nii.gz"), Path("out.nii.gz"))
     found, said = auto._limited(request, auto._Found(["a", "b", "c"], {}))  # type: ignore[list-item]  # any will do
     assert found.objects == ["a", "b"]
-    assert said == ["1 of 3 objects are left out, those of the lowest scores"]
+    assert said == ["1 of 3 objects is left out, that of the lowest score"]

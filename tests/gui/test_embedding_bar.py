@@ -172,6 +172,12 @@ def test_the_words() -> None:
         (EmbeddedStack("axial", 20, some, air, 20), True, "why", "5 of 19 slices ready; stopped"),
         (EmbeddedStack("axial", 20, some, air, 5), False, "", "5 of 19 slices ready: the nearest"),
         (EmbeddedStack("axial", 6, some, frozenset({5}), 6), True, "", "All 5 slices ready"),
+        (EmbeddedStack("axial", 1, frozenset({0}), frozenset(), 1), False, "", "1 slice ready"),
+        (EmbeddedStack("axial", 1, frozenset(), frozenset(), 1), True, "", "0 of 1 slice ready; waiting"),
+        (
+            *(EmbeddedStack("axial", 3, frozenset(), frozenset(range(3)), 3), False, ""),
+            "Nothing to prepare: all air",
+        ),
     ):
         assert text_of(AheadState(stack, 2, is_waiting, error), True) == text
         assert text_of(AheadState(stack, 2, is_waiting, error), False) == "Embedded when prompted"
