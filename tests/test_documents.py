@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
+import subprocess
 from pathlib import Path
 
 import nibabel as nib
@@ -21,18 +21,24 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(text, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for of, block in found if of == language]
 
 
 @pytest.fixture
 def scan_folder(tmp_path, monkeypatch):
-    """A folder with the sample under the names that the README uses."""
-    sample = ROOT / "napari_sam_med" / "sample_data"
-    shutil.copy(sample / "abdomen_phantom.nii.gz", tmp_path / "ct.nii.gz")
-    for name in ("labels.nii.gz", "drawn_by_hand.nii.gz"):
-        shutil.copy(sample / "abdomen_phantom_labels.nii.gz", tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    """The folder that the README has a newcomer make in a clone, by the very lines it shows."""
+    (tmp_path / "napari_sam_med").symlink_to(ROOT / "napari_sam_med")
+    (lines,) = [block for block in blocks(README, "") if block.startswith("mkdir ")]
+    subprocess.run(["sh", "-e", "-c", lines], cwd=tmp_path, check=True, timeout=60)
+    monkeypatch.chdir(tmp_path / "try_out")
+    return tmp_path / "try_out"
+
+
+def commands_of(text):
+    """What is called in the blocks of a page, without the program's name and remarks."""
+    lines = "".join(blocks(text, "")).splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("napari-sam-med ")]
 
 
 @pytest.mark.slow
@@ -48,40 +54,32 @@ def test_the_python_blocks_of_the_readme_run(scan_folder):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_run(scan_folder, monkeypatch):
+def test_the_prompts_of_the_readme_are_answered(scan_folder):
     (prompts,) = blocks(README, "json")
     (scan_folder / "prompts.json").write_text(prompts, encoding="utf-8")
-    commands = re.findall(
-        r"^napari-sam-med ((?:segment|convert|evaluate|classify|models list|cache info).*)$",
-        README,
-        flags=re.MULTILINE,
-    )
-    assert len(commands) == 6
-    for command in commands:
-        assert main(command.split()) == 0, command
-    assert (scan_folder / "labels.seg.nrrd").exists()
-    assert (scan_folder / "report.json").exists()
-    assert (scan_folder / "organs.json").exists()
-    assert (scan_folder / "evaluation" / "summary.json").exists()
+    call = "segment ct.nii.gz --prompts prompts.json -o labels.nii.gz --no-propagate"
+    assert main(call.split()) == 0
 
 
 @pytest.mark.slow
-def test_the_commands_without_prompts_of_the_readme_run(scan_folder):
-    shutil.copy(scan_folder / "ct.nii.gz", scan_folder / "other.nii.gz")
-    commands = re.findall(
-        r"^napari-sam-med ((?:auto|match|find|edges|proposals) .*)$", README, flags=re.MULTILINE
-    )
-    assert len(commands) == 5
-    coarser = {
-        "auto": ["--every", "16", "--spacing-mm", "40"],
-        "edges": ["--grid", "4"],
-        "proposals": ["--grid", "4"],
+def test_the_commands_of_the_readme_run_one_after_the_other(scan_folder):
+    commands = commands_of(README)
+    assert commands.pop(0) == ["demo"]  # opens napari; tested with the commands
+    assert {command[0] for command in commands} == {
+        *("segment", "convert", "evaluate", "classify", "models", "cache"),
+        *("auto", "match", "find", "edges", "proposals"),
     }
+    sooner = {"--every": "16", "--spacing-mm": "40", "--grid": "4"}
     for command in commands:
-        words = shlex.split(command)
-        # the last of an option given twice counts
-        assert main([*words, *coarser.get(words[0], [])]) == 0, command
-    for name in ("objects.nii.gz", "matched.nii.gz", "kidney.nii.gz", "edges.nii.gz", "boxes.csv"):
+        command += ["--grid", ""] if command[0] == "edges" else []
+        for option, value in sooner.items():
+            if option in command:
+                command[command.index(option) + 1] = value
+        assert main(command) == 0, command
+    for name in (
+        *("labels.nii.gz", "labels.seg.nrrd", "report.json", "organs.json", "evaluation/summary.json"),
+        *("objects.nii.gz", "matched.nii.gz", "kidney.nii.gz", "edges.nii.gz", "boxes.csv"),
+    ):
         assert (scan_folder / name).exists(), name
 
 
