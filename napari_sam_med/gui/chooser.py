@@ -20,8 +20,10 @@ from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["Chooser"]
 
-_SLICE_OF_TIME = 0.03
+_SLICE_OF_TIME = 0.02
 """Seconds of writing between two looks at what the user does: an object may have hundreds of slices."""
+_READ_SECONDS = 3.0
+"""What was taken is not talked over by what is pointed at next; its tooltip says that."""
 _CLICK_PIXELS = 4.0
 """A press that moves further on the screen is a drag: the camera's."""
 _USER_ACTS = frozenset(
@@ -85,6 +87,7 @@ class Chooser(QObject):
         self._listened_to: list[Layer] = []
         self._work: Generator[None, None, Taken | None] | None = None
         self._work_of = 0
+        self._read_by = 0.0
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._go_on)
         bridge.tool_changed.connect(self._on_tool)
@@ -221,7 +224,7 @@ class Chooser(QObject):
             return
         told = self.text(number)
         QToolTip.showText(QCursor.pos(), told)
-        self.status.emit(f"{told}. Click to take it{self._where(number)}.")
+        self._say_pointed(f"{told}. Click to take it{self._where(number)}.")
 
     def point_at_row(self, number: int, goes_there: bool) -> None:
         """Point at a candidate of the list, and look at its best slice where that is wanted."""
@@ -232,7 +235,11 @@ class Chooser(QObject):
         if goes_there and self._bridge.current_view() != view:
             self._bridge.go_to(view)
         self._found.point_at(number)
-        self.status.emit(f"{self.text(number)}. Double-click its row to take it{self._where(number)}.")
+        self._say_pointed(f"{self.text(number)}. Double-click its row to take it{self._where(number)}.")
+
+    def _say_pointed(self, text: str) -> None:
+        if time.monotonic() >= self._read_by:  # the mouse moves on at once over what lies around
+            self.status.emit(text)
 
     def text(self, number: int) -> str:
         """A candidate in words: what it looks like, how sure it is, how large."""
@@ -342,6 +349,7 @@ class Chooser(QObject):
         active = self._session.active_object
         name = "Object" if active is None else f"{active.name[:1].upper()}{active.name[1:]}"
         kept = taken.told(self._session.organs)
+        self._read_by = time.monotonic() + _READ_SECONDS
         self.status.emit(f"{name} taken{f'; {kept}' if kept else ''}. Ctrl-Z undoes it; G carries it on.")
 
     def stop(self) -> None:

@@ -28,7 +28,7 @@ def is_used_elsewhere(scroll: QScrollArea, panel: QWidget) -> bool:
         return True
     at = QCursor.pos()
     is_over = _contains(scroll, at) and not _contains(panel, at)
-    focus = QApplication.focusWidget()
+    focus = scroll.window().focusWidget()  # also while another program is in front
     has_keys = focus is not None and scroll.isAncestorOf(focus) and not panel.isAncestorOf(focus)
     return is_over or has_keys
 

@@ -140,7 +140,7 @@ class Found:
         self._scores: dict[int, float] = {}
         self._takings: WeakValueDictionary[int, Change] = WeakValueDictionary()  # undo keeps what it can undo
         self._taken: frozenset[int] = frozenset()
-        self._on_slices: dict[SliceView, list[tuple[int, int, FoundMask]]] = {}
+        self._on_slices: dict[SliceView, list[tuple[int, FoundMask]]] = {}
         session.reverted.connect(self._on_reverted)
         session.reapplied.connect(self._on_reapplied)
 
@@ -166,10 +166,6 @@ class Found:
         self.boxes, self._boxes_on = {}, {}
         self.word, self._scores, self._taken, self._on_slices = "", {}, frozenset(), {}
         self._takings = WeakValueDictionary()
-        for one in self.objects.values():
-            self._index(one)
-        for here in self._on_slices.values():
-            here.sort(key=lambda entry: entry[:2])
         self.point_at(None)
         self.objects_changed.emit(None)
 
@@ -178,8 +174,7 @@ class Found:
         for mask in masks:
             number = len(self.objects) + 1
             self.objects[number] = FoundObject(number, {view: mask}, _between_0_and_1(mask.predicted_iou))
-            self._index(self.objects[number])
-        self._on_slices.setdefault(view, []).sort(key=lambda entry: entry[:2])
+        self._on_slices.pop(view, None)
         self.objects_changed.emit(view)
 
     def add_boxes(self, view: SliceView, boxes: Iterable[FoundBox]) -> None:
@@ -194,14 +189,13 @@ class Found:
         """Boxes of a slice, the best first."""
         return self._boxes_on.get(view, ())
 
-    def _index(self, one: FoundObject) -> None:
-        for view, mask in one:
-            self._on_slices.setdefault(view, []).append((mask.area_px, one.number, mask))
-
     def on_slice(self, view: SliceView) -> list[tuple[int, FoundMask]]:
         """Numbers and masks of the candidates of a slice that were not taken, the smallest first."""
-        here = self._on_slices.get(view, ())
-        return [(number, mask) for _, number, mask in here if number not in self._taken]
+        here = self._on_slices.get(view)
+        if here is None:  # put in order for the slices that are looked at alone
+            shown = ((one.number, one.masks[view]) for one in self.objects.values() if view in one.masks)
+            here = self._on_slices[view] = sorted(shown, key=lambda entry: (entry[1].area_px, entry[0]))
+        return [(number, mask) for number, mask in here if number not in self._taken]
 
     def under(self, view: SliceView, xy: Sequence[float]) -> list[int]:
         """Numbers of the candidates at a pixel (x, y) of a slice, the smallest first."""

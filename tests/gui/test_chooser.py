@@ -138,6 +138,41 @@ def test_a_locked_organ_is_refused_with_a_word(ready: Desk) -> None:
     assert found(ready).taken == set()
 
 
+def test_what_another_organ_keeps_of_it_is_said(ready: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready.labels[3, 7, 9:13] = 1  # 4 of 48 voxels
+    click(ready, (3, 9, 11))
+    assert "Liver taken; spleen keeps 8 % of it. Ctrl-Z undoes it; G carries it on." in ready.said
+    assert (ready.labels[3, 7, 9:13] == 1).all()
+    assert (ready.labels == LIVER).sum() == 44
+    ready.undo()
+    ready.session.set_organ(Organ(1, "spleen", (1, 0, 0), locked=True))
+    hover(ready, (3, 5, 18))
+    click(ready, (3, 9, 11))
+    assert "Liver taken; spleen (locked) keeps 8 % of it. Ctrl-Z undoes it; G carries it on." in ready.said
+    hover(ready, (3, 5, 18))  # over what lies around it
+    assert found(ready).pointed == 2
+    assert ready.widget.status.text.text().startswith("Liver taken; spleen (locked) keeps")
+    monkeypatch.setattr(chooser, "_READ_SECONDS", 0.0)
+    ready.undo()
+    click(ready, (3, 9, 11))
+    hover(ready, (3, 5, 17))
+    hover(ready, (3, 9, 11))
+    hover(ready, (3, 22, 4))
+    hover(ready, (3, 5, 18))
+    assert ready.widget.status.text.text().startswith("Object 2, score 0.80"), "when it was read"
+
+
+def test_what_others_have_all_of_is_refused_and_stays_to_be_chosen(ready: Desk) -> None:
+    ready.labels[2:5, 4:16, 6:20] = 1
+    click(ready, (3, 9, 11))
+    assert ready.said[-1] == (
+        "All of this object is spleen already, so nothing was taken into liver; erase there first."
+    )
+    assert not (ready.labels == LIVER).any()
+    assert not ready.session.objects
+    assert found(ready).pointed == 1
+
+
 def test_a_drag_moves_the_camera_and_takes_nothing(ready: Desk) -> None:
     before = tuple(ready.viewer.scene.camera.center)
     ready.drag((3, 9, 11), (3, 13, 15))

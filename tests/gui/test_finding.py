@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_sam_med.errors import DeviceMemoryError
+from napari_sam_med.gui import find_control
 from napari_sam_med.gui.chooser_layers import BOXES_NAME, CANDIDATES_NAME, EDGES_NAME
+from napari_sam_med.gui.find_progress import FindProgress
 from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.automatic.words import RankedObject
 from napari_sam_med.session import finding_jobs
@@ -49,6 +54,37 @@ def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: De
     desk.session.select_organ(LIVER)
     click(desk, (3, 9, 11))
     assert (desk.labels == LIVER).any(axis=(1, 2)).nonzero()[0].tolist() == [2, 3, 4]
+
+
+def test_the_bar_says_how_far_it_is_and_moves_while_nothing_comes(
+    desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(find_control, "FindProgress", partial(FindProgress, lambda: clock[0]))
+    gate = threading.Event()
+
+    def slow(sight, plan):
+        while not gate.is_set():  # as a search that works on its first slice tells again where it is
+            yield FindingStep(Progress(0, 8, "slice 1 of 8"))
+            time.sleep(0.01)
+        yield FindingStep(Progress(2, 8, "slice 3 of 8"), plan.view)
+        raise DeviceMemoryError("The device is full; close a program.")
+
+    monkeypatch.setattr(finding_jobs, "everything", slow)
+    seen = []
+    desk.actions.progress.connect(lambda progress: progress and seen.append(progress.text))
+    bar = desk.widget.status.bar
+    start(desk)
+    desk.wait(lambda: bar.isVisible() and bar.text().startswith("slice 1 of 8"))
+    assert seen[0] == "starting"
+    assert bar.text() == "slice 1 of 8 0%"
+    clock[0] += 7
+    desk.wait(lambda: bar.text() == "slice 1 of 8, 7 s 0%")
+    clock[0] += 3
+    desk.wait(lambda: bar.text() == "slice 1 of 8, 10 s 0%")
+    gate.set()
+    desk.wait(lambda: done(desk))
+    assert seen[-1] == "slice 3 of 8, 30 s left"
 
 
 def test_what_is_chosen_is_asked_and_an_error_keeps_what_was_found(desk: Desk, search: Search) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator
 
 import numpy as np
 import pytest
 
 from napari_sam_med import SliceView, Volume
-from napari_sam_med.errors import PromptError
+from napari_sam_med.errors import CancelledError, PromptError
 from napari_sam_med.progress import Progress
-from napari_sam_med.segmentation.automatic import volume_search
+from napari_sam_med.sam.interruption import is_given_up
+from napari_sam_med.segmentation.automatic import prompt_area, volume_search
 from napari_sam_med.segmentation.matching import volume_matching
 from napari_sam_med.segmentation.matching.matcher import MatchedMask
 from napari_sam_med.session import finding_jobs
@@ -88,6 +90,63 @@ def test_a_search_ends_within_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.wait(10)
     _, objects = run(linked(step.so_far))
     assert [one.masks.keys() for one in objects] == [{first, last}]
+
+
+def test_a_search_ends_while_the_body_is_looked_for(
+    finder: RodFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, ended, gate = [], threading.Event(), threading.Event()
+
+    def not_air(pixels, frame):
+        looked.append(pixels)
+        if len(looked) == 3:
+            gate.wait(60)
+        elif len(looked) > 3:
+            ended.set()
+        return np.ones(pixels.shape, dtype=bool)
+
+    monkeypatch.setattr(prompt_area, "not_air", not_air)
+    steps = everything(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE))
+    step = next(step for step in steps if step.progress.text == "body")
+    assert step.progress.total == 2 * 9
+    while len(looked) < 3:
+        next(steps)
+    monkeypatch.setattr(finding_jobs, "_LEAVE_SECONDS", 0.0)
+    steps.close()
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "sam-med find":
+            thread.join(10)
+    assert not ended.is_set(), "no slice more was looked at"
+    assert not finder.calls
+
+
+def test_a_search_is_given_up_within_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, given_up = threading.Event(), threading.Event()
+
+    def embed(*args: object, **options: object) -> None:
+        begun.set()
+        while not is_given_up():
+            time.sleep(0.001)
+        given_up.set()
+        raise CancelledError("given up")
+
+    monkeypatch.setattr(volume_search, "embed_slice", embed)
+    steps = everything(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE))
+    while not begun.is_set():
+        next(steps)
+    next(steps)  # goes on telling, so that a job looks whether it is still wanted
+    steps.close()
+    assert given_up.wait(10)
+
+
+def test_progress_is_told_no_faster_than_it_is_read(
+    finder: RodFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding_jobs, "_TOLD_EVERY_SECONDS", 1000.0)
+    seen, _ = run(everything(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE, whole=True)))
+    assert len({step.view for step in seen if step.view is not None}) == 9, "every slice that is done is told"
+    assert sum(step.progress.text == "body" for step in seen if step.view is None) <= 1
 
 
 def test_a_model_without_points_is_refused(finder: RodFinder) -> None:

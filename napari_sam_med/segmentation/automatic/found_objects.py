@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,9 +92,9 @@ class FoundMask:
         (row, column), (height, width) = self.corner, self.pixels.shape
         return column, row, column + width - 1, row + height - 1
 
-    @property
+    @cached_property
     def area_px(self) -> int:
-        """Pixels of the mask."""
+        """Pixels of the mask; asked for again and again, from linking to the list of objects."""
         return int(np.count_nonzero(self.pixels))
 
     def overlap_px(self, other: FoundMask) -> int:
@@ -140,7 +141,7 @@ class FoundObject:
     score: float
     organ: OrganGuess | None = None
 
-    @property
+    @cached_property
     def voxels(self) -> int:
         """Voxels of the object."""
         return sum(mask.area_px for mask in self.masks.values())
