@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_sam_med.errors import ExportError, SamMedError
 from napari_sam_med.gui.contributions import ask_time
 from napari_sam_med.gui.geometry_question import ask_form
+from napari_sam_med.gui.work_list_output import ask_output, remember_output
 from napari_sam_med.session.work_list import (
     KnownFile,
     OpenedCase,
@@ -36,10 +36,7 @@ if TYPE_CHECKING:
     from napari_sam_med.session.journal_recovery import Offer
     from napari_sam_med.volume.labels import LabelVolume
 
-__all__ = ["WorkListControl", "ask_output"]
-
-_MOST_OUTPUTS = 50
-"""Folders of which is remembered where their labels go."""
+__all__ = ["WorkListControl"]
 
 
 class WorkListControl(QObject):
@@ -143,12 +140,7 @@ class WorkListControl(QObject):
         self.work_list = work_list
         self._opened, self._wanted, self._may_go = None, None, True
         self.problems.clear()
-        settings = self._actions.settings
-        outputs = {k: v for k, v in settings.work_list_outputs.items() if k != str(work_list.folder)}
-        if work_list.output != default_output(work_list.folder):
-            outputs[str(work_list.folder)] = str(work_list.output)
-        kept = dict(list(outputs.items())[-_MOST_OUTPUTS:])
-        settings.remember(work_list_folder=str(work_list.folder), work_list_outputs=kept)
+        remember_output(self._actions.settings, work_list)
         for warning in work_list.warnings:
             self.failed.emit(ExportError(warning))
         first = work_list.next_open(-1)
@@ -219,6 +211,7 @@ class WorkListControl(QObject):
             return
         self._actions.carrying.end_now()
         if self._known is None or self.needs_saving:  # what is done has its file, empty or not
+            self._give_up_waiting()
             self._save(self.finish, lambda: None)
             return
         case = self.current.case
@@ -241,16 +234,15 @@ class WorkListControl(QObject):
         position = self._wanted
 
         def again() -> None:
-            self._is_changed, self._may_go, self._wanted = False, True, position
+            self._is_changed, self._may_go = False, True
+            self._wanted = self.position = position
             self._leave(then)
 
         def ask() -> None:
             if self.ask("Open", again):
                 again()
                 return
-            self._wanted = None
-            self._actions.scans.give_up()
-            self.changed.emit()
+            self._give_up_waiting()
 
         if self._may_go or (self.current is not None and not self.needs_saving):
             then()
@@ -258,6 +250,15 @@ class WorkListControl(QObject):
             self._save(lambda: self._leave(then), ask)
         else:
             ask()
+
+    def _give_up_waiting(self) -> None:
+        """Let go of a case on its way, as the work before it stays or something else was asked for."""
+        if self._wanted is not None:
+            if self.current is not None:
+                self.position = self.work_list.cases.index(self.current.case)
+            self._wanted = None
+            self._actions.scans.give_up()
+            self.changed.emit()
 
     def _load(self) -> None:
         if self.work_list is None or self._wanted is None:
@@ -283,7 +284,7 @@ class WorkListControl(QObject):
 
     def _on_read(self, opened: OpenedCase) -> None:
         work_list = self.work_list
-        if work_list is None:
+        if work_list is None or self._wanted is None:  # closed or given up meanwhile
             return
         try:
             if work_list.kept(opened.case).form is None and opened.scan.volume.grid.doubt is not None:
@@ -363,6 +364,7 @@ class WorkListControl(QObject):
 
     def may_leave(self, verb: str, again: Callable[[], object]) -> bool:
         """Whether to go on at once; a case that has to be saved is saved first, and ``again`` called then."""
+        self._give_up_waiting()
         if self.current is None:
             return self.ask(verb, again)
         if self._may_go or not self.needs_saving:
@@ -488,11 +490,3 @@ class WorkListControl(QObject):
         opened = self.current
         if opened is not None and self.work_list is not None and self.work_list.status(opened.case) == "new":
             self.mark(opened.case, "in progress")
-
-
-def ask_output(place: Path) -> Path | None:
-    """Ask for a folder for the labels where ``place`` cannot be written; modal."""
-    chosen = QFileDialog.getExistingDirectory(
-        QApplication.activeWindow(), f"{place} cannot be written: choose a folder for the labels"
-    )
-    return Path(chosen) if chosen else None

@@ -24,11 +24,13 @@ from tests.gui.test_journal import press
 from tests.gui.test_prompting import LIVER
 
 
-def held_back(monkeypatch: pytest.MonkeyPatch, where: object, name: str) -> threading.Event:
-    """A job that ends only when the event is set."""
+def held_back(monkeypatch: pytest.MonkeyPatch, where: object, name: str, at: str = "end") -> threading.Event:
+    """A job that waits at its end, or its start, until the event is set."""
     may_end, real = threading.Event(), getattr(where, name)
 
     def slow(*arguments: object):
+        if at == "start":
+            may_end.wait(30)
         answer = yield from real(*arguments)
         may_end.wait(30)
         return answer
@@ -133,3 +135,81 @@ def test_a_list_that_is_closed_while_a_case_comes_leaves_nothing_of_that(
     desk.wait(lambda: not desk.actions.scans.is_loading)
     assert list(desk.viewer.layers) == layers
     assert desk.session.volume is volume
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+@pytest.mark.parametrize("answer", ["cancel", "leave"])
+def test_a_case_that_waits_is_given_up_where_saving_fails_and_something_else_was_asked_for(
+    open_list: Callable[..., Desk],
+    folder: Path,
+    at_turn: Callable,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_read: bool,
+    answer: str,
+) -> None:
+    """It must not be shown as the one on its way for ever, nor leave its layers."""
+    desk = open_list()
+    control, layers = desk.actions.work_list, list(desk.viewer.layers)
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or answer)
+    may_end = held_back(monkeypatch, control_module, "save_case", at="start")
+
+    def draw() -> None:
+        (folder / "labels").write_bytes(b"a file where the folder should be")
+        desk.labels[2, 3:5, 3:5] = LIVER
+
+    if is_read:
+        at_turn(1, draw)  # while the layers of the next one come
+    else:
+        draw()
+    press(panel(desk).next)
+    desk.wait(lambda: control._is_saving)
+    assert control.asked_for == 1
+    desk.actions.open_labels(folder / "no labels.nii.gz")
+    may_end.set()
+    desk.wait(lambda: asked == ["Open"])
+    desk.wait(lambda: not desk.actions.workers.running)
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    assert control.asked_for == 0
+    assert control.current.case == cases(desk)[0]
+    assert list(desk.viewer.layers) == layers
+    assert panel(desk).list.currentRow() == 0
+
+
+def test_a_case_that_waits_is_given_up_where_the_list_is_closed_meanwhile(
+    open_list: Callable[..., Desk], at_turn: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_list()
+    control, layers = desk.actions.work_list, list(desk.viewer.layers)
+    may_end = held_back(monkeypatch, control_module, "save_case", at="start")
+    at_turn(1, lambda: desk.labels.__setitem__((2, slice(3, 5), slice(3, 5)), LIVER))
+    press(panel(desk).next)
+    desk.wait(lambda: control._is_saving)
+    control.close()
+    may_end.set()
+    desk.wait(lambda: work_list(desk) is None)
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    assert list(desk.viewer.layers) == layers
+
+
+def test_a_case_that_is_being_read_is_given_up_where_labels_are_opened_meanwhile(
+    open_list: Callable[..., Desk], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_list()
+    control, volume = desk.actions.work_list, desk.session.volume
+    theirs = LabelVolume.like(volume)
+    theirs.data[2, 3:5, 3:5] = LIVER
+    path = write_labels(folder.parent / "theirs.nii.gz", theirs)
+    may_end = held_back(monkeypatch, control_module, "read_case")
+    press(panel(desk).next)
+    assert control.asked_for == 1
+    desk.actions.open_labels(path)
+    may_end.set()
+    desk.wait(lambda: desk.labels.any())
+    desk.wait(lambda: not desk.actions.workers.running)
+    desk.settle()
+    assert desk.session.volume is volume
+    assert control.asked_for == panel(desk).list.currentRow() == 0
+    press(panel(desk).next)
+    at(desk, 1)
+    assert (saved(folder, 1)[2, 3:5, 3:5] == LIVER).all()
