@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from napari.utils.notifications import show_info
 from napari.viewer import current_viewer
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -62,8 +63,8 @@ class SamMedWidget(Docked):
 
     def __new__(cls, napari_viewer: ViewerModel | None = None) -> Self:
         """The one that waits in this viewer, as napari's menu makes a widget whenever it docks one."""
-        waiting = cls.at_work_on(_viewer_itself(napari_viewer))
-        return waiting if waiting is not None and waiting.waits else super().__new__(cls)
+        known = cls.at_work_on(_viewer_itself(napari_viewer))
+        return known if known is not None and known.waits and isalive(known) else super().__new__(cls)
 
     def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
         if "actions_" in vars(self):  # it has waited
@@ -238,7 +239,8 @@ class SamMedWidget(Docked):
         self._keys.release()
         bridge = self.actions_.bridge
         self._tool = bridge.tool
-        bridge.set_tool("pan")  # so that no click draws what is not seen to be a prompt
+        if self._tool is not None:  # else another layer of the user's is at hand
+            bridge.set_tool("pan")  # so that no click draws what is not seen to be a prompt
         show_info(
             "Your labels are not exported yet. Open SAM Med again to go on where you were, or to export."
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from pytestqt.qtbot import QtBot
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QDockWidget, QLabel
+from qtpy.QtWidgets import QDockWidget, QFileDialog, QLabel
 
 from napari_sam_med.gui import leaving
 from napari_sam_med.gui import widget as widget_module
 from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.gui.widget import DOCK_NAME, SamMedWidget
 from napari_sam_med.session.journal_folder import default_folder
+from napari_sam_med.volume.reading import read_labels
 from tests.gui.desk import LEFT, Desk, choose_in_menu
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_carrying import accept_a_box
@@ -97,6 +99,33 @@ def test_closing_the_window_asks_as_it_would_have(
     assert not window.isVisible()
     assert desk.actions.workers.running == []
     assert len(default_folder().files()) == 1
+
+
+def test_the_window_lets_export_what_waits_and_closes(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, drawn = window_of(desk), tmp_path / "work.nii.gz"
+    accept_a_box(desk)
+    kept(desk)
+    close_by_x(desk, desk.widget)
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: "export")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(drawn), ""))
+    count = np.count_nonzero(desk.labels)
+    window.close()
+    assert window.isVisible()
+    desk.wait(lambda: not window.isVisible())
+    assert np.count_nonzero(read_labels(drawn).data) == count > 0
+
+
+def test_a_tool_of_the_users_own_layer_stays_in_the_hand(desk: Desk) -> None:
+    accept_a_box(desk)
+    mine = desk.viewer.add_points(name="mine", ndim=3)
+    mine.mode = "add"
+    close_by_x(desk, desk.widget)
+    assert mine.mode == "add"
+    opened_again(desk)
+    assert mine.mode == "add"
+    assert desk.viewer.layers.selection.active is mine
 
 
 def test_work_that_is_kept_nowhere_waits_as_well(desk: Desk) -> None:
