@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam_med.gui import planes
 from napari_sam_med.gui.arrival import Arrival
+from napari_sam_med.gui.in_3d import In3d
 from napari_sam_med.gui.labels_display import LabelsDisplay
 from napari_sam_med.gui.own_writing import ANSWER_MARKS, OwnWriting
 from napari_sam_med.gui.planes import Frame
@@ -68,6 +69,10 @@ class LayerBridge(OwnWriting, QObject):
         The active layer, its mode or the sign of the next point changed.
     message : str
         Something that the user should know.
+    hint : str
+        What is seen, for the status line.
+    hint_over : str
+        A hint that does not hold any more.
     scan_removed
         The image layer that is worked on was removed.
     keys_wanted : Layer
@@ -78,6 +83,8 @@ class LayerBridge(OwnWriting, QObject):
     layers_changed = Signal()
     tool_changed = Signal()
     message = Signal(str)
+    hint = Signal(str)
+    hint_over = Signal(str)
     scan_removed = Signal()
     keys_wanted = Signal(object)
 
@@ -93,9 +100,7 @@ class LayerBridge(OwnWriting, QObject):
         self.prompts = PromptEditing(session, self.current_view, self)
         self.turns = Turns(self.canvas, self)
         self._last_view: SliceView | None = None
-        self._hidden_in_3d: list[Layer] = []
-        self._tool_in_2d: Tool | None = None
-        self._point_in_2d: tuple[float, ...] | None = None
+        self.in_3d = In3d(self)
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._missing_timer = QTimer(self)
         self._missing_timer.setSingleShot(True)
@@ -152,8 +157,9 @@ class LayerBridge(OwnWriting, QObject):
         ):
             emitter.connect(callback)
             self._connections.append((emitter, callback))
-        dims.events.ndisplay.connect(self.display.refuse_3d, position="first")
-        self._connections.append((dims.events.ndisplay, self.display.refuse_3d))
+        for callback, position in ((self.display.refuse_3d, "first"), (self.in_3d.after_turn, "last")):
+            dims.events.ndisplay.connect(callback, position=position)
+            self._connections.append((dims.events.ndisplay, callback))
         for layer in layers:
             self._listen_to(layer)
         self.session.events.window.connect(self._on_window)
@@ -175,6 +181,8 @@ class LayerBridge(OwnWriting, QObject):
             emitter.disconnect(callback)
         self._connections.clear()
         self.session.events.window.disconnect(self._on_window, missing_ok=True)
+        if self._viewer() is not None:
+            self.in_3d.forget()
         self.let_go_of_image()
         self.display.detach()
         self.prompts.detach()
@@ -294,6 +302,7 @@ class LayerBridge(OwnWriting, QObject):
     def _show_labels(self, labels: LabelVolume, layer: Labels) -> None:
         layer.metadata = {**layer.metadata, "sam_med": labels, _WORK: self.session.volume.path}
         self.display.show(layer, labels, self.frame)
+        self.in_3d.coarsen()
         self.keys_wanted.emit(layer)
 
     def labels_of_work(self, image: Image) -> Labels | None:
@@ -387,6 +396,7 @@ class LayerBridge(OwnWriting, QObject):
         """Let the mouse draw boxes or outlines, set points, scribble, paint, erase, or move the camera."""
         if self.frame is None:
             return
+        self.in_3d.choose_tool(tool)
         if tool in ("box", "lasso") and self.boxes_layer is None:
             self.choose_boxes(None)
         if tool in ("point", "scribble") and self.points_layer is None:
@@ -398,9 +408,10 @@ class LayerBridge(OwnWriting, QObject):
         self.viewer.layers.selection.active = layer
         layer.mode = mode
         self.prompts.scribbles = tool == "scribble"
-        self.tool_changed.emit()
+        self._on_tool()
 
     def _on_tool(self, event: Any = None) -> None:
+        self.in_3d.note_tool()
         self.tool_changed.emit()
 
     def give_keyboard_to_canvas(self) -> None:
@@ -419,46 +430,29 @@ class LayerBridge(OwnWriting, QObject):
 
     def show_plane(self, plane: Plane) -> None:
         """Turn to a plane of the scan."""
+        self.in_3d.stay()
         self.turns.draw_later()
+        planes.show_plane(self.viewer, plane, self.frame)
         if self.frame is not None:
             planes.go_inside(self.viewer, self.frame)
-        planes.show_plane(self.viewer, plane)
-        dims, point, self._point_in_2d = self.viewer.dims, self._point_in_2d, None
-        if point is not None and len(point) == dims.ndim:  # 3-D has left napari in the middle of all scans
-            dims.set_point(range(dims.ndim), point)
-            if self.frame is not None:
-                planes.go_inside(self.viewer, self.frame)
-        if self._tool_in_2d is not None:  # napari takes it out of the user's hand in 3-D
-            tool, self._tool_in_2d = self._tool_in_2d, None
-            self.set_tool(tool)
+        self.in_3d.show_scan()
 
     def show_in_3d(self) -> None:
         """Turn to 3-D: the organs alone where there are any, since the scan would hide them."""
-        if self.display.refuse_3d():
-            return
-        if self.viewer.dims.ndisplay == 2:
-            self._tool_in_2d, self._point_in_2d = self.tool, self.viewer.dims.point
-        self.turns.draw_later()
-        planes.show_in_3d(self.viewer)
-        has_organs = any(self.session.voxel_count(class_id) for class_id in self.session.organs)
-        covering = (self.image_layer, self.boxes_layer, self.points_layer) if has_organs else ()
-        self._hidden_in_3d = [layer for layer in covering if layer is not None and layer.visible]
-        for layer in self._hidden_in_3d:
-            layer.visible = False
+        if not self.display.refuse_3d():
+            self.in_3d.go()
 
     def go_to(self, view: SliceView) -> None:
         """Move to a slice."""
         if self.frame is not None:
+            self.in_3d.stay()
             now = self.current_view()
             if now is None or now.plane != view.plane:
                 self.turns.draw_later()
             planes.go_to(self.viewer, self.frame, view)
+            self.in_3d.show_scan()
 
     def _on_view(self, event: Any = None) -> None:
-        if self._hidden_in_3d and self.viewer.dims.ndisplay == 2:
-            hidden, self._hidden_in_3d = self._hidden_in_3d, []
-            for layer in hidden:
-                layer.visible = True
         view = self.current_view()
         if view != self._last_view:
             self._last_view = view

@@ -8,11 +8,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from napari.components import ViewerModel
+from napari.layers import Layer
 from napari.utils.transforms import Affine
 
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
-__all__ = ["Frame", "canvas_of", "current_view", "go_inside", "go_to", "show_in_3d", "show_plane"]
+__all__ = [
+    "Frame",
+    "canvas_of",
+    "come_back_to",
+    "current_view",
+    "fit",
+    "go_inside",
+    "go_to",
+    "sees",
+    "show_in_3d",
+    "show_plane",
+    "visual_of",
+]
 
 _ORDERS: dict[Plane, tuple[int, int, int]] = {
     "axial": (0, 1, 2),
@@ -25,6 +38,9 @@ _ORIENTATIONS: dict[Plane, tuple[str, str]] = {
     "sagittal": ("up", "right"),
 }
 _TO_POSTERIOR, _TO_SUPERIOR = (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)
+_FITTED = 0.95
+"""Of the canvas, as napari's own Home."""
+_LEAST_SEEN = 0.05
 
 
 class Frame:
@@ -55,6 +71,12 @@ class Frame:
         """Voxel index (z, y, x), not rounded, of world positions (ndim,) or (N, ndim) (last three axes)."""
         positions = np.asarray(world, dtype=float)[..., -3:]
         return np.asarray(self._index_from_world(positions))
+
+    def box(self) -> npt.NDArray[np.float64]:
+        """Lowest and highest world position (2, 3) of the volume, edges of voxels included."""
+        ends = np.stack([np.full(3, -0.5), np.array(self.shape_zyx) - 0.5])
+        corners = self.world(np.array(np.meshgrid(*ends.T)).reshape(3, -1).T)
+        return np.stack([corners.min(axis=0), corners.max(axis=0)])
 
     def contains(self, index_zyx: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether positions (N, 3) lie in the volume, half a voxel of border included."""
@@ -89,7 +111,7 @@ def go_to(viewer: ViewerModel, frame: Frame, view: SliceView) -> None:
     """Move the viewer to a slice, turning it to the slice's plane where it shows another one."""
     now = current_view(viewer, frame)
     if now is None or now.plane != view.plane:
-        show_plane(viewer, view.plane)
+        show_plane(viewer, view.plane, frame)
     index = np.round(frame.index(viewer.dims.point))
     index[view.axis] = view.index
     axis = viewer.dims.ndim - 3 + view.axis
@@ -109,13 +131,42 @@ def go_inside(viewer: ViewerModel, frame: Frame) -> None:
         viewer.dims.set_point(range(viewer.dims.ndim - 3, viewer.dims.ndim), world.tolist())
 
 
-def show_plane(viewer: ViewerModel, plane: Plane) -> None:
-    """Show a plane the way radiologists look at it."""
+def show_plane(viewer: ViewerModel, plane: Plane, frame: Frame | None = None) -> None:
+    """Show a plane the way radiologists look at it, and all of a scan; of all layers where none is given."""
     viewer.dims.ndisplay = 2
     others = viewer.dims.ndim - 3
     viewer.dims.order = (*range(others), *(axis + others for axis in _ORDERS[plane]))
     _camera(viewer).orientation2d = _ORIENTATIONS[plane]
-    viewer.reset_view()
+    fit(viewer, frame)
+
+
+def fit(viewer: ViewerModel, frame: Frame | None) -> None:
+    """Let a scan fill the canvas, however far other layers reach; all layers where none is given."""
+    if frame is None or viewer.canvas.grid.enabled:
+        viewer.reset_view()
+        return
+    low, high = _box_seen(viewer, frame)
+    camera = _camera(viewer)
+    middle = (low + high) / 2
+    camera.center = tuple(middle) if len(middle) == 3 else (camera.center[0], *middle)
+    extent = (high - low)[[0, 2]] if len(middle) == 3 else high - low  # in 3-D from the front
+    camera.zoom = _FITTED * float(np.min(np.array(viewer.canvas.size) / extent))
+
+
+def sees(viewer: ViewerModel, frame: Frame) -> bool:
+    """Whether a scan is in sight on the canvas of a 2-D view, or around it where the user has zoomed in."""
+    low, high = _box_seen(viewer, frame)
+    camera = _camera(viewer)
+    half = np.array(viewer.canvas.size) / camera.zoom / 2
+    middle = np.array(camera.center[-2:])
+    overlap = np.clip(np.minimum(high, middle + half) - np.maximum(low, middle - half), 0.0, None)
+    return bool(np.prod(overlap) > _LEAST_SEEN * min(np.prod(high - low), np.prod(2 * half)))
+
+
+def _box_seen(viewer: ViewerModel, frame: Frame) -> npt.NDArray[np.float64]:
+    """Ends (2, n) of a scan along the axes that are displayed."""
+    others = viewer.dims.ndim - 3
+    return frame.box()[:, [axis - others for axis in viewer.dims.displayed]]
 
 
 def canvas_of(viewer: ViewerModel | None) -> Any:
@@ -124,15 +175,27 @@ def canvas_of(viewer: ViewerModel | None) -> Any:
     return getattr(getattr(window, "_qt_viewer", None), "canvas", None)
 
 
-def show_in_3d(viewer: ViewerModel) -> None:
-    """Show the volume from in front of the patient, head up, the patient's right on the left."""
+def visual_of(viewer: ViewerModel, layer: Layer) -> Any:
+    """What draws a layer; None without a window."""
+    return getattr(canvas_of(viewer), "layer_to_visual", {}).get(layer)
+
+
+def show_in_3d(viewer: ViewerModel, frame: Frame | None = None) -> None:
+    """Show a scan, or all layers, from in front of the patient, head up, the patient's right on the left."""
     others = viewer.dims.ndim - 3
     viewer.dims.order = (*range(others), *(axis + others for axis in (0, 1, 2)))
     viewer.dims.ndisplay = 3
     camera = _camera(viewer)
     camera.orientation = ("away", "down", "right")  # anything else would mirror the patient
-    viewer.reset_view()
+    fit(viewer, frame)
     camera.set_view_direction(view_direction=_TO_POSTERIOR, up_direction=_TO_SUPERIOR)
+
+
+def come_back_to(viewer: ViewerModel, point: Sequence[float]) -> None:
+    """Have the viewer at a point when it comes back from 3-D; napari goes where its camera looks."""
+    dims, camera = viewer.dims, _camera(viewer)
+    camera.center = (point[dims.order[-3]], *camera.center[-2:])
+    dims.set_point(range(dims.ndim), point)
 
 
 def _camera(viewer: ViewerModel) -> Any:

@@ -46,6 +46,8 @@ class StatusLine(QWidget):
         layout.addWidget(self.text)
         layout.addWidget(self._bottom)
         actions.status.connect(self.say)
+        actions.bridge.hint.connect(self.say)
+        actions.bridge.hint_over.connect(self.withdraw)
         actions.model.withdrawn.connect(self.withdraw)
         actions.model.loading_ended.connect(self._on_loading_ended)
         actions.progress.connect(self.show_progress)

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_sam_med.gui.experiments import DOCK_NAME
 from napari_sam_med.progress import Progress
@@ -111,6 +112,30 @@ def test_turning_to_another_plane(desk_of_two: Desk, heart: Heartbeat) -> None:
         for plane in ("coronal", "sagittal", "axial")
     }
     assert max(took.values()) < MOST_SECONDS, took
+
+
+def test_to_3d_and_back(desk_of_two: Desk, heart: Heartbeat) -> None:
+    desk, bridge = desk_of_two, desk_of_two.bridge
+
+    def to_3d() -> None:
+        desk.key(Qt.Key.Key_4, Qt.KeyboardModifier.AltModifier)
+        desk.wait(lambda: bridge.current_view() is None)
+
+    def back() -> None:
+        desk.key(Qt.Key.Key_1, Qt.KeyboardModifier.AltModifier)
+        desk.wait(lambda: bridge.boxes_layer.visible and bridge.tool == "box")
+
+    for content in ("scan", "organs"):
+        took: dict[str, list[float]] = {"to 3-D": [], "back": []}
+        for _ in range(3):  # the least of them, as above
+            took["to 3-D"].append(longest(desk, heart, to_3d))
+            took["back"].append(longest(desk, heart, back))
+        assert max(min(turns) for turns in took.values()) < MOST_SECONDS, (content, took)
+        desk.session.select_organ(LIVER)
+        desk.look_at(SliceView("axial", 30))
+        desk.drag((30, 140, 160), (30, 340, 360))
+        desk.wait_for_proposal()
+        desk.key(Qt.Key.Key_Return)
 
 
 def test_finding_and_taking(desk_of_two: Desk, heart: Heartbeat, monkeypatch: pytest.MonkeyPatch) -> None:

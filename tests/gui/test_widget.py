@@ -166,14 +166,15 @@ def test_3d_shows_the_patient_from_the_front_and_leads_back(desk: Desk) -> None:
     box_the_organ(desk)
     desk.key(Qt.Key.Key_Return)
     desk.widget.volume_panel.planes["3d"].click()
+    desk.wait(lambda: desk.bridge.current_view() is None)
+    assert desk.widget.volume_panel.planes["3d"].isChecked()
     camera = desk.viewer.scene.camera
     assert np.allclose(camera.view_direction, (0, 1, 0), atol=1e-6)
     assert np.allclose(camera.up_direction, (1, 0, 0), atol=1e-6)
-    assert desk.bridge.current_view() is None
     assert not desk.bridge.image_layer.visible
     desk.widget.volume_panel.planes["axial"].click()
     assert desk.bridge.image_layer.visible
-    assert desk.bridge.tool == "box"
+    desk.wait(lambda: desk.bridge.tool == "box")
 
 
 def test_the_slice_index_survives_a_layer_without_spacing(desk: Desk) -> None:

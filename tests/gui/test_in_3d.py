@@ -1,0 +1,189 @@
+"""To 3-D and back: what is hidden there comes back, however one turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Layer
+from qtpy.QtCore import Qt
+
+from napari_sam_med.gui import in_3d, planes
+from napari_sam_med.gui.coarse import coarsen_image, coarsen_labels, leave_fine
+from napari_sam_med.volume.slice_view import SliceView
+from tests.gui.desk import Desk
+from tests.gui.fake_model import FakePredictor
+from tests.gui.test_carrying import accept_a_box
+from tests.gui.test_prompting import VIEW
+
+ALT = Qt.KeyboardModifier.AltModifier
+
+
+def to_3d(desk: Desk) -> None:
+    desk.key(Qt.Key.Key_4, ALT)
+    desk.wait(lambda: desk.viewer.dims.ndisplay == 3)
+    desk.settle()
+
+
+def back(desk: Desk) -> None:
+    desk.key(Qt.Key.Key_1, ALT)
+    desk.wait(lambda: all(layer.visible for layer in hidden_in_3d(desk)))
+    desk.settle()
+
+
+def hidden_in_3d(desk: Desk) -> tuple[Layer, ...]:
+    return desk.bridge.image_layer, desk.bridge.boxes_layer, desk.bridge.points_layer
+
+
+def text(desk: Desk) -> str:
+    return desk.widget.status.text.text()
+
+
+def test_the_status_line_says_what_is_hidden_as_long_as_it_is(desk: Desk) -> None:
+    accept_a_box(desk)
+    to_3d(desk)
+    assert not any(layer.visible for layer in hidden_in_3d(desk))
+    assert desk.bridge.labels_layer.visible
+    assert "scan and prompts come back with Axial" in text(desk)
+    back(desk)
+    assert "come back" not in text(desk)
+
+
+def test_without_organs_the_scan_is_what_is_seen(desk: Desk) -> None:
+    to_3d(desk)
+    assert desk.bridge.image_layer.visible
+    assert "the prompts come back with Axial" in text(desk)
+    back(desk)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_all_comes_back_whatever_was_shown_meanwhile(desk: Desk, changed: bool) -> None:
+    accept_a_box(desk)
+    desk.bridge.set_tool("point")
+    to_3d(desk)
+    desk.bridge.image_layer.visible = changed
+    desk.bridge.points_layer.visible = True
+    desk.bridge.points_layer.visible = changed
+    back(desk)
+    assert desk.bridge.labels_layer.visible
+    assert desk.bridge.tool == "point"
+
+
+def test_labels_that_were_hidden_in_3d_stay_so(desk: Desk) -> None:
+    accept_a_box(desk)
+    to_3d(desk)
+    desk.bridge.labels_layer.visible = False
+    back(desk)
+    assert not desk.bridge.labels_layer.visible
+
+
+def test_napari_may_be_asked_as_well(desk: Desk) -> None:
+    accept_a_box(desk)
+    desk.look_at(SliceView("axial", 2))
+    dims = desk.viewer.dims
+    dims.ndisplay = 3
+    desk.settle()
+    assert not any(layer.visible for layer in hidden_in_3d(desk))
+    dims.ndisplay = 2
+    desk.wait(lambda: all(layer.visible for layer in hidden_in_3d(desk)))
+    desk.settle()
+    desk.wait(lambda: desk.bridge.tool == "box", 1000)
+    assert desk.bridge.current_view() == SliceView("axial", 2)
+
+
+def test_the_slice_before_3d_is_of_no_account_later(desk: Desk) -> None:
+    desk.look_at(SliceView("axial", 2))
+    to_3d(desk)
+    desk.look_at(VIEW)  # as "next doubtful" does
+    assert desk.bridge.current_view() == VIEW
+    desk.key(Qt.Key.Key_2, ALT)
+    desk.key(Qt.Key.Key_1, ALT)
+    assert desk.bridge.current_view() == VIEW
+
+
+def test_a_tool_that_is_chosen_in_3d_is_in_the_hand_afterwards(desk: Desk) -> None:
+    desk.bridge.set_tool("box")
+    to_3d(desk)
+    desk.key(Qt.Key.Key_W)
+    back(desk)
+    assert desk.bridge.tool == "point"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_plane_that_is_wanted_at_once_wins(desk: Desk, waits: bool) -> None:
+    accept_a_box(desk)
+    desk.bridge.show_in_3d()
+    if waits:
+        desk.wait(lambda: not desk.bridge.image_layer.visible)
+    desk.bridge.show_plane("coronal")
+    desk.wait(lambda: all(layer.visible for layer in hidden_in_3d(desk)))
+    desk.settle()
+    assert desk.viewer.dims.ndisplay == 2
+    assert desk.bridge.current_view().plane == "coronal"
+    assert desk.bridge.tool == "box"
+
+
+def test_the_scan_is_back_when_the_widget_goes_in_3d(desk: Desk) -> None:
+    accept_a_box(desk)
+    to_3d(desk)
+    image, labels = desk.bridge.image_layer, desk.bridge.labels_layer
+    desk.widget.stop()
+    assert image.visible
+    assert labels.visible
+
+
+def test_labels_are_coarse_on_the_canvas_and_lie_where_they_lay(make_napari_viewer: Callable) -> None:
+    viewer = make_napari_viewer()
+    data = np.zeros((50, 300, 200), np.uint8)
+    data[20:30, 100:160, 40:80] = 3
+    layer = viewer.add_labels(data, scale=(2, 1, 1), translate=(0, 10, 0))
+    visual = planes.visual_of(viewer, layer)
+    assert coarsen_labels(layer, visual, in_software=True)
+    viewer.dims.ndisplay = 3
+    shape = visual.node._vol_shape
+    assert shape == (12, 17, 15)  # every voxel, fourth row and third column, and one around
+    corner = visual.node.transform.map((1, 1, 1, 1))[:3]
+    assert np.abs(corner - (40, 110, 40)).max() < 3
+    assert layer._slice.image.raw.shape == data.shape, "whoever paints, paints all of them"
+    data[...] = 0
+    layer.refresh()
+    assert visual.node._vol_shape == (1, 1, 1)
+    viewer.dims.ndisplay = 2
+    assert np.array_equal(layer._transforms["tile2data"].scale, (1, 1, 1))
+    assert np.array_equal(layer._transforms["tile2data"].translate, (0, 0, 0))
+    leave_fine(layer, visual)
+    viewer.dims.ndisplay = 3
+    assert visual.node._vol_shape == data.shape
+
+
+def test_a_scan_is_coarse_in_3d_alone(make_napari_viewer: Callable) -> None:
+    viewer = make_napari_viewer()
+    layer = viewer.add_image(np.arange(50 * 300 * 20, dtype=np.int16).reshape(50, 300, 20))
+    assert coarsen_image(layer, in_software=True)
+    viewer.dims.ndisplay = 3
+    assert np.array_equal(layer._slice.image.raw, layer.data[:, ::4])
+    assert np.array_equal(layer._transforms["tile2data"].scale, (1, 4, 1))
+    viewer.dims.ndisplay = 2
+    assert layer._slice.image.raw.shape == (300, 20)
+    leave_fine(layer, None)
+    viewer.dims.ndisplay = 3
+    assert layer._slice.image.raw.shape == (50, 300, 20)
+
+
+def test_a_graphics_card_gets_all_that_it_takes_swiftly() -> None:
+    visual = SimpleNamespace(MAX_TEXTURE_SIZE_3D=2048, downsample_texture=None)
+    for shape, is_coarse in (((300, 512, 512), False), ((700, 512, 512), True)):
+        labels = Labels(np.broadcast_to(np.uint8(0), shape))
+        assert coarsen_labels(labels, visual, in_software=False) is is_coarse
+    assert not coarsen_image(Image(np.zeros((60, 300, 300), np.int16)), in_software=False)
+
+
+def test_the_hint_says_that_it_is_coarse(
+    desk: Desk, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_3d, "coarsen_labels", lambda *_, **__: True)
+    accept_a_box(desk)
+    to_3d(desk)
+    assert "drawn coarser" in text(desk)
