@@ -47,13 +47,19 @@ class PanelPlace:
             return  # it floats, or is closed again
         if not self._is_taken:  # later on it stays where the user puts it
             self._is_taken = True
-            widget = self._neighbour()
-            other = None if widget is None else widget.parentWidget()
-            if isinstance(other, QDockWidget) and window.dockWidgetArea(other) == window.dockWidgetArea(dock):
-                window.tabifyDockWidget(other, dock)  # below it, as napari's menu puts it, both are cut short
-                dock.raise_()
+            self._go_beside(window, dock)
         if dock.width() < _GOOD_WIDTH and window.width() > 2.5 * _GOOD_WIDTH:
             window.resizeDocks([dock], [_GOOD_WIDTH], Qt.Orientation.Horizontal)
+
+    def _go_beside(self, window: QMainWindow, dock: QDockWidget) -> None:
+        """Below the other widget, where napari's menu puts it, both would be cut short."""
+        widget = self._neighbour()
+        other = None if widget is None else widget.parentWidget()
+        if not isinstance(other, QDockWidget) or dock in window.tabifiedDockWidgets(other):
+            return
+        if window.dockWidgetArea(other) == window.dockWidgetArea(dock):
+            window.tabifyDockWidget(other, dock)
+            dock.raise_()
 
     def on_hidden(self) -> None:
         """The panel is out of sight, with its dock or behind another tab."""

@@ -58,9 +58,15 @@ def test_unexported_work_goes_on_where_it_was(desk: Desk, told: list[str]) -> No
     kept(desk)
     before, layers = everything(desk.session), list(desk.viewer.layers)
     labels, tool = desk.bridge.labels_layer, desk.bridge.tool
-    for _ in range(2):
+    window = desk.viewer.window._qt_window
+    for floats in (False, True):
         widget = desk.widget
+        if floats:
+            QTest.mouseClick(widget.parentWidget().title.float_button, LEFT)
+            desk.wait(widget.parentWidget().isFloating)
         close_by_x(desk, widget)
+        window.hide()
+        window.show()
         assert not widget.isVisible()
         assert "not exported yet" in told[-1]
         again = opened_again(desk)
