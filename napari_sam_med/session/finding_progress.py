@@ -1,4 +1,4 @@
-"""How far a search without a hand is, as its bar says it: "body", "slice 3 of 29", "naming 8 of 112"."""
+"""How far a search without a hand is, in words for a bar: "finding the body", "slice 3 of 29"."""
 
 from __future__ import annotations
 
@@ -65,4 +65,4 @@ def _of_body(part: Progress) -> Progress | None:
     """The search for the body, which looks through the volume; None where that is over."""
     from napari_sam_med.segmentation.automatic.prompt_area import BODY  # torch is loaded with it
 
-    return replace(part, text="body") if part.text == BODY else None
+    return replace(part, text="finding the body") if part.text == BODY else None

@@ -107,7 +107,7 @@ def test_a_search_ends_while_the_body_is_looked_for(
 
     monkeypatch.setattr(prompt_area, "not_air", not_air)
     steps = everything(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE))
-    step = next(step for step in steps if step.progress.text == "body")
+    step = next(step for step in steps if step.progress.text == "finding the body")
     assert step.progress.total == 2 * 9
     while len(looked) < 3:
         next(steps)
@@ -146,7 +146,7 @@ def test_progress_is_told_no_faster_than_it_is_read(
     monkeypatch.setattr(finding_jobs, "_TOLD_EVERY_SECONDS", 1000.0)
     seen, _ = run(everything(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE, whole=True)))
     assert len({step.view for step in seen if step.view is not None}) == 9, "every slice that is done is told"
-    assert sum(step.progress.text == "body" for step in seen if step.view is None) <= 1
+    assert sum(step.progress.text == "finding the body" for step in seen if step.view is None) <= 1
 
 
 def test_a_model_without_points_is_refused(finder: RodFinder) -> None:

@@ -14,7 +14,7 @@ HERE = SliceView("axial", 7)
 def test_the_body_comes_first_with_a_bar_of_its_own() -> None:
     progress = SearchProgress(HERE, 4)
     for shown in (progress.within(Progress(30, 60, BODY)), progress.of_all(Progress(30, 60, BODY))):
-        assert (shown.text, shown.done, shown.total) == ("body", 30, 60)
+        assert (shown.text, shown.done, shown.total) == ("finding the body", 30, 60)
 
 
 def test_points_and_fillings_move_the_bar_on_within_a_slice() -> None:

@@ -90,9 +90,8 @@ class VolumeSearch:
         first = 0 if self.first is None else self.first
         last = n_slices - 1 if self.last is None else self.last
         if not 0 <= first <= last < n_slices:
-            raise ImageError(
-                f"There are no {self.plane} slices {first} to {last}: the volume has 0 to {n_slices - 1}."
-            )
+            asked = f"slice {first}" if first == last else f"slices {first} to {last}"
+            raise ImageError(f"The volume has no {self.plane} {asked}; give slices of 0 to {n_slices - 1}.")
         if self.every < 1:
             raise ImageError(f"Each {self.every}-th slice cannot be searched; give 1 or more.")
         return [SliceView(self.plane, index) for index in sorted({*range(first, last + 1, self.every), last})]
