@@ -68,6 +68,7 @@ class Round:
         yield "find", self._find
         yield "take", self._take
         yield "other planes", self._planes
+        yield "3-D", self._three_d
         yield "window", self._window
         yield "model", self._model
         if is_long:
@@ -190,6 +191,16 @@ class Round:
     def _planes(self) -> None:
         for key in (Qt.Key.Key_2, Qt.Key.Key_3, Qt.Key.Key_1):
             self.hands.key(key, Qt.KeyboardModifier.AltModifier, 0.3)
+
+    def _three_d(self) -> None:
+        """To 3-D, and back to the slice."""
+        hands, bridge = self.hands, self.hands.bridge
+        hands.key(Qt.Key.Key_4, Qt.KeyboardModifier.AltModifier)
+        hands.wait(lambda: bridge.current_view() is None)
+        hands.rest(0.5)
+        hands.key(Qt.Key.Key_1, Qt.KeyboardModifier.AltModifier)
+        hands.wait(lambda: bridge.image_layer.visible and bridge.points_layer.visible)
+        hands.rest(0.3)
 
     def _window(self) -> None:
         hands, presets = self.hands, self.hands.widget.volume_panel.window_panel.presets

@@ -261,6 +261,7 @@ class LayerBridge(OwnWriting, QObject):
             self.prompts.take_boxes(come.own.boxes)
             for layer in (come.image, come.own.points, come.own.boxes):
                 self.keys_wanted.emit(layer)
+        self._look_at_scan()
         self._on_view()
         self.layers_changed.emit()  # the layers came before, when they were not the ones that are worked on
         return left
@@ -436,6 +437,13 @@ class LayerBridge(OwnWriting, QObject):
         if self.frame is not None:
             planes.go_inside(self.viewer, self.frame)
         self.in_3d.show_scan()
+
+    def _look_at_scan(self) -> None:
+        """Bring a scan that lies elsewhere into sight; who sees it already keeps place and zoom."""
+        if self.viewer.dims.ndisplay == 2:
+            planes.go_inside(self.viewer, self.frame)
+            if not planes.sees(self.viewer, self.frame):
+                planes.fit(self.viewer, self.frame)
 
     def show_in_3d(self) -> None:
         """Turn to 3-D: the organs alone where there are any, since the scan would hide them."""
