@@ -313,10 +313,9 @@ class Finding(QObject):
             many = "The only object found is not" if count == 1 else f"None of {count} objects is"
             return f"{many} likely to be {found.word}; the list is in order of probability."
         them = "it" if count == 1 else "one"
-        return (
-            f"{_counted(count, 'object')} found. Point at {them} in the list or on the image; click it on the "
-            "image to take it."
-        )
+        order = f", the likeliest {found.word} first" if found.is_ranked and count > 1 else ""
+        what_next = f"Point at {them} in the list or on the image; click it on the image to take it."
+        return f"{_counted(count, 'object')} found{order}. {what_next}"
 
 
 def _counted(count: int, one: str, many: str | None = None) -> str:

@@ -162,7 +162,7 @@ _BEAT_SECONDS = 0.2
 """A call that tells nothing for so long is asked whether it is still wanted."""
 _TOLD_EVERY_SECONDS = 0.1
 """Nobody reads progress faster, and a job waits until what it told was shown."""
-_LEAVE_SECONDS = 0.5
+_LEAVE_SECONDS = 0.2
 """What a cancelled call gets to reach its next step: the user waits for that."""
 
 

@@ -124,10 +124,11 @@ def test_a_word_ranks_what_is_there(desk: Desk, search: Search, monkeypatch: pyt
     assert len(asked[0][1]) == 3
     assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["0.80", "0.10", "0.05"]
     assert panel.list.headerItem().text(2) == "Likely"
+    assert desk.said[-1].startswith("3 objects found, the likeliest stomach first. Point at one")
     likely[3] = 0.2
     panel.start.click()
     desk.wait(lambda: len(asked) == 2 and done(desk))
-    assert desk.said[-1].startswith("None of 3 objects is likely to be stomach")
+    assert desk.said[-1].startswith("None of 3 objects is likely to be stomach; the list is in order of")
     assert desk.viewer.layers[CANDIDATES_NAME].visible
     likely.update({1: 0.001, 2: 0.0, 3: 0.004})
     panel.start.click()
