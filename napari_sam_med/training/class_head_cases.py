@@ -56,8 +56,8 @@ _EPOCHS, _FEWEST_STEPS = 60, 250
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """What was read: samples, the organs' names, split and scan of each sample, and for a class token the
-    slices behind the samples.
+    """What was read: samples, the organs' names, split and scan of each sample, for a class token the slices
+    behind the samples, and what is odd about the files.
     """
 
     samples: Samples
@@ -65,6 +65,7 @@ class _Data:
     splits: npt.NDArray[np.str_]
     scans: npt.NDArray[np.int64]
     tokens: list[TokenSlice]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ def train_on_cases(
     if recipe == "btcv-class":
         sam_network(predictor)  # refused now, not after minutes
     data = _read(cases, predictor, recipe, seed, on_progress)
-    warnings = []
+    warnings = list(data.warnings)
     folds = _folds(data)
     if len(np.unique(data.samples.patients)) < 2:
         warnings.append(
@@ -204,9 +205,10 @@ def _read(
         for number, name in enumerate(dict.fromkeys((case.patient or case.image) for case in used))
     }
     names: dict[str, int] = {}
-    parts, splits, scans, tokens = [], [], [], []
+    parts, splits, scans, tokens, warnings = [], [], [], [], []
     for done, case in enumerate(used, start=1):
         volume, labels = read_case(case)
+        warnings += [f"{case.name}: {text}" for text in (*volume.warnings, *labels.warnings)]
         class_of = {
             label: names.setdefault(_spelt(labels.organs.name_of(label)), len(names))
             for label in labels.class_ids()
@@ -238,7 +240,7 @@ def _read(
             f"The cases show {len(names)} kinds of organ that can be found on their slices; a classifier "
             "needs two or more: give volumes with more labels."
         )
-    return _Data(Samples.joined(parts), tuple(names), np.array(splits), np.array(scans), tokens)
+    return _Data(Samples.joined(parts), tuple(names), np.array(splits), np.array(scans), tokens, warnings)
 
 
 def _token_samples(

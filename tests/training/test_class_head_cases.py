@@ -88,6 +88,18 @@ def test_every_patient_is_held_out_once(
     assert trained.classifier.facts.organs[0] in ("liver", "my cyst")
 
 
+def test_what_is_odd_about_a_file_is_told(
+    micro: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam_med.training.class_head_samples._LEAST_DICE", 0.0)  # an untrained model
+    cases = read_cases(_write_cases(tmp_path, ["", ""]))
+    scan = nib.load(cases[1].image_path)
+    nib.save(nib.Nifti1Image(np.full(scan.shape, 7, np.int16), scan.affine), cases[1].image_path)
+    (warning,) = train_on_cases(cases, micro, "trees").warnings
+    assert warning.startswith(f"{cases[1].name}: ")
+    assert "nothing to see" in warning
+
+
 def test_refusals(micro: Predictor, tmp_path: Path) -> None:
     cases = read_cases(_write_cases(tmp_path, ["test", "test"]))
     with pytest.raises(ModelError, match="late-fusion"):
