@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,10 @@ _SOFTWARE = ("llvmpipe", "softpipe", "swiftshader", "swrast", "gdi generic", "so
 _FLOAT_BYTES = 4
 
 
-def draws_in_software(canvas: Any) -> bool:
-    """Whether the processor draws, as on a remote desktop or in a virtual machine."""
-    if canvas is None:
-        return False
+def draws_in_software(canvas: Any) -> bool | None:
+    """Whether the processor draws, as on a remote desktop or in a virtual machine; None before it has."""
+    if canvas is None or not canvas.native.isValid():
+        return None
     canvas._scene_canvas.set_current()
     name = str(gl.glGetParameter(gl.GL_RENDERER)).lower()
     return any(word in name for word in _SOFTWARE)
@@ -43,23 +44,20 @@ def coarsen_image(layer: Image, *, in_software: bool) -> bool:
     state = layer._slicing_state
     if layer.multiscale or layer.rgb or not isinstance(layer.data, np.ndarray):
         return False  # of several levels napari takes the coarsest
-    if "_make_slice_request_internal" not in vars(state):
-        make = state._make_slice_request_internal
-        state._make_slice_request_internal = partial(_thin_request, make, in_software)
-    return _steps(layer.data.shape, _FLOAT_BYTES, in_software) != (1,) * layer.ndim
+    make = MethodType(type(state)._make_slice_request_internal, state)
+    state._make_slice_request_internal = partial(_thin_request, make, in_software)
+    return max(_steps(layer.data.shape, _FLOAT_BYTES, in_software)) > 1
 
 
 def coarsen_labels(layer: Labels, visual: Any, *, in_software: bool) -> bool:
     """Let what draws labels take fewer of them to the graphics card in 3-D, and none around those; answers
     whether it does. The layer has all of them, so that whoever paints in 3-D paints where it is shown.
     """
-    shape, item = layer.data.shape, layer.data.dtype.itemsize
     if visual is None or visual.MAX_TEXTURE_SIZE_3D is None:
         return False
-    if "downsample_texture" not in vars(visual):
-        plain = visual.downsample_texture
-        visual.downsample_texture = partial(_thin_texture, plain, visual, in_software)
-    return _steps(shape, item, in_software) != (1,) * len(shape)
+    plain = MethodType(type(visual).downsample_texture, visual)
+    visual.downsample_texture = partial(_thin_texture, plain, visual, in_software)
+    return max(_steps(layer.data.shape, layer.data.dtype.itemsize, in_software)) > 1
 
 
 def leave_fine(layer: Layer, visual: Any) -> None:

@@ -107,7 +107,7 @@ class In3d:
         bridge = self._bridge
         if self._in_software is None:
             self._in_software = draws_in_software(bridge.canvas())
-        image, labels, in_software = bridge.image_layer, bridge.labels_layer, self._in_software
+        image, labels, in_software = bridge.image_layer, bridge.labels_layer, bool(self._in_software)
         is_image = image is not None and coarsen_image(image, in_software=in_software)
         is_labels = labels is not None and coarsen_labels(
             labels, planes.visual_of(bridge.viewer, labels), in_software=in_software

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -173,10 +172,15 @@ def test_a_scan_is_coarse_in_3d_alone(make_napari_viewer: Callable) -> None:
 
 
 def test_a_graphics_card_gets_all_that_it_takes_swiftly() -> None:
-    visual = SimpleNamespace(MAX_TEXTURE_SIZE_3D=2048, downsample_texture=None)
+    class Visual:
+        MAX_TEXTURE_SIZE_3D = 2048
+
+        def downsample_texture(self, data: np.ndarray, most: int) -> np.ndarray:
+            return data
+
     for shape, is_coarse in (((300, 512, 512), False), ((700, 512, 512), True)):
         labels = Labels(np.broadcast_to(np.uint8(0), shape))
-        assert coarsen_labels(labels, visual, in_software=False) is is_coarse
+        assert coarsen_labels(labels, Visual(), in_software=False) is is_coarse
     assert not coarsen_image(Image(np.zeros((60, 300, 300), np.int16)), in_software=False)
 
 
