@@ -123,6 +123,21 @@ def test_the_window_lets_export_what_waits_and_closes(
     assert np.count_nonzero(read_labels(drawn).data) == count > 0
 
 
+def test_quitting_from_another_window_asks_for_what_waits(
+    desk: Desk, make_desk: Callable[[], Desk], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept_a_box(desk)
+    kept(desk)
+    close_by_x(desk, desk.widget)
+    other = make_desk()
+    other.wait(other.widget.isVisible)
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or "cancel")
+    windows = [window_of(desk), window_of(other)]
+    windows[1].close(quit_app=True)
+    assert asked == ["Quit"]
+    assert all(window.isVisible() for window in windows)
+
+
 def test_a_tool_of_the_users_own_layer_stays_in_the_hand(desk: Desk) -> None:
     accept_a_box(desk)
     mine = desk.viewer.add_points(name="mine", ndim=3)
