@@ -449,7 +449,8 @@ def local_workers(count: int | None = None, *, device: str = "auto") -> Iterator
             )
     except (OSError, RuntimeError) as error:
         raise ClusterError(
-            f"{wanted} workers did not start ({first_line(error)}); give fewer --workers."
+            f"{wanted} {'workers' if wanted > 1 else 'worker'} did not start ({first_line(error)}); give "
+            "fewer --workers."
         ) from None
     client = None
     try:
@@ -497,7 +498,7 @@ def _wait_for_workers(client: Client, count: int, seconds: float, remedy: str) -
         there = len(client.nthreads())
         raise ClusterError(
             f"{count} {'workers were' if count > 1 else 'worker was'} waited for {seconds:g} s, and there "
-            f"are {there}; {remedy}."
+            f"{'is' if there == 1 else 'are'} {there}; {remedy}."
         ) from None
 
 
