@@ -30,6 +30,8 @@ _LIKELY = 0.5
 """Probability from which the first of a ranking is offered without a warning."""
 _AFTER_CLICK_MS = 20
 """What the click has changed is drawn before the layer of candidates is made."""
+_AFTER_SEARCH = {"naming": "Naming the objects…", "ranking": "Ranking the objects…"}
+"""What is said in these parts of a run, by the first word of their progress."""
 _SEARCH_FINER = "search with a smaller grid or more slices"
 
 
@@ -83,7 +85,7 @@ class Finding(QObject):
         self._job: Job | None = None
         self._so_far: Callable[[], list[FoundObject]] | None = None
         self._n_slices = 0
-        self._pace = FindProgress()
+        self._pace, self._part = FindProgress(), ""
         self._shows_edges = self._has_failed = False
         session.events.volume.connect(self._on_volume)
 
@@ -211,12 +213,17 @@ class Finding(QObject):
             failed=self._on_failed,
             finished=lambda: self._on_ended(job),
         )
-        self._job, self._pace = job, FindProgress()
+        self._job, self._pace, self._part = job, FindProgress(), ""
         self._show_progress(Progress(0, 1, "starting"))
         self.status.emit(f"{doing}…")
 
     def _show_progress(self, progress: Progress) -> None:
         self.progress.emit(self._pace.told(progress))
+        part = progress.text.split(" ")[0]
+        if part != self._part:
+            self._part = part
+            if part in _AFTER_SEARCH:
+                self.status.emit(_AFTER_SEARCH[part])
 
     def _on_step(self, doing: str, step: FindingStep) -> None:
         self._show_progress(step.progress)

@@ -49,7 +49,7 @@ class FindList(QTreeWidget):
         header.setStretchLastSection(False)
         header.setMinimumSectionSize(20)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
-        for column, width in ((_NUMBER, 32), (_SCORE, 44), (_VOLUME, 50), (_SLICES, 58)):
+        for column, width in ((_NUMBER, 32), (_SCORE, 54), (_VOLUME, 50), (_SLICES, 58)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.Fixed)
             header.resizeSection(column, width)
         self._hovered: int | None = None

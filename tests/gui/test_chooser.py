@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
@@ -9,6 +11,7 @@ from qtpy.QtTest import QTest
 
 from napari_sam_med.gui import chooser, find_list
 from napari_sam_med.gui.chooser_layers import CANDIDATES_NAME
+from napari_sam_med.segmentation.organ_objects import OrganGuess
 from napari_sam_med.session.found import Found
 from napari_sam_med.volume.organs import Organ
 from tests.gui.desk import LEFT, NO_KEY, Desk
@@ -232,6 +235,14 @@ def test_the_list_goes_to_the_best_slice_and_a_double_click_takes(ready: Desk) -
     assert rows.topLevelItem(1).text(0) == "✓"
     ready.undo()
     assert rows.topLevelItem(1).text(0) == "3"
+
+
+def test_a_sure_organ_is_not_cut_off(ready: Desk) -> None:
+    found(ready).replace([replace(KIDNEY, organ=OrganGuess("left kidney", 1.0, abstained=False))])
+    rows = ready.widget.find_panel.list
+    assert rows.topLevelItem(0).text(2) == "100 %"
+    ready.settle()
+    assert rows.sizeHintForColumn(2) <= rows.columnWidth(2)
 
 
 def test_it_follows_to_other_slices_and_planes(ready: Desk) -> None:

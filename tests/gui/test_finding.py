@@ -87,6 +87,19 @@ def test_the_bar_says_how_far_it_is_and_moves_while_nothing_comes(
     assert seen[-1] == "slice 3 of 8, 30 s left"
 
 
+def test_naming_is_said_once(desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(sight, plan):
+        objects = yield from search(sight, plan)
+        for number in range(1, 4):
+            yield FindingStep(Progress(number, 3, f"naming {number} of 3"))
+        return objects
+
+    monkeypatch.setattr(finding_jobs, "everything", named)
+    find(desk)
+    assert desk.said.count("Naming the objects…") == 1
+    assert desk.said[-1].startswith("3 objects found.")
+
+
 def test_what_is_chosen_is_asked_and_an_error_keeps_what_was_found(desk: Desk, search: Search) -> None:
     panel = desk.widget.find_panel
     panel.everything.grid.setValue(12)
