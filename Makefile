@@ -20,12 +20,15 @@ help:
 	@echo "make format   rewrite the sources the way lint wants them"
 	@echo "make clean    remove the environment and what was generated"
 
-# Not compiled, which takes a minute for all that is installed: the few modules that are imported are so then.
-$(INSTALLED): pyproject.toml constraints.txt .ci/system-packages
+# Libraries are compiled as they are first imported. Where that may not be written down, as containers often have it,
+# each of the many processes that tests start compiles them again, which takes it three times as long as its imports.
+export PYTHONDONTWRITEBYTECODE :=
+
+$(INSTALLED): pyproject.toml constraints.txt .ci/system-packages .ci/install
 	sh .ci/system-packages "$(PYTHON)"
 	"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[cluster,dev,dicom,lora,onnx,text,video,zarr]"
+	sh .ci/install $(BIN)/python --editable ".[cluster,dev,dicom,lora,onnx,text,video,zarr]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)

@@ -113,5 +113,12 @@ def test_a_source_archive_carries_what_make_test_needs(tmp_path):
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as packed:
         names = {name.split("/", 1)[1] for name in packed.getnames() if "/" in name}
-    for needed in ("Makefile", ".ci/run", ".ci/system-packages", "CONTRIBUTING.md", "constraints.txt"):
+    for needed in (
+        "Makefile",
+        ".ci/run",
+        ".ci/install",
+        ".ci/system-packages",
+        "CONTRIBUTING.md",
+        "constraints.txt",
+    ):
         assert needed in names
