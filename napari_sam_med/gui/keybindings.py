@@ -34,15 +34,13 @@ class Shortcut:
 SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(
         "Enter",
-        "accept the proposed mask; take what is lit up",
+        "accept mask, or take found object",
         lambda a, _: a.finding.chooser.take_pointed() or a.bridge.prompts.end_shape(True) or a.accept(),
     ),
-    Shortcut(
-        "Shift-Enter", "accept it as the organ that it looks like", lambda a, _: a.accept_as_suggested()
-    ),
+    Shortcut("Shift-Enter", "accept as the suggested organ", lambda a, _: a.accept_as_suggested()),
     Shortcut(
         "Escape",
-        "clear the prompts of this slice; leave the chooser",
+        "clear prompts, or hide found objects",
         lambda a, _: a.finding.chooser.leave() or a.bridge.prompts.end_shape(False) or a.clear_prompts(),
         "Esc",
     ),
@@ -55,7 +53,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut("T", "switch between + and – points", lambda a, _: a.toggle_sign()),
     Shortcut("U", "brush", lambda a, _: a.bridge.set_tool("paint")),
     Shortcut("K", "new object of this organ", lambda a, _: a.new_object()),
-    Shortcut("J", "point at what lies around it", lambda a, _: a.finding.chooser.step_out()),
+    Shortcut("J", "to the found object around it", lambda a, _: a.finding.chooser.step_out()),
     Shortcut("G", "carry through slices", lambda a, carry: carry()),
     Shortcut("N", "next doubtful slice", lambda a, _: a.reviewing.go_to_next()),
     Shortcut("Shift-N", "this slice is right as it is", lambda a, _: a.reviewing.accept_slice()),

@@ -14,10 +14,9 @@ from napari.viewer import current_viewer
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QMainWindow, QScrollArea, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import InputManners, button
+from napari_sam_med.gui.appearance import Foldable, InputManners, button
 from napari_sam_med.gui.disk_panel import DiskPanel
 from napari_sam_med.gui.docked import Docked
 from napari_sam_med.gui.embedding_bar import EmbeddingBar
@@ -171,7 +170,7 @@ class SamMedWidget(Docked):
         )
         self.setMinimumWidth(max(_MIN_WIDTH, self._content.minimumSizeHint().width() + bar))
 
-    def _shortcut_list(self) -> QCollapsible:
+    def _shortcut_list(self) -> Foldable:
         body = QWidget()
         grid = QGridLayout(body)
         grid.setContentsMargins(6, 2, 6, 2)
@@ -187,9 +186,8 @@ class SamMedWidget(Docked):
             meaning.setWordWrap(True)
             grid.addWidget(meaning, number, 1)
         grid.setColumnStretch(1, 1)
-        made = QCollapsible("Shortcuts")
-        made.setDuration(0)
-        made.addWidget(body)
+        made = Foldable("Shortcuts")
+        made.put(body)
         settings = self.actions_.settings
         if settings.shows_shortcuts:
             made.expand(animate=False)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QFileDialog
 
+from napari_sam_med.gui.appearance import window_to_ask_in
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.session.work_list import WorkList
 from napari_sam_med.session.work_list_cases import default_output
@@ -28,6 +29,6 @@ def remember_output(settings: Settings, work_list: WorkList) -> None:
 def ask_output(place: Path) -> Path | None:
     """Ask for a folder for the labels where ``place`` cannot be written; modal."""
     chosen = QFileDialog.getExistingDirectory(
-        QApplication.activeWindow(), f"{place} cannot be written: choose a folder for the labels"
+        window_to_ask_in(), f"{place} cannot be written: choose a folder for the labels"
     )
     return Path(chosen) if chosen else None
