@@ -21,8 +21,8 @@ from vispy.gloo import gl
 
 __all__ = ["coarsen_image", "coarsen_labels", "draws_in_software", "leave_fine"]
 
-_MOST = 192
-"""Voxels along an axis, where there are too many for `_FINE_BYTES`; making 256 of them floats takes 0.1 s."""
+_MOST_LABELS, _MOST_VALUES = 256, 160
+"""Voxels along an axis, where there are too many for `_FINE_BYTES`; making values floats takes longer."""
 _MOST_IN_SOFTWARE = 96
 _FINE_BYTES = 80_000_000
 """On the graphics card: 512 x 512 x 300 labels come whole, in 75 ms without a graphics card."""
@@ -46,7 +46,7 @@ def coarsen_image(layer: Image, *, in_software: bool) -> bool:
         return False  # of several levels napari takes the coarsest
     make = MethodType(type(state)._make_slice_request_internal, state)
     state._make_slice_request_internal = partial(_thin_request, make, in_software)
-    return max(_steps(layer.data.shape, _FLOAT_BYTES, in_software)) > 1
+    return max(_steps_of_image(layer.data.shape, in_software)) > 1
 
 
 def coarsen_labels(layer: Labels, visual: Any, *, in_software: bool) -> bool:
@@ -57,7 +57,7 @@ def coarsen_labels(layer: Labels, visual: Any, *, in_software: bool) -> bool:
         return False
     plain = MethodType(type(visual).downsample_texture, visual)
     visual.downsample_texture = partial(_thin_texture, plain, visual, in_software)
-    return max(_steps(layer.data.shape, layer.data.dtype.itemsize, in_software)) > 1
+    return max(_steps_of_labels(layer.data, in_software)) > 1
 
 
 def leave_fine(layer: Layer, visual: Any) -> None:
@@ -67,11 +67,19 @@ def leave_fine(layer: Layer, visual: Any) -> None:
         vars(visual).pop("downsample_texture", None)
 
 
-def _steps(shape: tuple[int, ...], item_bytes: int, in_software: bool) -> tuple[int, ...]:
+def _steps_of_image(shape: tuple[int, ...], in_software: bool) -> tuple[int, ...]:
+    return _steps(shape, _FLOAT_BYTES, _MOST_IN_SOFTWARE if in_software else _MOST_VALUES, in_software)
+
+
+def _steps_of_labels(labels: npt.NDArray[Any], in_software: bool) -> tuple[int, ...]:
+    most = _MOST_IN_SOFTWARE if in_software else _MOST_LABELS
+    return _steps(labels.shape, labels.dtype.itemsize, most, in_software)
+
+
+def _steps(shape: tuple[int, ...], item_bytes: int, most: int, in_software: bool) -> tuple[int, ...]:
     """Every how many voxels are shown along each axis."""
     if not in_software and math.prod(shape) * item_bytes <= _FINE_BYTES:
         return (1,) * len(shape)
-    most = _MOST_IN_SOFTWARE if in_software else _MOST
     return tuple(-(-n // most) for n in shape)
 
 
@@ -104,7 +112,7 @@ def _thin_request(make: Callable[..., Any], in_software: bool, **options: Any) -
     if request.slice_input.ndisplay != 3:
         return request
     data = request.data_at_data_level
-    steps = np.array(_steps(data.shape, _FLOAT_BYTES, in_software))
+    steps = np.array(_steps_of_image(data.shape, in_software))
     thin = data[tuple(slice(None, None, int(step)) for step in steps)]
     return _ThinRequest(replace(request, data_at_data_level=thin), steps)
 
@@ -118,7 +126,7 @@ def _thin_texture(
 ) -> npt.NDArray[Any]:
     """What napari does with labels that are too large for a texture, for us to say which are."""
     layer = visual.layer
-    steps = _steps(data.shape, data.dtype.itemsize, in_software)
+    steps = _steps_of_labels(data, in_software)
     if layer._slice_input.ndisplay != 3 or max(steps) == 1:
         return plain(data, most)
     thin = data[tuple(slice(None, None, step) for step in steps)]
