@@ -124,6 +124,8 @@ class Found:
         Number of the candidate that the user points at.
     word : str
         What the candidates were compared with last; empty while they were not.
+    best_score : float
+        Probability that the likeliest candidate is what the word means; 0 without a word.
     """
 
     objects_changed: ClassVar[Signal] = Signal(object)
@@ -138,6 +140,7 @@ class Found:
         self.pointed: int | None = None
         self.word = ""
         self._scores: dict[int, float] = {}
+        self.best_score = 0.0
         self._takings: WeakValueDictionary[int, Change] = WeakValueDictionary()  # undo keeps what it can undo
         self._taken: frozenset[int] = frozenset()
         self._on_slices: dict[SliceView, list[tuple[int, FoundMask]]] = {}
@@ -164,7 +167,8 @@ class Found:
         """Other candidates instead of those that are there, boxes included."""
         self.objects = {one.number: one for one in objects}
         self.boxes, self._boxes_on = {}, {}
-        self.word, self._scores, self._taken, self._on_slices = "", {}, frozenset(), {}
+        self.word, self._scores, self.best_score = "", {}, 0.0
+        self._taken, self._on_slices = frozenset(), {}
         self._takings = WeakValueDictionary()
         self.point_at(None)
         self.objects_changed.emit(None)
@@ -243,14 +247,10 @@ class Found:
         self.replace(one.object for one in ranked)
         self.word = word
         self._scores = {one.object.number: one.score for one in ranked}
+        self.best_score = max(self._scores.values(), default=0.0)
         self._takings.update(takings)
         self._taken = taken
         self.objects_changed.emit(None)
-
-    @property
-    def best_score(self) -> float:
-        """Probability that the likeliest candidate is what the word means; 0 without a word."""
-        return max(self._scores.values(), default=0.0)
 
     @property
     def is_nothing_like_it(self) -> bool:
@@ -348,7 +348,7 @@ def taking(
     Returns
     -------
     Taken or None
-        None when undo ended it.
+        None when undo ended it, or the scan was left.
 
     Raises
     ------
@@ -363,15 +363,17 @@ def taking(
     session.check_unlocked(organ.class_id)
     parts: dict[SliceView, npt.NDArray[np.bool_]] = {}
     kept: Counter[int] = Counter()
-    for view, mask in found:
-        part = _free_part(mask, view.window_on(labels.data)[mask.place], organ.class_id, kept)
-        if part.any():
-            parts[view] = part
-        yield
-    if not parts:
-        raise PromptError(_all_taken(kept, organ, session.organs))
-    key = max(parts, key=lambda view: (np.count_nonzero(parts[view]), -view.index))
     with session.begin(f"Take found object into {organ.name}", model) as change:
+        for view, mask in found:
+            part = _free_part(mask, view.window_on(labels.data)[mask.place], organ.class_id, kept)
+            if part.any():
+                parts[view] = part
+            yield
+            if not change.is_open:  # the scan is left
+                return None
+        if not parts:
+            raise PromptError(_all_taken(kept, organ, session.organs))
+        key = max(parts, key=lambda view: (np.count_nonzero(parts[view]), -view.index))
         session.organs = session.organs.with_organ(organ)
         labels.organs = session.organs
         session.preview = None

@@ -15,8 +15,10 @@ from napari_sam_med.segmentation.organ_objects import OrganGuess
 from napari_sam_med.session.changes import Change
 from napari_sam_med.session.found import Found, FoundBox, Taken, taking, use_box
 from napari_sam_med.session.session import Session
+from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import Organ
 from napari_sam_med.volume.slice_view import SliceView
+from napari_sam_med.volume.volume import Volume
 
 SPLEEN, LIVER, STOMACH = 1, 6, 7
 SHAPE = (24, 32)
@@ -180,6 +182,32 @@ def test_ending_it_half_way_leaves_nothing(session: Session) -> None:
     work.close()
     assert not session.labels.data.any()
     assert not len(session.undo_stack)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_leaving_the_scan_ends_it_and_the_next_one_gets_nothing_of_it(
+    session: Session, volume: Volume, is_closed: bool, n_steps: int
+) -> None:
+    """Also before its first slice is written: what is still to be looked at belongs to the scan that was left."""
+    work = taking(session, KIDNEY, session.organs[LIVER])
+    for _ in range(n_steps):
+        next(work)
+    ends: list[Taken | None] = []
+
+    def finish(_: object) -> None:  # as the chooser does
+        ends.append(_end_of(work))
+
+    session.events.volume.connect(finish)
+    if is_closed:
+        session.close()
+    session.open(volume if is_closed else replace(volume), LabelVolume.like(volume), (-160.0, 240.0))
+    session.events.volume.disconnect(finish)
+    assert ends[0] is None
+    assert session.voxel_count(LIVER) == 0
+    assert not session.objects
+    assert not len(session.undo_stack)
+    assert not session.labels.data.any()
 
 
 def test_the_organ_is_the_chosen_one_the_suggested_one_or_a_new_one(session: Session, found: Found) -> None:
