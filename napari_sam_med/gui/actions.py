@@ -267,16 +267,20 @@ class Actions(QObject):
         Work goes on meanwhile; what it changes until the copy is made is in it. The job takes labels, scan
         and model; the callbacks are those of `Workers.start`, and ``returned`` gets what was written, too.
         """
-        session = self.session
-        copy, volume, facts = LabelsCopy(session), session.volume, self._facts_to_write()
+        session, journal = self.session, self.keeping.journal
+        copy, volume, facts = LabelsCopy(session, journal), session.volume, self._facts_to_write()
         is_over = True
 
         def copied(_: object) -> None:
             nonlocal is_over, facts
-            if session.labels is copy.of:  # else another scan was opened meanwhile
-                self.keeping.journal.sync()
-                facts = self._facts_to_write()
-            content = LabelsToWrite(copy.of, copy.finish(facts.organs), facts.change_number)
+            try:
+                if session.labels is copy.of:  # else another scan was opened meanwhile
+                    journal.sync()
+                    facts = self._facts_to_write()
+                content = LabelsToWrite(copy.of, copy.finish(facts.organs), facts.change_number)
+            except Exception as error:  # noqa: BLE001  as of the job: whoever asked is told, and nothing is written
+                failed(error)
+                return
             is_over = False
             self.workers.start(
                 job(content.labels, volume, facts.model),

@@ -58,6 +58,8 @@ class SessionJournal:
 
     #: Why work is not being kept, in one line; None when it is kept again. Emitted by `sync`.
     trouble_changed: ClassVar[Signal] = Signal(object)
+    #: axial slices, a tuple of int, in which somebody else wrote
+    edited_outside: ClassVar[Signal] = Signal(tuple)
 
     def __init__(self, session: Session, folder: JournalFolder | None) -> None:
         self.folder = folder
@@ -138,6 +140,7 @@ class SessionJournal:
         if foreign:
             copies = tuple((index, labels.data[index].copy()) for index in foreign)
             self._put("Edit from outside", (), copies, is_work=False)
+            self.edited_outside.emit(foreign)
         writer.compare()
         self._tell_trouble(writer.trouble)
 

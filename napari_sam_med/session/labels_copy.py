@@ -12,6 +12,7 @@ from napari_sam_med.volume.labels import LabelChange, LabelVolume, sparse_copy
 from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
+    from napari_sam_med.session.journal import SessionJournal
     from napari_sam_med.session.session import Session
     from napari_sam_med.volume.organs import OrganTable
 
@@ -28,18 +29,21 @@ class LabelsCopy:
     ----------
     session : Session
         With a scan open.
+    journal : SessionJournal
+        Of this session: it finds what others write.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, journal: SessionJournal) -> None:
         assert session.labels is not None  # there is something to copy on an open scan alone
         self.of: LabelVolume = session.labels
-        self._session = session
+        self._session, self._journal = session, journal
         self._data: npt.NDArray[Any] | None = None
         self._is_outdated = False
         self._outdated: set[SliceView] = set()
         self.of.changed.connect(self._on_changed)
         session.voxels_changed.connect(self._on_voxels)
         session.stroke_refused.connect(self._on_voxels)
+        journal.edited_outside.connect(self._on_edited_outside)
 
     def make(self) -> Generator[Progress, None, None]:
         """Job: copy what is there."""
@@ -62,6 +66,7 @@ class LabelsCopy:
         self.of.changed.disconnect(self._on_changed, missing_ok=True)
         self._session.voxels_changed.disconnect(self._on_voxels, missing_ok=True)
         self._session.stroke_refused.disconnect(self._on_voxels, missing_ok=True)
+        self._journal.edited_outside.disconnect(self._on_edited_outside, missing_ok=True)
 
     def _on_changed(self, view: SliceView | None) -> None:
         if view is None:
@@ -72,3 +77,7 @@ class LabelsCopy:
     def _on_voxels(self, change: LabelChange, *_: bool) -> None:
         if self._session.labels is self.of:
             self._outdated.add(change.view)
+
+    def _on_edited_outside(self, indices: tuple[int, ...]) -> None:
+        if self._session.labels is self.of:
+            self._outdated.update(SliceView("axial", index) for index in indices)

@@ -10,9 +10,11 @@ import pytest
 from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog
 
+from napari_sam_med.errors import LabelError
 from napari_sam_med.gui import leaving
 from napari_sam_med.gui import work_list as control_module
 from napari_sam_med.session import jobs
+from napari_sam_med.session.labels_copy import LabelsCopy
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.writing import write_labels
@@ -213,3 +215,26 @@ def test_a_case_that_is_being_read_is_given_up_where_labels_are_opened_meanwhile
     press(panel(desk).next)
     at(desk, 1)
     assert (saved(folder, 1)[2, 3:5, 3:5] == LIVER).all()
+
+
+def test_a_copy_of_the_labels_that_cannot_be_finished_is_work_that_was_not_saved(
+    open_list: Callable[..., Desk], folder: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a scan larger than memory, whose labels have no room on the disk twice."""
+
+    def full(*_: object) -> LabelVolume:
+        raise LabelError("The disk of the labels has 3 MiB left; free some space.")
+
+    desk = open_list()
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or "cancel")
+    accept_a_box(desk)
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelsCopy, "finish", full)
+        press(panel(desk).next)
+        desk.wait(lambda: asked == ["Open"])
+    assert any("3 MiB left" in text for text in desk.said)
+    assert desk.actions.work_list.current.case == cases(desk)[0]
+    assert desk.actions.work_list.needs_saving
+    press(panel(desk).next)
+    at(desk, 1)
+    assert (saved(folder, 1) == LIVER).any()

@@ -189,7 +189,7 @@ def test_ending_it_half_way_leaves_nothing(session: Session) -> None:
 def test_leaving_the_scan_ends_it_and_the_next_one_gets_nothing_of_it(
     session: Session, volume: Volume, is_closed: bool, n_steps: int
 ) -> None:
-    """Also before its first slice is written: what is still to be looked at belongs to the scan that was left."""
+    """Also before its first slice is written."""
     work = taking(session, KIDNEY, session.organs[LIVER])
     for _ in range(n_steps):
         next(work)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_sam_med.sam.prompts import Prompts
+from napari_sam_med.session.journal import SessionJournal
 from napari_sam_med.session.labels_copy import LabelsCopy
 from napari_sam_med.session.new_labels import compare, put_in_place
 from napari_sam_med.session.session import Preview, Session
@@ -64,7 +65,7 @@ def test_it_is_what_the_labels_are_in_the_end(before: list, early: list, late: l
             do(session, act, SliceView(plane, number), number)
 
     work(before)
-    copy = LabelsCopy(session)
+    copy = LabelsCopy(session, SessionJournal(session, None))
     job = copy.make()
     next(job)
     work(early)
@@ -79,10 +80,30 @@ def test_it_is_what_the_labels_are_in_the_end(before: list, early: list, late: l
 
 def test_of_a_scan_that_was_left_it_is_what_its_labels_were(session: Session, volume: Volume, accept) -> None:
     accept(LIVER)
-    copy, labels = LabelsCopy(session), session.labels
+    copy, labels = LabelsCopy(session, SessionJournal(session, None)), session.labels
     run(copy.make())
     session.open(volume, LabelVolume.like(volume), (-160.0, 240.0))
     accept(SPLEEN)
     made = copy.finish(labels.organs)
     np.testing.assert_array_equal(made.data, labels.data)
     assert made.class_ids() == (LIVER,)
+
+
+def test_s11_what_somebody_else_writes_meanwhile_is_in_it_or_not_taken_to_be_exported(
+    session: Session, journal: SessionJournal, accept
+) -> None:
+    """Safety contract, statement 11."""
+    accept(LIVER)
+    copy = LabelsCopy(session, journal)
+    run(copy.make())
+    session.labels.data[5, 2:4, 2:4] = SPLEEN
+    journal.sync()  # by a timer
+    assert journal._writer.wait(10)
+    session.labels.data[6, 2:4, 2:4] = SPLEEN  # is not found yet
+    journal.sync()
+    exported = journal.change_number
+    made = copy.finish(session.organs)
+    journal.mark_exported(exported)
+    np.testing.assert_array_equal(made.data[:6], session.labels.data[:6])
+    journal.flush()
+    assert journal.has_unexported_changes
