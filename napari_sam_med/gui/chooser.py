@@ -174,7 +174,7 @@ class Chooser(QObject):
             self._listened_to.append(layer)
             layer.mouse_move_callbacks.append(self._on_move)
             layer.mouse_drag_callbacks.append(self._on_press)
-            self._bridge.keys_wanted.emit(layer)
+        self._bridge.keys_wanted.emit(layer)  # a panel that is closed and waits takes its keys back
 
     # pointing
 

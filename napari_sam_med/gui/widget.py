@@ -235,6 +235,7 @@ class SamMedWidget(Docked):
 
     def _begin_to_wait(self) -> None:
         self._keys.release()
+        self.actions_.finding.chooser.leave()
         bridge = self.actions_.bridge
         self._tool = bridge.tool
         if self._tool is not None:  # else another layer of the user's is at hand

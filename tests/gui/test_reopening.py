@@ -22,6 +22,7 @@ from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.volume.reading import read_labels
 from tests.gui.desk import LEFT, Desk, choose_in_menu
 from tests.gui.fake_model import FakePredictor
+from tests.gui.find_desk import Search, find
 from tests.gui.test_carrying import accept_a_box
 from tests.gui.test_journal import everything, kept, window_of
 
@@ -268,3 +269,26 @@ def test_the_title_says_the_name_once_wherever_it_is_docked(
     assert titles() == {"SAM Med"}
     QTest.mouseClick(dock.title.close_button, LEFT)
     qtbot.waitUntil(lambda: not isalive(widget))
+
+
+def test_found_objects_are_not_taken_while_the_panel_is_closed_and_are_there_again(
+    desk: Desk, search: Search
+) -> None:
+    accept_a_box(desk)
+    find(desk)
+    chooser, before = desk.actions.finding.chooser, desk.labels.copy()
+    assert chooser.is_on
+    close_by_x(desk, desk.widget)
+    desk.click((3, 9, 11))
+    assert np.array_equal(desk.labels, before)
+    opened_again(desk)
+    desk.widget.find_panel.choose.click()
+    desk.settle()
+    assert chooser.is_on
+    desk.click((3, 9, 11))
+    desk.wait(lambda: not chooser.is_taking)
+    assert not np.array_equal(desk.labels, before)
+    desk.undo()
+    assert np.array_equal(desk.labels, before), "the keys of its layer are back, too"
+    desk.key(Qt.Key.Key_Escape)
+    assert not chooser.is_on
