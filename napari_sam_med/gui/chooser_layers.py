@@ -49,6 +49,7 @@ class ChooserLayers(QObject):
         self.candidates: Labels | None = None
         self.boxes: Shapes | None = None
         self.edges: Image | None = None
+        self._going: list[Layer] = []
         self._drawn: SliceView | None = None
         self._shown: int | None = None
         self._base = np.zeros((0, 0), dtype=np.uint8)
@@ -72,7 +73,7 @@ class ChooserLayers(QObject):
         self._found.objects_changed.disconnect(self._on_objects, missing_ok=True)
         self._found.taken_changed.disconnect(self._later, missing_ok=True)
         self._found.pointed_changed.disconnect(self.show_pointed, missing_ok=True)
-        for layer in (self.candidates, self.boxes):
+        for layer in (self.candidates, self.boxes, *self._going):
             self._bridge.remove(layer)
         self.candidates = self.boxes = None
 
@@ -92,10 +93,12 @@ class ChooserLayers(QObject):
 
     def let_go(self) -> None:
         """The scan is another one: its edges stay with it, the others go, one in a turn of the event loop."""
+        layers = self._bridge.viewer.layers
         going = [layer for layer in (self.candidates, self.boxes) if layer is not None]
+        self._going = [*(layer for layer in self._going if layer in layers), *going]  # a turn may never come
         self.candidates = self.boxes = self.edges = self._drawn = self._shown = None
         if going:
-            self._bridge.turns.add(clear_away(self._bridge.viewer.layers, going, None))
+            self._bridge.turns.add(clear_away(layers, going, None))
 
     def forget(self, layer: Layer) -> bool:
         """A layer was removed by somebody else; answers whether it was chosen from."""
@@ -134,6 +137,9 @@ class ChooserLayers(QObject):
         if not self._found.boxes:
             self.prepare()
         self.redraw()
+        layer, layers = self.chosen_from, self._bridge.viewer.layers
+        if layer is not None and layers[-1] is not layer:
+            layers.move(layers.index(layer), len(layers))
 
     # drawing
 

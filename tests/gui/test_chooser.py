@@ -72,6 +72,16 @@ def test_hovering_lights_up_the_smallest_and_j_what_lies_around_it(ready: Desk) 
     assert layer not in ready.bridge.layers_of_type(type(layer))
 
 
+def test_what_is_found_next_lies_above_a_layer_that_came_meanwhile(ready: Desk) -> None:
+    ready.widget.find_panel.forget.click()
+    image = ready.bridge.image_layer
+    ready.viewer.add_image(np.zeros(image.data.shape), name="theirs", scale=image.scale, units=image.units)
+    find(ready)
+    assert ready.viewer.layers[-1].name == CANDIDATES_NAME
+    click(ready, (3, 9, 11))
+    assert (ready.labels == LIVER).any()
+
+
 def test_a_click_takes_it_into_the_chosen_organ_and_one_undo_brings_it_back(ready: Desk) -> None:
     click(ready, (3, 9, 11))
     expected = np.zeros_like(ready.labels)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QDockWidget, QFileDialog, QLabel
 
 from napari_sam_med.gui import leaving
 from napari_sam_med.gui import widget as widget_module
+from napari_sam_med.gui.chooser_layers import CANDIDATES_NAME
 from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.gui.widget import DOCK_NAME, SamMedWidget
 from napari_sam_med.session.journal_folder import default_folder
@@ -225,14 +226,16 @@ def test_without_anything_to_lose_it_ends_and_its_prompt_layers_go(
     again.stop()
 
 
-def test_removing_the_scan_ends_a_panel_that_waits(desk: Desk) -> None:
+def test_removing_the_scan_ends_a_panel_that_waits(desk: Desk, search: Search) -> None:
     accept_a_box(desk)
     kept(desk)
+    find(desk)
+    assert CANDIDATES_NAME in names(desk)
     close_by_x(desk, desk.widget)
     assert isalive(desk.widget)
     desk.viewer.layers.remove(desk.bridge.image_layer)
     desk.wait(lambda: not isalive(desk.widget))
-    assert not OWN & set(names(desk))
+    assert not {*OWN, CANDIDATES_NAME} & set(names(desk))
 
 
 def test_the_menu_hides_and_shows_it_and_the_window_asks(desk: Desk, asked: list[str]) -> None:
