@@ -32,39 +32,57 @@ _FLOAT_BYTES = 4
 
 def draws_in_software(canvas: Any) -> bool | None:
     """Whether the processor draws, as on a remote desktop or in a virtual machine; None before it has."""
-    if canvas is None or not canvas.native.isValid():
+    scene = getattr(canvas, "_scene_canvas", None)  # another napari may call it otherwise
+    if scene is None or not canvas.native.isValid():
         return None
-    canvas._scene_canvas.set_current()
+    scene.set_current()
     name = str(gl.glGetParameter(gl.GL_RENDERER)).lower()
     return any(word in name for word in _SOFTWARE)
 
 
 def coarsen_image(layer: Image, *, in_software: bool) -> bool:
     """Let a layer take fewer voxels to 3-D; answers whether it does."""
-    state = layer._slicing_state
+    state = getattr(layer, "_slicing_state", None)
+    make = getattr(type(state), "_make_slice_request_internal", None)
+    if make is None:
+        return False  # another napari
     if layer.multiscale or layer.rgb or not isinstance(layer.data, np.ndarray):
         return False  # of several levels napari takes the coarsest
-    make = MethodType(type(state)._make_slice_request_internal, state)
-    state._make_slice_request_internal = partial(_thin_request, make, in_software)
-    return max(_steps_of_image(layer.data.shape, in_software)) > 1
+    state._make_slice_request_internal = partial(_thin_request, MethodType(make, state), layer, in_software)
+    for event in _events_of_places(layer):
+        event.connect(layer.refresh)
+    return not _shows_places(layer) and max(_steps_of_image(layer.data.shape, in_software)) > 1
 
 
 def coarsen_labels(layer: Labels, visual: Any, *, in_software: bool) -> bool:
     """Let what draws labels take fewer of them to the graphics card in 3-D, and none around those; answers
     whether it does. The layer has all of them, so that whoever paints in 3-D paints where it is shown.
     """
-    if visual is None or visual.MAX_TEXTURE_SIZE_3D is None:
-        return False
-    plain = MethodType(type(visual).downsample_texture, visual)
-    visual.downsample_texture = partial(_thin_texture, plain, visual, in_software)
-    return max(_steps_of_labels(layer.data, in_software)) > 1
+    plain = getattr(type(visual), "downsample_texture", None)
+    if plain is None or visual.MAX_TEXTURE_SIZE_3D is None:
+        return False  # no window, no 3-D there, or another napari
+    visual.downsample_texture = partial(_thin_texture, MethodType(plain, visual), visual, in_software)
+    for event in _events_of_places(layer):
+        event.connect(layer.refresh)
+    return not _shows_places(layer) and max(_steps_of_labels(layer.data, in_software)) > 1
 
 
 def leave_fine(layer: Layer, visual: Any) -> None:
     """Let napari take all voxels again."""
-    vars(layer._slicing_state).pop("_make_slice_request_internal", None)
+    for event in _events_of_places(layer):
+        event.disconnect(layer.refresh)
+    vars(getattr(layer, "_slicing_state", layer)).pop("_make_slice_request_internal", None)
     if visual is not None:
         vars(visual).pop("downsample_texture", None)
+
+
+def _shows_places(layer: Layer) -> bool:
+    """Whether napari draws a plane or a box by indices of voxels, which coarse ones have others of."""
+    return str(layer.depiction) == "plane" or layer.bounding_box.visible
+
+
+def _events_of_places(layer: Layer) -> tuple[Any, ...]:
+    return layer.events.depiction, layer.bounding_box.events.visible
 
 
 def _steps_of_image(shape: tuple[int, ...], in_software: bool) -> tuple[int, ...]:
@@ -107,9 +125,9 @@ class _ThinRequest:
         return replace(self.request(), tile_to_data=scale)
 
 
-def _thin_request(make: Callable[..., Any], in_software: bool, **options: Any) -> Any:
+def _thin_request(make: Callable[..., Any], layer: Image, in_software: bool, **options: Any) -> Any:
     request = make(**options)
-    if request.slice_input.ndisplay != 3:
+    if request.slice_input.ndisplay != 3 or _shows_places(layer):
         return request
     data = request.data_at_data_level
     steps = np.array(_steps_of_image(data.shape, in_software))
@@ -127,7 +145,7 @@ def _thin_texture(
     """What napari does with labels that are too large for a texture, for us to say which are."""
     layer = visual.layer
     steps = _steps_of_labels(data, in_software)
-    if layer._slice_input.ndisplay != 3 or max(steps) == 1:
+    if layer._slice_input.ndisplay != 3 or max(steps) == 1 or _shows_places(layer):
         return plain(data, most)
     thin = data[tuple(slice(None, None, step) for step in steps)]
     around = _around(thin)

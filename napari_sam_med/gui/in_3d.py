@@ -131,10 +131,8 @@ class In3d:
                 layer.visible = True
 
     def _coming_back(self) -> Iterator[None]:
-        self.show_scan()
-        yield
-        for layer in (self._bridge.boxes_layer, self._bridge.points_layer):
-            if not self._is_there:
+        for layer in (self._bridge.image_layer, self._bridge.boxes_layer, self._bridge.points_layer):
+            if not self._is_there:  # else 3-D was asked for again meanwhile
                 self._show(layer)
                 yield
         if not self._is_there:
@@ -142,9 +140,9 @@ class In3d:
             self._take_tool()
 
     def _take_tool(self) -> None:
-        """Into the user's hand again, out of which napari took it."""
+        """Into the user's hand again, out of which napari took it, unless there is another in it by now."""
         tool, self._tool = self._tool, None
-        if tool is not None:
+        if tool is not None and self._bridge.tool == "pan":
             self._bridge.set_tool(tool)
 
     def choose_tool(self, tool: Tool) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from napari.layers import Image, Labels, Layer
+from napari.layers._scalar_field.scalar_field import ScalarFieldSlicingState
 from qtpy.QtCore import Qt
 
 from napari_sam_med.gui import in_3d, planes
-from napari_sam_med.gui.coarse import coarsen_image, coarsen_labels, leave_fine
+from napari_sam_med.gui.coarse import coarsen_image, coarsen_labels, draws_in_software, leave_fine
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
@@ -110,6 +112,29 @@ def test_a_tool_that_is_chosen_in_3d_is_in_the_hand_afterwards(desk: Desk) -> No
     assert desk.bridge.tool == "point"
 
 
+def test_what_napari_gave_into_the_hand_in_3d_stays_there(desk: Desk) -> None:
+    desk.bridge.set_tool("box")
+    to_3d(desk)
+    labels = desk.bridge.labels_layer
+    desk.viewer.layers.selection.active = labels
+    labels.mode = "erase"
+    back(desk)
+    desk.settle()
+    assert desk.bridge.tool == "erase"
+    assert desk.viewer.layers.selection.active is labels
+
+
+def test_the_scan_stays_hidden_when_3d_is_asked_for_again_at_once(desk: Desk) -> None:
+    accept_a_box(desk)
+    to_3d(desk)
+    desk.viewer.dims.ndisplay = 2
+    desk.viewer.dims.ndisplay = 3
+    desk.settle()
+    assert not any(layer.visible for layer in hidden_in_3d(desk))
+    back(desk)
+    assert desk.bridge.tool == "box"
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_plane_that_is_wanted_at_once_wins(desk: Desk, waits: bool) -> None:
     accept_a_box(desk)
@@ -169,6 +194,42 @@ def test_a_scan_is_coarse_in_3d_alone(make_napari_viewer: Callable) -> None:
     leave_fine(layer, None)
     viewer.dims.ndisplay = 3
     assert layer._slice.image.raw.shape == (50, 300, 20)
+
+
+@pytest.mark.parametrize("kind", [Image, Labels])
+def test_planes_and_boxes_of_napari_lie_where_they_say(make_napari_viewer: Callable, kind: type) -> None:
+    viewer = make_napari_viewer()
+    layer = viewer.add_layer(kind(np.ones((50, 300, 20), np.uint8), scale=(2, 1, 1)))
+    visual = planes.visual_of(viewer, layer)
+    if kind is Image:
+        assert coarsen_image(layer, in_software=True)
+    else:
+        assert coarsen_labels(layer, visual, in_software=True)
+    viewer.dims.ndisplay = 3
+    assert visual.node._vol_shape == (50, 75, 20)
+    layer.depiction = "plane"
+    layer.plane.position = (25, 250, 10)
+    shown = visual.node.transform.map((*visual.node.plane_position[::-1], 1))[2::-1]
+    assert np.allclose(shown, (50, 250, 10))
+    layer.depiction = "volume"
+    assert visual.node._vol_shape == (50, 75, 20)
+    layer.bounding_box.visible = True
+    assert visual.node._vol_shape == layer.data.shape
+    assert np.allclose(visual.node.transform.map((19, 299, 49, 1))[:3], (19, 299, 98))
+    leave_fine(layer, visual)
+    layer.bounding_box.visible = False
+    layer.refresh()
+    assert visual.node._vol_shape == layer.data.shape
+
+
+def test_another_napari_shows_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, labels = (kind(np.zeros((50, 300, 20), np.uint8)) for kind in (Image, Labels))
+    monkeypatch.delattr(ScalarFieldSlicingState, "_make_slice_request_internal")
+    assert not coarsen_image(image, in_software=True)
+    assert not coarsen_labels(labels, object(), in_software=True)
+    assert draws_in_software(object()) is None
+    for layer in (image, labels):
+        leave_fine(layer, SimpleNamespace())
 
 
 def test_a_graphics_card_gets_all_that_it_takes_swiftly() -> None:
