@@ -136,7 +136,7 @@ def finite_range(volume: Volume) -> Window:
 def contrast_warning(volume: Volume) -> str:
     """What to tell of a volume in which nothing can be seen; empty where two finite values differ.
 
-    Reads no further than to the second value; of a scan that is larger than memory, a sample.
+    Reads no further than to the second value; of a scan that is larger than memory, a sample, which it says.
     """
     known: Any = None
     for block in _blocks(volume):
@@ -146,8 +146,9 @@ def contrast_warning(volume: Volume) -> str:
             if (values != known).any():
                 return ""
     found = "has no number in any voxel" if known is None else f"has the value {known:g} in every voxel"
+    seen = " that was looked at, so there may be" if volume.is_lazy else ", so there is"
     return (
-        f"{volume.name} {found}, so there is nothing to see on it: masks follow differences of brightness. "
+        f"{volume.name} {found}{seen} nothing to see on it: masks follow differences of brightness. "
         "Check that it is the right file, and write it again from its source."
     )
 

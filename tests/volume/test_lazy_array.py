@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from napari_sam_med.errors import ImageError
 from napari_sam_med.volume import lazy_array
 from napari_sam_med.volume.grid import Grid
-from napari_sam_med.volume.intensity import resolve_window
+from napari_sam_med.volume.intensity import contrast_warning, resolve_window
 from napari_sam_med.volume.lazy_array import ChunkCache, LazyArray, sampled_blocks
 from napari_sam_med.volume.slice_view import PLANES, SliceView
 from napari_sam_med.volume.volume import Volume
@@ -114,6 +114,18 @@ def test_all_of_what_is_larger_than_memory_is_refused_in_words(monkeypatch: pyte
 def test_slices_are_those_of_the_array_in_memory(plane: Any) -> None:
     view = SliceView(plane, 7)
     assert np.array_equal(view.extract(_lazy()), view.extract(DATA[1]))
+
+
+def test_nothing_is_said_of_voxels_that_were_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.zeros((64, 64, 64), np.uint8)
+    lazy = LazyArray(Chunked(data, (4, 4, 4)))
+    assert "in every voxel, so there is nothing" in contrast_warning(_volume(lazy))
+    monkeypatch.setattr(lazy_array, "physical_memory", lambda: data.nbytes)
+    assert "in every voxel that was looked at, so there may be nothing" in contrast_warning(_volume(lazy))
+    data[3, 2, 1] = 1  # in the chunk that is looked at first
+    lazy = LazyArray(Chunked(data, (4, 4, 4)))
+    assert contrast_warning(_volume(lazy)) == ""
+    assert lazy.cache.n_read == 1
 
 
 def test_a_window_is_found_in_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
