@@ -45,12 +45,21 @@ class _Command(_PlainHelp, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given: list[Any] = list(self.make_parser(ctx).parse_args(args=list(args))[2])
-        for option in {id(one): one for one in given}.values():
+        if any(one.is_eager for one in given):
+            return super().parse_args(ctx, args)  # help is asked for
+        for option in {id(one): one for one in given if _has_one_value(one)}.values():
             times = sum(one is option for one in given)
-            if option.param_type_name == "option" and times > 1 and not option.multiple:
+            if times > 1:
                 reason = f"given {times} times, and one is meant: leave the others out"
                 raise typer.BadParameter(reason, ctx=ctx, param=option)
         return super().parse_args(ctx, args)
+
+
+def _has_one_value(parameter: Any) -> bool:
+    """Whether the second of two would replace the first; a flag without an opposite says the same twice."""
+    if parameter.param_type_name != "option" or parameter.multiple:
+        return False
+    return not parameter.is_flag or bool(parameter.secondary_opts)
 
 
 class _Group(_PlainHelp, TyperGroup):

@@ -274,6 +274,18 @@ def test_without_a_display_the_bare_command_says_so(
     assert 'install "napari[pyqt6]"' in run(scan.volume).error
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["cache", "info", "--json", "--json"],
+        ["segment", "-h", "-h"],
+        ["segment", "-o", "a.nii", "-o", "b.nii", "--help"],
+    ],
+)
+def test_what_is_lost_by_no_repetition_is_taken(run: Runner, argv: list[str]) -> None:
+    assert run(*argv).status == 0
+
+
 def test_a_reader_that_leaves_is_no_error() -> None:
     """As `napari-sam-med models list | head -0` does."""
     process = subprocess.Popen(
