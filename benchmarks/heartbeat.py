@@ -8,23 +8,25 @@ file. A second thread notes where the main thread is while a beat is late.
 
 from __future__ import annotations
 
-import sys
+import faulthandler
+import re
+import tempfile
 import threading
 import time
-import traceback
 from pathlib import Path
-from types import FrameType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from qtpy.QtCore import Qt, QTimer
 
-__all__ = ["Gap", "Heartbeat"]
+__all__ = ["Gap", "Heartbeat", "calls_of"]
 
 _BEAT_MS = 10
 _LATE_SECONDS = 0.06
 _LOOK_SECONDS = 0.03
 _MOST_LOOKS = 6
 _FRAMES = 14
+_THREAD = re.compile(r"(?:Current thread|Thread) 0x([0-9a-f]+)")
+_CALL = re.compile(r'\s*File "(.*)", line (\d+) in (.*)')
 
 
 class Gap(NamedTuple):
@@ -119,18 +121,41 @@ class Heartbeat:
         self._last, self._own, self._queued = now, own, queued
 
     def _look(self) -> None:
-        while not self._is_over.wait(_LOOK_SECONDS):
-            late = time.perf_counter() - self._last
-            if late > _LATE_SECONDS and len(self._stacks) < _MOST_LOOKS:
-                self._stacks.append(_told(sys._current_frames().get(self._main)))
+        with tempfile.TemporaryFile("w+b") as notes:
+            while not self._is_over.wait(_LOOK_SECONDS):
+                late = time.perf_counter() - self._last
+                if late > _LATE_SECONDS and len(self._stacks) < _MOST_LOOKS:
+                    self._stacks.append(calls_of(self._main, notes))
 
 
-def _told(frame: FrameType | None) -> str:
-    """The innermost calls, outermost first."""
-    if frame is None:
-        return ""
-    calls = traceback.extract_stack(frame)[-_FRAMES:]
-    return " > ".join(f"{'/'.join(Path(c.filename).parts[-2:])}:{c.lineno} {c.name}" for c in calls)
+def calls_of(thread: int, notes: IO[bytes]) -> str:
+    """The innermost Python calls of a thread, outermost first; noted in a file in between.
+
+    Not by `sys._current_frames`: whoever holds a frame keeps what its function held after that has ended. A
+    painter of Qt that outlives its ``paintEvent`` is destroyed on this thread while the next one paints, which
+    ends the program ("QBackingStore::endPaint() called with active painter", then a segmentation fault).
+
+    Parameters
+    ----------
+    thread : int
+        As `threading.get_ident` tells it.
+    notes : file
+        Open for reading and writing, binary; overwritten.
+    """
+    notes.seek(0)
+    notes.truncate()
+    faulthandler.dump_traceback(notes, all_threads=True)
+    notes.seek(0)
+    for block in notes.read().decode(errors="replace").split("\n\n"):
+        head = _THREAD.search(block)
+        if head is not None and int(head[1], 16) == thread:
+            return " > ".join(map(_told, reversed([*_CALL.finditer(block)][:_FRAMES])))
+    return ""
+
+
+def _told(call: re.Match[str]) -> str:
+    path, line, name = call.groups()
+    return f"{'/'.join(Path(path).parts[-2:])}:{line} {name}"
 
 
 def _queued_seconds() -> float:
