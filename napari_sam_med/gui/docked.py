@@ -130,7 +130,7 @@ class Docked(QWidget):
         finally:
             self.deleteLater()
 
-    def end_waiting(self) -> None:
+    def end_waiting(self, *_: object) -> None:
         """End where this waits, and is needed no more."""
         if self.waits and not self._is_needed():
             self.waits = False
@@ -154,5 +154,6 @@ class Docked(QWidget):
         return False
 
     def _finish(self) -> None:
+        self.waits = False
         self._end_keeping()
         self.stop()

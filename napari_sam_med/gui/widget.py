@@ -102,7 +102,9 @@ class SamMedWidget(Docked):
         self._open_timer.setSingleShot(True)
         self._open_timer.timeout.connect(self._open_now)
         self._open_only_image()
-        self.actions_.bridge.scan_removed.connect(self.end_waiting, Qt.ConnectionType.QueuedConnection)
+        work_list = self.actions_.work_list
+        for signal in (self.actions_.bridge.scan_removed, self.actions_.exported, work_list.changed):
+            signal.connect(self.end_waiting, Qt.ConnectionType.QueuedConnection)
         self._housekeeping = Housekeeping(self)
         self.actions_.bridge.layers_changed.connect(self._housekeeping.soon)
         self.actions_.progress.connect(self._housekeeping.soon)

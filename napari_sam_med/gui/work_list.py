@@ -210,8 +210,8 @@ class WorkListControl(QObject):
             self.status.emit("No case of a work list is open.")
             return
         self._actions.carrying.end_now()
+        self._give_up_waiting()
         if self._known is None or self.needs_saving:  # what is done has its file, empty or not
-            self._give_up_waiting()
             self._save(self.finish, lambda: None)
             return
         case = self.current.case

@@ -19,6 +19,7 @@ from napari_sam_med.gui import widget as widget_module
 from napari_sam_med.gui.chooser_layers import CANDIDATES_NAME
 from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.gui.widget import DOCK_NAME, SamMedWidget
+from napari_sam_med.session import jobs
 from napari_sam_med.session.journal_folder import default_folder
 from napari_sam_med.volume.reading import read_labels
 from tests.gui.desk import LEFT, Desk, choose_in_menu
@@ -26,6 +27,7 @@ from tests.gui.fake_model import FakePredictor
 from tests.gui.find_desk import Search, find
 from tests.gui.test_carrying import accept_a_box
 from tests.gui.test_journal import everything, kept, window_of
+from tests.gui.test_work_list_meanwhile import held_back
 
 OWN = {POINTS_NAME, BOXES_NAME, PREVIEW_NAME}
 
@@ -236,6 +238,30 @@ def test_removing_the_scan_ends_a_panel_that_waits(desk: Desk, search: Search) -
     desk.viewer.layers.remove(desk.bridge.image_layer)
     desk.wait(lambda: not isalive(desk.widget))
     assert not {*OWN, CANDIDATES_NAME} & set(names(desk))
+
+
+@pytest.mark.parametrize("is_opened_again", [False, True])
+def test_an_export_that_ends_while_it_waits_ends_it(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_opened_again: bool
+) -> None:
+    """Or it would keep its model and the scan for as long as the window is open."""
+    may_end = held_back(monkeypatch, jobs, "export_labels")
+    drawn = tmp_path / "work.nii.gz"
+    accept_a_box(desk)
+    kept(desk)
+    desk.actions.export(drawn)
+    close_by_x(desk, desk.widget)
+    if is_opened_again:
+        opened_again(desk)
+    may_end.set()
+    desk.wait(drawn.is_file)
+    if is_opened_again:
+        desk.wait(lambda: not desk.actions.workers.running)
+        desk.settle()
+        assert desk.widget.isVisible()
+    else:
+        desk.wait(lambda: not isalive(desk.widget))
+    assert read_labels(drawn).data.any()
 
 
 def test_the_menu_hides_and_shows_it_and_the_window_asks(desk: Desk, asked: list[str]) -> None:

@@ -217,6 +217,26 @@ def test_a_case_that_is_being_read_is_given_up_where_labels_are_opened_meanwhile
     assert (saved(folder, 1)[2, 3:5, 3:5] == LIVER).all()
 
 
+def test_a_case_that_is_done_leads_to_the_next_though_that_is_on_its_way_already(
+    open_list: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_list()
+    control = desk.actions.work_list
+    accept_a_box(desk)
+    press(panel(desk).next)
+    at(desk, 1)
+    press(panel(desk).previous)
+    at(desk, 0)
+    may_end = held_back(monkeypatch, control_module, "read_case")
+    press(panel(desk).next)
+    assert control.asked_for == 1
+    control.finish()
+    may_end.set()
+    desk.wait(lambda: control.current is not None and control.current.case != cases(desk)[0])
+    assert work_list(desk).status(cases(desk)[0]) == "done"
+    at(desk, 1)
+
+
 def test_a_copy_of_the_labels_that_cannot_be_finished_is_work_that_was_not_saved(
     open_list: Callable[..., Desk], folder: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
