@@ -49,8 +49,7 @@ def coarsen_image(layer: Image, *, in_software: bool) -> bool:
     if layer.multiscale or layer.rgb or not isinstance(layer.data, np.ndarray):
         return False  # of several levels napari takes the coarsest
     state._make_slice_request_internal = partial(_thin_request, MethodType(make, state), layer, in_software)
-    for event in _events_of_places(layer):
-        event.connect(layer.refresh)
+    _refresh_with_places(layer, True)
     return not _shows_places(layer) and max(_steps_of_image(layer.data.shape, in_software)) > 1
 
 
@@ -62,15 +61,13 @@ def coarsen_labels(layer: Labels, visual: Any, *, in_software: bool) -> bool:
     if plain is None or visual.MAX_TEXTURE_SIZE_3D is None:
         return False  # no window, no 3-D there, or another napari
     visual.downsample_texture = partial(_thin_texture, MethodType(plain, visual), visual, in_software)
-    for event in _events_of_places(layer):
-        event.connect(layer.refresh)
+    _refresh_with_places(layer, True)
     return not _shows_places(layer) and max(_steps_of_labels(layer.data, in_software)) > 1
 
 
 def leave_fine(layer: Layer, visual: Any) -> None:
     """Let napari take all voxels again."""
-    for event in _events_of_places(layer):
-        event.disconnect(layer.refresh)
+    _refresh_with_places(layer, False)
     vars(getattr(layer, "_slicing_state", layer)).pop("_make_slice_request_internal", None)
     if visual is not None:
         vars(visual).pop("downsample_texture", None)
@@ -81,8 +78,12 @@ def _shows_places(layer: Layer) -> bool:
     return str(layer.depiction) == "plane" or layer.bounding_box.visible
 
 
-def _events_of_places(layer: Layer) -> tuple[Any, ...]:
-    return layer.events.depiction, layer.bounding_box.events.visible
+def _refresh_with_places(layer: Layer, is_wanted: bool) -> None:
+    """Let napari take the voxels anew when that changes, once."""
+    for event in (layer.events.depiction, layer.bounding_box.events.visible):
+        event.disconnect(layer.refresh)
+        if is_wanted:
+            event.connect(layer.refresh)
 
 
 def _steps_of_image(shape: tuple[int, ...], in_software: bool) -> tuple[int, ...]:

@@ -222,6 +222,22 @@ def test_planes_and_boxes_of_napari_lie_where_they_say(make_napari_viewer: Calla
     assert visual.node._vol_shape == layer.data.shape
 
 
+def test_a_layer_that_is_made_coarse_often_is_refreshed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    refreshed: list[object] = []
+    monkeypatch.setattr(Image, "refresh", lambda *event: refreshed.append(event))
+    layer = Image(np.ones((50, 300, 20), np.uint8))
+    for _ in range(3):
+        assert coarsen_image(layer, in_software=True)
+    refreshed.clear()
+    layer.bounding_box.visible = True
+    layer.depiction = "plane"
+    assert len(refreshed) == 2
+    leave_fine(layer, None)
+    layer.bounding_box.visible = False
+    layer.depiction = "volume"
+    assert len(refreshed) == 2
+
+
 def test_another_napari_shows_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     image, labels = (kind(np.zeros((50, 300, 20), np.uint8)) for kind in (Image, Labels))
     monkeypatch.delattr(ScalarFieldSlicingState, "_make_slice_request_internal")
