@@ -131,9 +131,9 @@ class Heartbeat:
 def calls_of(thread: int, notes: IO[bytes]) -> str:
     """The innermost Python calls of a thread, outermost first; noted in a file in between.
 
-    Not by `sys._current_frames`: whoever holds a frame keeps what its function held after that has ended. A
-    painter of Qt that outlives its ``paintEvent`` is destroyed on this thread while the next one paints, which
-    ends the program ("QBackingStore::endPaint() called with active painter", then a segmentation fault).
+    Not by `sys._current_frames`: whoever holds a frame keeps what its function held after that has ended.
+    A painter of Qt that outlives its ``paintEvent`` is destroyed by the one who looks while the next one
+    paints: "QBackingStore::endPaint() called with active painter", then a segmentation fault.
 
     Parameters
     ----------
