@@ -92,6 +92,8 @@ class StatusLine(QWidget):
 
     def withdraw(self, text: str) -> None:
         """Take a text away that does not hold any more, unless another one has taken its place."""
+        if self._lasting == text:
+            self._lasting = "Ready"  # also where it waits behind a text that is over with its work
         if self.text.text() == text:
             self.say("Ready")
 

@@ -52,6 +52,15 @@ def test_the_status_line_says_what_is_hidden_as_long_as_it_is(desk: Desk) -> Non
     assert "come back" not in text(desk)
 
 
+def test_what_is_hidden_is_not_said_again_when_a_model_has_come_meanwhile(desk: Desk) -> None:
+    accept_a_box(desk)
+    to_3d(desk)
+    desk.widget.status.say("loading the model…")
+    back(desk)
+    desk.actions.model.loading_ended.emit()
+    assert text(desk) == "Ready"
+
+
 def test_without_organs_the_scan_is_what_is_seen(desk: Desk) -> None:
     to_3d(desk)
     assert desk.bridge.image_layer.visible
