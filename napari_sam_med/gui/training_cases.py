@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from napari_sam_med.volume.volume import Volume
 if TYPE_CHECKING:
     from napari_sam_med.gui.actions import Actions
     from napari_sam_med.gui.workers import Job
+    from napari_sam_med.volume.labels import LabelVolume
 
 __all__ = ["TrainingCases", "is_judged"]
 
@@ -54,7 +56,7 @@ class TrainingCases(QObject):
         self.listed = own_models.read_case_list(own_models.case_list_path()) if is_kept else []
         self.counts: dict[Path, int | str] = {}
         self._counting: Job | None = None
-        self._written: tuple[object, Path] | None = None
+        self._written: tuple[weakref.ref[LabelVolume], Path] | None = None
         actions.exported.connect(self._on_exported)
 
     def check(self) -> None:
@@ -127,12 +129,12 @@ class TrainingCases(QObject):
         Not where they were opened from: what is open may have been put together from several files.
         """
         labels, written = self._actions.session.labels, self._written
-        if written is None or written[0] is not labels or self._actions.keeping.has_unexported_work:
+        if written is None or written[0]() is not labels or self._actions.keeping.has_unexported_work:
             return None
         return written[1] if written[1].is_file() else None
 
     def _on_exported(self, path: Path) -> None:
-        self._written = (self._actions.session.labels, path)
+        self._written = (weakref.ref(self._actions.session.labels), path)
 
     def add_from(self, path: Path) -> None:
         """Add the cases of a cases file, or of a folder in a layout that `read_cases` knows."""

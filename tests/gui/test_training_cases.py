@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from napari_sam_med.training import own_models
 from napari_sam_med.volume.reading import read_labels
 from tests.gui.desk import Desk
 from tests.gui.learn_desk import add_cases, label_a_slice, open_case, press, shown, unfolded
+from tests.gui.test_carrying import accept_a_box
+from tests.gui.test_journal import kept
 from tests.training.ring_cases import write_case
 
 
@@ -168,3 +172,20 @@ def test_labels_that_changed_are_counted_anew_also_while_others_are_counted(
     gate.set()
     desk.wait(lambda: [count for _, count, _ in shown(panel)] == ["2", "2"])
     assert counted == [["scan1"], ["scan1", "scan2"]]
+
+
+def test_labels_that_were_exported_go_with_their_scan(desk: Desk, tmp_path: Path) -> None:
+    accept_a_box(desk)
+    kept(desk)
+    desk.actions.export(tmp_path / "work.nii.gz")
+    desk.wait(lambda: not desk.actions.keeping.has_unexported_work)
+    desk.wait(lambda: not desk.actions.workers.running)
+    labels = weakref.ref(desk.session.labels)
+    desk.native.hide()  # software OpenGL crashes where labels are drawn while other layers go
+    for layer in (desk.bridge.image_layer, desk.bridge.labels_layer):
+        desk.viewer.layers.remove(layer)
+    del layer
+    desk.wait(lambda: desk.session.volume is None)
+    desk.settle()
+    gc.collect()
+    assert labels() is None
