@@ -269,10 +269,10 @@ class Actions(QObject):
         """
         session, journal = self.session, self.keeping.journal
         copy, volume, facts = LabelsCopy(session, journal), session.volume, self._facts_to_write()
-        is_over = True
+        is_written = False
 
         def copied(_: object) -> None:
-            nonlocal is_over, facts
+            nonlocal is_written, facts
             try:
                 if session.labels is copy.of:  # else another scan was opened meanwhile
                     journal.sync()
@@ -281,7 +281,7 @@ class Actions(QObject):
             except Exception as error:  # noqa: BLE001  as of the job: whoever asked is told, and nothing is written
                 failed(error)
                 return
-            is_over = False
+            is_written = True
             self.workers.start(
                 job(content.labels, volume, facts.model),
                 name,
@@ -293,7 +293,7 @@ class Actions(QObject):
 
         def ended() -> None:
             copy.give_up()
-            if is_over and finished is not None:
+            if not is_written and finished is not None:
                 finished()
 
         self.workers.start(copy.make(), "copy labels", returned=copied, failed=failed, finished=ended)
