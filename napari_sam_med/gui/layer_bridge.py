@@ -100,6 +100,7 @@ class LayerBridge(OwnWriting, QObject):
         self.prompts = PromptEditing(session, self.current_view, self)
         self.turns = Turns(self.canvas, self)
         self._last_view: SliceView | None = None
+        self._point_before: tuple[float, ...] = ()
         self.in_3d = In3d(self)
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._missing_timer = QTimer(self)
@@ -146,20 +147,22 @@ class LayerBridge(OwnWriting, QObject):
 
     def _listen(self) -> None:
         layers, dims = self.viewer.layers, self.viewer.dims
+        dims.events.ndisplay.connect(self.display.refuse_3d, position="first")
+        self._connections.append((dims.events.ndisplay, self.display.refuse_3d))
         for emitter, callback in (
             (layers.events.inserted, self._on_inserted),
+            (layers.events.removing, self._on_removing),
             (layers.events.removed, self._on_removed),
+            (layers.events.removed, self._stay_at_point),
             (layers.events.reordered, self._on_renamed),
             (layers.selection.events.active, self._on_tool),
             (dims.events.point, self._on_view),
             (dims.events.order, self._on_view),
             (dims.events.ndisplay, self._on_view),
+            (dims.events.ndisplay, self.in_3d.after_turn),
         ):
             emitter.connect(callback)
             self._connections.append((emitter, callback))
-        for callback, position in ((self.display.refuse_3d, "first"), (self.in_3d.after_turn, "last")):
-            dims.events.ndisplay.connect(callback, position=position)
-            self._connections.append((dims.events.ndisplay, callback))
         for layer in layers:
             self._listen_to(layer)
         self.session.events.window.connect(self._on_window)
@@ -207,6 +210,13 @@ class LayerBridge(OwnWriting, QObject):
 
     def _on_renamed(self, event: Any = None) -> None:
         self.layers_changed.emit()
+
+    def _on_removing(self, event: Any) -> None:
+        self._point_before = self.viewer.dims.point
+
+    def _stay_at_point(self, event: Any) -> None:
+        if self.frame is not None:
+            planes.stay_at(self.viewer, self._point_before)
 
     def _on_removed(self, event: Any) -> None:
         layer = event.value

@@ -24,6 +24,7 @@ __all__ = [
     "sees",
     "show_in_3d",
     "show_plane",
+    "stay_at",
     "visual_of",
 ]
 
@@ -189,6 +190,15 @@ def show_in_3d(viewer: ViewerModel, frame: Frame | None = None) -> None:
     camera.orientation = ("away", "down", "right")  # anything else would mirror the patient
     fit(viewer, frame)
     camera.set_view_direction(view_direction=_TO_POSTERIOR, up_direction=_TO_SUPERIOR)
+
+
+def stay_at(viewer: ViewerModel, point: Sequence[float]) -> None:
+    """Have the viewer where it was before a layer was removed that reached further: napari's slider keeps the
+    number of its step, which is another slice then, often the last.
+    """
+    dims = viewer.dims
+    if len(point) == dims.ndim and tuple(point) != dims.point:
+        dims.set_point(range(dims.ndim), point)
 
 
 def come_back_to(viewer: ViewerModel, point: Sequence[float]) -> None:

@@ -26,7 +26,7 @@ class VolumePanel(Section):
         self._actions = actions
         bridge = actions.bridge
         self.images = LayerCombo(bridge, Image, "The image layer to work on; any plugin may have opened it.")
-        self.images.chosen.connect(actions.open_scan)
+        self.images.chosen.connect(self._on_image_chosen)
         self.labels = LayerCombo(
             bridge,
             Labels,
@@ -92,6 +92,10 @@ class VolumePanel(Section):
             lines += [f"⚠ {warning}" for warning in volume.warnings]
             self.facts.setText("\n".join(lines))
         self.facts.setVisible(True)
+
+    def _on_image_chosen(self, layer: Image | None) -> None:
+        if layer is not None and layer is not self._actions.bridge.image_layer:
+            self._actions.open_scan(layer)
 
     def _on_labels_chosen(self, layer: Labels | None) -> None:
         bridge = self._actions.bridge

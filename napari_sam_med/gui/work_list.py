@@ -209,6 +209,12 @@ class WorkListControl(QObject):
         if self.work_list is None or self.current is None:
             self.status.emit("No case of a work list is open.")
             return
+        preview = self._session.preview
+        if preview is not None and preview.mask.any():
+            self.status.emit(
+                "The proposed mask is not accepted yet: press Enter or Esc, then Done again."
+            )
+            return
         self._actions.carrying.end_now()
         self._give_up_waiting()
         if self._known is None or self.needs_saving:  # what is done has its file, empty or not

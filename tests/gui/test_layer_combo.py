@@ -12,9 +12,11 @@ from qtpy.QtCore import QEvent, QPoint
 from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QApplication
 
+from napari_sam_med.gui import leaving
 from napari_sam_med.gui.layer_combo import names_told_apart
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
+from tests.gui.test_carrying import accept_a_box
 from tests.gui.test_scan_loading import scan_file
 
 
@@ -74,3 +76,18 @@ def test_the_list_of_images_shows_folders_and_paths(
     images.setCurrentIndex(images.findText("other"))
     QApplication.sendEvent(images, QHelpEvent(QEvent.Type.ToolTip, QPoint(3, 3), QPoint(3, 3)))
     assert str(tmp_path) not in images.toolTip()
+
+
+def test_choosing_the_scan_that_is_open_changes_nothing(
+    desk: Desk, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(leaving, "ask", lambda *question: asked.append(question) or "leave")
+    accept_a_box(desk)
+    labels, images = desk.bridge.labels_layer, desk.widget.volume_panel.images
+    images.activated.emit(images.currentIndex())
+    desk.settle()
+    assert not desk.actions.scans.is_loading
+    assert not asked
+    assert desk.bridge.labels_layer is labels
+    assert desk.labels.any()

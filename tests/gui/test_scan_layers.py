@@ -81,3 +81,21 @@ def test_a_scan_elsewhere_comes_into_sight_and_one_in_the_same_place_keeps_the_z
     choose(desk, images[2])
     assert planes.sees(desk.viewer, desk.bridge.frame)
     assert desk.bridge.current_view().plane == "coronal"
+
+
+def test_the_slice_stays_when_a_layer_goes_that_reached_further(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, folder: Path
+) -> None:
+    desk = make_desk()
+    open_file(desk, folder / "ct_1.nii.gz")
+    z, y, x = desk.session.volume.shape
+    here = desk.bridge.image_layer
+    start = np.asarray(here.translate) - (3 * z * here.scale[0], 0, 0)
+    further = Image(np.zeros((4 * z, y, x), dtype=np.uint8), scale=here.scale, translate=start)
+    desk.viewer.add_layer(further)
+    view = SliceView("axial", z // 2)
+    desk.look_at(view)
+    assert desk.viewer.dims.current_step[0] > z
+    desk.viewer.layers.remove(further)
+    desk.settle()
+    assert desk.bridge.current_view() == view
