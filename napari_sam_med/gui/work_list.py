@@ -211,9 +211,7 @@ class WorkListControl(QObject):
             return
         preview = self._session.preview
         if preview is not None and preview.mask.any():
-            self.status.emit(
-                "The proposed mask is not accepted yet: press Enter or Esc, then Done again."
-            )
+            self.status.emit("The proposed mask is not accepted yet: press Enter or Esc, then Done again.")
             return
         self._actions.carrying.end_now()
         self._give_up_waiting()
