@@ -86,7 +86,8 @@ def test_a_proposals_status_goes_with_its_slice(desk: Desk, predictor) -> None:
     assert status.text() == "Ready"
     box_the_organ(desk)
     desk.widget.volume_panel.planes["3d"].click()
-    assert status.text() == "Ready"
+    desk.wait(lambda: desk.bridge.current_view() is None)
+    assert status.text().startswith("The scan in 3-D")
     desk.widget.volume_panel.planes["axial"].click()
     desk.wait_for_proposal()
     desk.key(Qt.Key.Key_Return)

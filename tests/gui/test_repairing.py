@@ -215,6 +215,7 @@ def test_a_question_that_is_dismissed_changes_nothing(shape: Desk, monkeypatch: 
 def test_erasing_here_needs_a_slice(shape: Desk) -> None:
     before = shape.labels.copy()
     shape.widget.volume_panel.planes["3d"].click()
+    shape.wait(lambda: shape.bridge.current_view() is None)
     choose(shape, "Erase on this slice")
     assert np.array_equal(shape.labels, before)
     assert shape.said[-1] == "Show the slice in two dimensions that is to be erased."
