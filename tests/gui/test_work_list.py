@@ -27,7 +27,7 @@ from tests.gui.desk import LEFT, Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_carrying import accept_a_box
 from tests.gui.test_journal import everything, press, result, window_of
-from tests.gui.test_prompting import LIVER, box_the_organ
+from tests.gui.test_prompting import LIVER
 
 ALT = Qt.KeyboardModifier.AltModifier
 
@@ -94,20 +94,6 @@ def test_keys_go_on_and_mark_what_is_done(open_list: Callable[..., Desk], folder
     assert "No other case is left to do" in desk.said[-1]
     desk.key(Qt.Key.Key_Right, ALT)
     assert "last case" in desk.said[-1]
-
-
-def test_a_case_with_an_open_proposal_is_not_done_yet(open_list: Callable[..., Desk], folder: Path) -> None:
-    desk = open_list()
-    desk.session.select_organ(LIVER)
-    box_the_organ(desk)
-    desk.key(Qt.Key.Key_D, ALT)
-    assert "not accepted yet" in desk.said[-1]
-    assert work_list(desk).counts["done"] == 0
-    desk.key(Qt.Key.Key_Return)
-    desk.key(Qt.Key.Key_D, ALT)
-    at(desk, 1)
-    assert (saved(folder, 1) == LIVER).any()
-    assert work_list(desk).counts["done"] == 1
 
 
 def test_only_looking_at_cases_leaves_no_trace(open_list: Callable[..., Desk], folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from napari.layers import Image
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_sam_med.errors import LabelError
@@ -23,7 +24,7 @@ from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_carrying import accept_a_box
 from tests.gui.test_journal import press
-from tests.gui.test_prompting import LIVER
+from tests.gui.test_prompting import LIVER, box_the_organ
 
 
 def held_back(monkeypatch: pytest.MonkeyPatch, where: object, name: str, at: str = "end") -> threading.Event:
@@ -258,3 +259,17 @@ def test_a_copy_of_the_labels_that_cannot_be_finished_is_work_that_was_not_saved
     press(panel(desk).next)
     at(desk, 1)
     assert (saved(folder, 1) == LIVER).any()
+
+
+def test_a_case_with_an_open_proposal_is_not_done_yet(open_list: Callable[..., Desk], folder: Path) -> None:
+    desk = open_list()
+    desk.session.select_organ(LIVER)
+    box_the_organ(desk)
+    desk.key(Qt.Key.Key_D, Qt.KeyboardModifier.AltModifier)
+    assert "not accepted yet" in desk.said[-1]
+    assert work_list(desk).counts["done"] == 0
+    desk.key(Qt.Key.Key_Return)
+    desk.key(Qt.Key.Key_D, Qt.KeyboardModifier.AltModifier)
+    at(desk, 1)
+    assert (saved(folder, 1) == LIVER).any()
+    assert work_list(desk).counts["done"] == 1
