@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
+from napari_sam_med.cluster.scheduler_address import PATIENCE_S, client_at
 from napari_sam_med.cluster.versions import check_versions, first_line
 from napari_sam_med.errors import CancelledError, ClusterError, DeviceError
 
@@ -29,10 +29,6 @@ INSTALL = "pip install napari-sam-med[cluster]"
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_PATIENCE_S = 20
-"""Seconds that a scheduler, or its first worker, has to answer."""
-_REFUSED_S = 2
-"""And that a machine may refuse to be connected with: one that starts up is given that long."""
 _LOCAL_PATIENCE_S = 180
 """On this machine they import torch first, which a slow disk takes long over."""
 _ALLOWED_DEATHS = 2
@@ -346,76 +342,14 @@ def connect(address: str, *, device: str = "auto") -> Cluster:
     DeviceError
         When a GPU was asked for and no worker has one.
     """
-    client_type = _distributed().Client
+    client = client_at(address, _distributed().Client)
     try:
-        asyncio.run(_knock(address))
-        client = client_type(address, timeout=_PATIENCE_S, set_as_default=False)
-    except Exception as error:  # what dask raises of an address that is none has no class
-        raise ClusterError(
-            f"No scheduler answers at {address} ({_reason(error)}); start one with dask scheduler, and "
-            "give the address that it prints."
-        ) from error
-    try:
-        _wait_for_workers(client, 1, _PATIENCE_S, f"start one with dask worker {address}")
+        _wait_for_workers(client, 1, PATIENCE_S, f"start one with dask worker {address}")
         check_versions(client)
         return Cluster(client, device=device, wants_gpu=_asks_for_gpu(client, device))
     except BaseException:
         _close(client)
         raise
-
-
-async def _knock(address: str) -> None:
-    """See whether somebody answers: a client of an address that is none waits 40 s for its own end."""
-    from distributed import Security
-    from distributed.core import connect
-
-    arguments = Security().get_connection_args("client")
-    async with asyncio.timeout(_PATIENCE_S):  # whoever takes a connection and says nothing has no limit there
-        await _wait_while_refused(address, arguments)
-        comm = await connect(address, timeout=_PATIENCE_S, **arguments)
-        await comm.close()
-
-
-async def _wait_while_refused(address: str, arguments: dict[str, Any]) -> None:
-    """Raise what says that nobody is there; `connect` takes it for silence, which it waits for to end."""
-    from distributed.comm.addressing import parse_address
-    from distributed.comm.registry import get_backend
-
-    scheme, place = parse_address(address)
-    connector = get_backend(scheme).get_connector()
-    until = time.monotonic() + _REFUSED_S
-    while True:
-        try:
-            comm = await connector.connect(place, **arguments)
-        except OSError as error:
-            if not _refusal(error):
-                return  # `connect` tries again, or says what it is
-            if time.monotonic() > until:
-                raise
-            await asyncio.sleep(_GLANCE_S)
-        else:
-            comm.abort()
-            return
-
-
-def _refusal(error: BaseException) -> str:
-    """Why nobody can be there, in words; empty where it is not known that nobody is."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
-            return "the connection was refused: nothing listens there"
-        if isinstance(cause, socket.gaierror):
-            return "no machine of that name is known"
-        cause = cause.__cause__
-    return ""
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {_PATIENCE_S} s"
-    if isinstance(error, MemoryError):  # dask takes the first bytes of others for a length
-        return "what answers there is something else"
-    return _refusal(error) or first_line(error)
 
 
 @contextmanager

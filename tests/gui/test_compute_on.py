@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_sam_med.cluster import workers as cluster_workers
+from napari_sam_med.cluster import scheduler_address
 from napari_sam_med.gui import compute_on
 from napari_sam_med.gui.compute_on import ComputeOn
 from napari_sam_med.gui.other_machine import ComputingElsewhere
@@ -111,12 +111,12 @@ def test_what_keeps_from_reaching_another_machine_is_said(
     connect(panel, "")
     assert panel.state.text().startswith("Type the address first")
     assert not desk.actions.elsewhere.is_connecting
-    monkeypatch.setattr(cluster_workers, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(scheduler_address, "PATIENCE_S", 0.2)
     connect(panel, "tcp://127.0.0.1:9")
     desk.wait(lambda: "No scheduler answers at tcp://127.0.0.1:9" in panel.state.text())
     assert panel.address.isEnabled()
     assert panel.button.text() == "Connect"
-    monkeypatch.setattr(cluster_workers, "_PATIENCE_S", 60)
+    monkeypatch.setattr(scheduler_address, "PATIENCE_S", 60)
     QTest.mouseClick(panel.button, LEFT)
     assert panel.button.text() == "Cancel"
     QTest.mouseClick(panel.button, LEFT)
