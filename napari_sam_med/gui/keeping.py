@@ -287,6 +287,15 @@ class Keeping(QObject):
         return self._session.labels is not None and self.journal.has_unexported_changes
 
     @property
+    def scan_name(self) -> str:
+        """The scan that is open, for a question; of a file with its folder, since many are called alike."""
+        volume = self._session.volume
+        if volume is None:
+            return "a scan"
+        is_file = volume.path is not None and volume.path.parent.name and volume.name == volume.path.name
+        return f"{volume.path.parent.name}/{volume.name}" if is_file else volume.name
+
+    @property
     def is_kept(self) -> bool:
         """Whether the work is on disk, to be offered again."""
         return self.trouble is None and self.journal.image is not None and self.journal.folder is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_sam_med.gui.keeping import Keeping
@@ -46,7 +47,7 @@ class Leaving:
         self._is_asking = True
         self._parent.window().raise_()  # quitting asks in windows behind, too
         try:
-            answer = ask(self._parent, verb, self._keeping.is_kept)
+            answer = ask(self._parent, verb, self._keeping.is_kept, self._keeping.scan_name)
         finally:
             self._is_asking = False
         if answer == "export":
@@ -54,12 +55,13 @@ class Leaving:
         return answer == "leave"
 
 
-def ask(parent: QWidget, verb: str, is_kept: bool) -> Answer:
-    """Ask what is to become of work that was not exported; modal."""
+def ask(parent: QWidget, verb: str, is_kept: bool, name: str) -> Answer:
+    """Ask what is to become of work on the scan of a name that was not exported; modal."""
     box = QMessageBox(parent)
     box.setIcon(QMessageBox.Icon.Warning)
     box.setWindowTitle("SAM Med")
-    box.setText("The labels changed since they were exported, or were never exported.")
+    box.setTextFormat(Qt.TextFormat.PlainText)  # of whatever a file is called
+    box.setText(f"The labels of {name} changed since they were exported, or were never exported.")
     if is_kept:
         box.setInformativeText(
             "Without an export the work is kept, and offered when this scan is opened again."

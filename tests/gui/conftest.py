@@ -49,7 +49,7 @@ def _garbage_is_sought_among_what_is_new(monkeypatch: pytest.MonkeyPatch) -> Non
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was asked about unexported work; answered with "leave", so that no test hangs on a question."""
     questions: list[str] = []
-    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: questions.append(verb) or "leave")
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept, name: questions.append(verb) or "leave")
     return questions
 
 

@@ -266,7 +266,7 @@ def really_ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
             if not isinstance(box, QMessageBox):
                 return
             timer.stop()
-            seen.append(box.informativeText())
+            seen.append(f"{box.text()}\n{box.informativeText()}")
             [button] = [b for b in box.findChildren(QPushButton) if b.text().startswith(text)]
             QTest.mouseClick(button, LEFT)
 
@@ -308,6 +308,7 @@ def test_closing_with_unexported_work_asks_and_an_export_closes(
     assert desk.widget.volume_panel.images.currentText() != "other"
     assert len(seen) == 2
     assert all("the work is kept, and offered when this scan is opened again" in text for text in seen)
+    assert all(f"The labels of {volume.name} changed" in text for text in seen), "which scan it is about"
     target = tmp_path / "work.nii.gz"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
     really_ask("Export")

@@ -111,7 +111,7 @@ def test_quitting_asks_for_every_window_with_work(
     asked: list[tuple[int, str]] = []  # of numbers: what is patched outlives the windows
     answers = ["leave", "cancel"]
 
-    def ask(parent: QWidget, verb: str, is_kept: bool) -> str:
+    def ask(parent: QWidget, verb: str, is_kept: bool, name: str) -> str:
         asked.append((int(parent.window().winId()), verb))
         return answers.pop(0)
 

@@ -96,7 +96,9 @@ def test_closing_the_window_asks_as_it_would_have(
     kept(desk)
     asked: list[str] = []
     answers = ["cancel", "leave"]
-    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or answers.pop(0))
+    monkeypatch.setattr(
+        leaving, "ask", lambda parent, verb, is_kept, name: asked.append(verb) or answers.pop(0)
+    )
     close_by_x(desk, desk.widget)
     if is_opened_again:
         opened_again(desk)
@@ -118,7 +120,7 @@ def test_the_window_lets_export_what_waits_and_closes(
     accept_a_box(desk)
     kept(desk)
     close_by_x(desk, desk.widget)
-    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: "export")
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept, name: "export")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(drawn), ""))
     count = np.count_nonzero(desk.labels)
     window.close()
@@ -135,7 +137,7 @@ def test_quitting_from_another_window_asks_for_what_waits(
     close_by_x(desk, desk.widget)
     other = make_desk()
     other.wait(other.widget.isVisible)
-    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or "cancel")
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept, name: asked.append(verb) or "cancel")
     windows = [window_of(desk), window_of(other)]
     windows[1].close(quit_app=True)
     assert asked == ["Quit"]

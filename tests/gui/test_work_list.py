@@ -278,7 +278,9 @@ def test_where_saving_fails_it_is_asked_and_the_work_comes_back(
     accept_a_box(desk)
     before = everything(desk.session)
     answers = ["cancel", "leave"]
-    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or answers.pop(0))
+    monkeypatch.setattr(
+        leaving, "ask", lambda parent, verb, is_kept, name: asked.append(verb) or answers.pop(0)
+    )
     press(panel(desk).next)
     desk.wait(lambda: asked == ["Open"])
     desk.settle()

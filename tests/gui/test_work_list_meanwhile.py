@@ -107,7 +107,7 @@ def test_after_an_export_the_case_that_waited_is_opened(
 ) -> None:
     desk = open_list()
     exported = folder.parent / "exported.nii.gz"
-    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or "export")
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept, name: asked.append(verb) or "export")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(exported), ""))
     real = control_module.read_case
 
@@ -154,7 +154,7 @@ def test_a_case_that_waits_is_given_up_where_saving_fails_and_something_else_was
     """It must not be shown as the one on its way for ever, nor leave its layers."""
     desk = open_list()
     control, layers = desk.actions.work_list, list(desk.viewer.layers)
-    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or answer)
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept, name: asked.append(verb) or answer)
     may_end = held_back(monkeypatch, control_module, "save_case", at="start")
 
     def draw() -> None:
@@ -247,7 +247,7 @@ def test_a_copy_of_the_labels_that_cannot_be_finished_is_work_that_was_not_saved
         raise LabelError("The disk of the labels has 3 MiB left; free some space.")
 
     desk = open_list()
-    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept: asked.append(verb) or "cancel")
+    monkeypatch.setattr(leaving, "ask", lambda parent, verb, is_kept, name: asked.append(verb) or "cancel")
     accept_a_box(desk)
     with monkeypatch.context() as patch:
         patch.setattr(LabelsCopy, "finish", full)
