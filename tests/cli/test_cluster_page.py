@@ -11,6 +11,7 @@ import pytest
 
 from napari_sam_med.evaluation.experiment_folder import ExperimentFolder
 from tests.cli.cli_scan import Run, Scan
+from tests.dask_here import scheduler_here
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text(encoding="utf-8")
 ADDRESS = "tcp://10.0.0.5:8786"
@@ -19,7 +20,7 @@ ADDRESS = "tcp://10.0.0.5:8786"
 def test_the_commands_of_the_page_run(
     run: Callable[..., Run], scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("distributed")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     # the reports take most of the time, and are tested elsewhere
@@ -32,9 +33,7 @@ def test_the_commands_of_the_page_run(
     Path("prompts.csv").write_text("image,prompts,output\nct.nii.gz,prompts.json,found.nii.gz\n")
     commands = re.findall(rf"^napari-sam-med (.*{re.escape(ADDRESS)})$", PAGE, flags=re.MULTILINE)
     assert {command.split()[0] for command in commands} == {"embed", "segment", "evaluate"}
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
-    ) as here:
+    with scheduler_here(2) as here:
         for command in commands:
             answer = run(*command.replace(ADDRESS, here.scheduler_address).split())
             assert answer.status == 0, answer.err

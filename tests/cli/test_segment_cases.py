@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.cli.cli_scan import Run, Scan
+from tests.dask_here import scheduler_here
 
 Runner = Callable[..., Run]
 
@@ -55,10 +56,7 @@ def test_resuming_makes_only_what_is_missing(run: Runner, cases: Path, tmp_path:
 def test_workers_write_the_same_labels(
     run: Runner, scan: Scan, cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
-    ) as here:
+    with scheduler_here(2) as here:
         monkeypatch.chdir(tmp_path)
         answer = run("segment", "--cases", cases.name, "--scheduler", here.scheduler_address)
     assert answer.status == 2, "one case has no prompts"

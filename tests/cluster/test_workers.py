@@ -16,6 +16,7 @@ from napari_sam_med.cluster import versions
 from napari_sam_med.cluster import workers as module
 from napari_sam_med.cluster.workers import Cluster, connected, local_workers
 from napari_sam_med.errors import CancelledError, ClusterError, DeviceError
+from tests.dask_here import scheduler_here
 
 distributed = pytest.importorskip("distributed")
 
@@ -23,9 +24,7 @@ distributed = pytest.importorskip("distributed")
 @pytest.fixture
 def threads():
     """A scheduler and two workers in this process."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
-    ) as here:
+    with scheduler_here(2) as here:
         yield here
 
 
@@ -78,14 +77,7 @@ def test_tasks_ask_for_a_gpu_where_a_worker_says_that_it_has_one(threads) -> Non
     with pytest.raises(DeviceError, match="GPU=1"), connected(address, device="cuda"):
         pass
     with (
-        distributed.LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=":0",
-            protocol="tcp://",
-            resources={"GPU": 1},
-        ) as one,
+        scheduler_here(1, {"GPU": 1}) as one,
         connected(one.scheduler_address) as workers,
     ):
         assert workers.wants_gpu

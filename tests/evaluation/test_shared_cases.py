@@ -16,9 +16,10 @@ from napari_sam_med.evaluation.results_file import read_results
 from napari_sam_med.evaluation.slice_scores import SliceScore
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.sam.shared_model import SharedModel
+from tests.dask_here import scheduler_here
 from tests.evaluation.experiment_cases import small_experiment, write_cases
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, nano: Predictor) -> Path:
 def cluster() -> Iterator[Cluster]:
     """Two workers in this process."""
     with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
-        ) as here,
+        scheduler_here(2) as here,
         connected(here.scheduler_address, device="cpu") as workers,
     ):
         yield workers

@@ -24,17 +24,16 @@ from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sam.shared_model import SharedModel
 from napari_sam_med.session import other_machine
 from napari_sam_med.volume.slice_view import SliceView
+from tests.dask_here import scheduler_here
 from tests.gui.desk import LEFT, Desk
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 
 @pytest.fixture
 def machine():
     """A scheduler and a worker in this process."""
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
-    ) as there:
+    with scheduler_here(1) as there:
         yield there
 
 

@@ -21,8 +21,9 @@ from napari_sam_med.sam.model_registry import NANO_WEIGHTS
 from napari_sam_med.sam.predictor import Predictor, load_predictor
 from napari_sam_med.sam.shared_model import SharedModel
 from napari_sam_med.segmentation.remote_predictor import RemotePredictor
+from tests.dask_here import scheduler_here
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,7 @@ def here() -> Predictor:
 @pytest.fixture
 def machine():
     """A scheduler and a worker in this process, whose tasks can be watched."""
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", protocol="tcp://"
-    ) as there:
+    with scheduler_here(1) as there:
         yield there
 
 
@@ -93,14 +92,7 @@ def test_images_are_sent_together_to_a_gpu_alone(here, loads, resources: dict, n
     images = [picture(seed) for seed in range(5)]
     lost: list[str] = []
     with (
-        distributed.LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=":0",
-            protocol="tcp://",
-            resources=resources,
-        ) as machine,
+        scheduler_here(1, resources) as machine,
         connected(machine.scheduler_address) as cluster,
     ):
         found = RemotePredictor(here, "nano", cluster, lost.append).embed_batch(images, (1.0, 2.0))
