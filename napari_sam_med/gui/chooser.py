@@ -248,8 +248,9 @@ class Chooser(QObject):
             return f"Box {number}, score {box.score:.2f}"
         one, guess = self._found.objects[number], self._found.guess(number)
         name = f"{guess} {one.organ.probability * 100:.0f} %" if guess else f"Object {number}"
-        score = f"{self._found.word if self._found.is_ranked else 'score'} {self._found.score(number):.2f}"
-        return f"{name}, {score}, {self._found.volume_ml(number):.3g} ml"
+        score = self._found.score(number)
+        told = f"{self._found.word} {score * 100:.0f} %" if self._found.is_ranked else f"score {score:.2f}"
+        return f"{name}, {told}, {self._found.volume_ml(number):.3g} ml"
 
     def _where(self, number: int) -> str:
         if self._box(number) is not None:

@@ -19,6 +19,16 @@ _MOST_ROWS = 300
 _REST_MS = 150
 """A row that the mouse only passes does not move the viewer."""
 _GREY = QColor(130, 135, 145)
+_NOTHING = "–"
+_TIP = "Point at a row: the slice with most of it is shown. Double click: take it."
+_MEASURES = {
+    "Sure": "how probable the organ under “Looks like” is for this object, in per cent; – where it looks "
+    "like\nno known organ, or was not compared with any. Those follow by their score: how well they are "
+    "outlined, 0 to 1.",
+    "Likely": "how probable it is that the object is {word}, in per cent.",
+    "Score": "how sure the model is that the box holds an object, 0 to 1.",
+}
+"""What the column says, by its head; one list holds one measure."""
 
 
 class FindList(QTreeWidget):
@@ -41,10 +51,6 @@ class FindList(QTreeWidget):
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setMouseTracking(True)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setToolTip(
-            "Point at a row: the slice with most of it is shown. Double click: take it.\n"
-            "Sure: the probability of that organ in per cent; without one, the object's score, 0 to 1."
-        )
         header = self.header()
         header.setStretchLastSection(False)
         header.setMinimumSectionSize(20)
@@ -82,7 +88,11 @@ class FindList(QTreeWidget):
         self._forget_hovered()  # its number may be another one's now, or nobody's
         self.headerItem().setText(_NAME, "Box" if found.boxes else "Looks like")
         self.setColumnHidden(_VOLUME, bool(found.boxes))
-        self.headerItem().setText(_SCORE, "Likely" if found.is_ranked else "Sure")
+        measure = "Score" if found.boxes else "Likely" if found.is_ranked else "Sure"
+        told = f"{measure}: {_MEASURES[measure].format(word=found.word)}"
+        self.headerItem().setText(_SCORE, measure)
+        self.headerItem().setToolTip(_SCORE, told)
+        self.setToolTip(f"{_TIP}\n{told}")
         with QSignalBlocker(self):
             self.clear()
             rows = [self._row(number) for number in found.ranked[:_MOST_ROWS]]
@@ -101,14 +111,11 @@ class FindList(QTreeWidget):
     def _object_texts(self, number: int) -> list[str]:
         found = self._found
         one, guess = found.objects[number], found.guess(number)
-        if found.is_ranked or one.organ is None or not guess:
-            score = f"{found.score(number):.2f}"
-        else:
-            score = f"{one.organ.probability * 100:.0f} %"
+        sure = found.score(number) if found.is_ranked else one.organ.probability if guess else None
         indices = [view.index for view in one.masks]
         first, last = min(indices), max(indices)
         slices = str(first) if first == last else f"{first}–{last}"
-        return [guess or "–", score, f"{found.volume_ml(number):.3g}", slices]
+        return [guess or _NOTHING, _percent(sure), f"{found.volume_ml(number):.3g}", slices]
 
     def _rows(self) -> list[QTreeWidgetItem]:
         return [self.topLevelItem(position) for position in range(self.topLevelItemCount())]
@@ -144,6 +151,10 @@ class FindList(QTreeWidget):
         if event.type() == QEvent.Type.Leave:
             self._forget_hovered()
         return super().eventFilter(watched, event)
+
+
+def _percent(share: float | None) -> str:
+    return _NOTHING if share is None else f"{share * 100:.0f} %"
 
 
 def _box_texts(box: FoundBox) -> list[str]:

@@ -230,7 +230,7 @@ def test_the_list_goes_to_the_best_slice_and_a_double_click_takes(ready: Desk) -
     assert shown == [
         ["1", "left kidney", "91 %", "0.288", "2–4"],
         ["3", "stomach", "60 %", "0.21", "5"],
-        ["2", "–", "0.80", "6.05", "1–6"],
+        ["2", "–", "–", "6.05", "1–6"],
     ]
     rows.scrollToItem(rows.topLevelItem(1))
     place = rows.visualItemRect(rows.topLevelItem(1)).center()

@@ -135,7 +135,7 @@ def test_a_word_ranks_what_is_there(desk: Desk, search: Search, monkeypatch: pyt
     desk.settle()
     assert asked[0][0] == "stomach"
     assert len(asked[0][1]) == 3
-    assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["0.80", "0.10", "0.05"]
+    assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["80 %", "10 %", "5 %"]
     assert panel.list.headerItem().text(2) == "Likely"
     assert desk.said[-1].startswith("3 objects found, the likeliest stomach first. Point at one")
     likely[3] = 0.2
@@ -148,7 +148,7 @@ def test_a_word_ranks_what_is_there(desk: Desk, search: Search, monkeypatch: pyt
     desk.wait(lambda: len(asked) == 3 and done(desk))
     assert desk.said[-1].startswith("None of the found objects looks like stomach. Search with")
     assert "None looks like stomach." in panel.told.text()
-    assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["91 %", "60 %", "0.80"], "as found"
+    assert [panel.list.topLevelItem(i).text(2) for i in range(3)] == ["91 %", "60 %", "–"], "as found"
     panel.word.word.setText("  ")
     panel.start.click()
     assert "No word was given" in desk.said[-1]
@@ -233,6 +233,7 @@ def test_a_proposed_box_is_taken_as_a_prompt(desk: Desk, monkeypatch: pytest.Mon
     start(desk, whole=False)
     desk.wait(lambda: BOXES_NAME in desk.viewer.layers and done(desk))
     desk.settle()
+    assert desk.widget.find_panel.list.headerItem().text(2) == "Score"
     layer = desk.viewer.layers[BOXES_NAME]
     assert layer.features["score"].tolist() == [0.9, 0.6]
     rows = desk.widget.find_panel.list
@@ -270,6 +271,30 @@ def test_another_scan_has_other_candidates(desk: Desk, search: Search, make_volu
     assert desk.actions.finding.found.is_empty
     desk.wait(lambda: CANDIDATES_NAME not in desk.viewer.layers)
     assert not desk.actions.finding.chooser.is_on
+
+
+def test_the_list_has_one_measure_and_says_which(
+    desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find(desk)
+    rows = desk.widget.find_panel.list
+    assert [rows.topLevelItem(i).text(2) for i in range(3)] == ["91 %", "60 %", "–"]
+    assert rows.headerItem().text(2) == "Sure"
+    assert "how probable the organ" in rows.headerItem().toolTip(2)
+    assert rows.headerItem().toolTip(2) in rows.toolTip()
+
+    def word(sight, plan, meant, objects):
+        yield FindingStep(Progress(0, 0, "looking"))
+        return [RankedObject(one, 0.7) for one in objects]
+
+    monkeypatch.setattr(finding_jobs, "word", word)
+    choose(desk.widget.find_panel.what, "word")
+    desk.widget.find_panel.word.word.setText("stomach")
+    desk.widget.find_panel.start.click()
+    desk.wait(lambda: rows.headerItem().text(2) == "Likely")
+    assert "that the object is stomach, in per cent" in rows.headerItem().toolTip(2)
+    hover(desk, (3, 9, 11))
+    assert desk.said[-1].startswith("left kidney 91 %, stomach 70 %, ")
 
 
 def test_a_click_unfolds_the_section_and_its_results_have_room(desk: Desk, search: Search) -> None:
