@@ -35,7 +35,9 @@ class ReviewBar(QWidget):
         self.strip.chosen.connect(self._go_to)
         self.next = button(
             "Next doubtful  N",
-            "Go to the slice where the largest error is expected (N); again: the one after it.",
+            "Go to the slice where the largest error is expected (N); again: the one after it.\n"
+            "Expected error: the area of a mask times its doubt, 1 – quality, over a run of slices. So a large\n"
+            "slice of fair quality may come before a small one that the strip shows in red.",
             actions.reviewing.go_to_next,
         )
         self.right = button(

@@ -92,12 +92,18 @@ def _text(found: Proposal, plane: Plane, masks: Mapping[int, SliceMask], item: A
         why = "" if stop is None else f" Why it stopped: {stop.reason}"
         return f"Slice {found.index}: does {item.name} go on? Then prompt it, else Shift-N.{why}"
     run = range(found.first_index, found.last_index + 1)
-    quality = np.mean([masks[i].quality or 0.0 for i in run])
+    quality = {index: masks[index].quality or 0.0 for index in run}  # as the review strip shows it
+    lowest = min(run, key=lambda index: (quality[index], abs(index - found.index)))
+    here = f"{quality[found.index]:.2f}"
     if len(run) == 1:
-        return f"Slice {found.index} is the least sure left: quality {quality:.2f}. Correct it, or Shift-N."
+        return (
+            f"Slice {found.index}: the largest error left is expected here, quality {here}. "
+            "Correct it, or Shift-N."
+        )
+    least = ", the lowest" if lowest == found.index else f", lowest {quality[lowest]:.2f} on slice {lowest}"
     return (
-        f"Slice {found.index}: middle of the least sure run, {run[0]} to {run[-1]}, quality {quality:.2f}. "
-        "Correct it, or Shift-N."
+        f"Slice {found.index}: the largest error is expected on slices {run[0]} to {run[-1]}, this is its "
+        f"middle. Quality {here} here{least}. Correct it, or Shift-N."
     )
 
 

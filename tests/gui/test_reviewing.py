@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -128,6 +129,25 @@ def test_n_goes_through_the_doubtful_slices_until_nothing_is_left(long_desk: Des
         desk.undo()
         assert not session.active_object.masks[axial(index)].is_key
     assert session.undo_stack.undo_label == "Carry liver through slices"
+
+
+def test_n_tells_the_qualities_that_the_strip_shows(long_desk: Desk) -> None:
+    desk, strip = long_desk, long_desk.widget.review_bar.strip
+    desk.wait(lambda: len(strip.content.slices) == 18)
+    desk.key(Qt.Key.Key_N)
+    found = re.match(
+        r"Slice (\d+): the largest error is expected on slices (\d+) to (\d+), .* Quality ([\d.]+) here"
+        r"(?:, lowest ([\d.]+) on slice (\d+)|, the lowest)\.",
+        desk.said[-1],
+    )
+    assert found is not None, desk.said[-1]
+    index, first, last = (int(found[i]) for i in (1, 2, 3))
+    shown = {i: strip.content.slices[i].quality for i in range(first, last + 1)}
+    lowest = min(shown, key=lambda i: shown[i])
+    assert desk.bridge.current_view() == axial(index)
+    assert found[4] == f"{shown[index]:.2f}"
+    assert (found[5] or found[4]) == f"{shown[lowest]:.2f}"
+    assert "area of a mask times its doubt" in desk.widget.review_bar.next.toolTip()
 
 
 def test_n_goes_on_after_a_correction_and_past_a_slice_that_is_left(long_desk: Desk) -> None:

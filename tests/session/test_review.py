@@ -56,7 +56,21 @@ def test_the_slice_that_halves_the_expected_error_of_a_run_is_in_doubt(session: 
     [found] = doubtful_slices(session, liver)
     # expected errors of slices 1 to 6, in shares of a slice: .1 .1 .35 .1 .1 .1; half of .85 is reached at 3
     assert found.view == axial(3)
-    assert "1 to 6, quality 0.72" in found.text
+    assert "expected on slices 1 to 6" in found.text
+    assert "Quality 0.30 here, the lowest." in found.text
+
+
+def test_a_large_slice_comes_before_the_one_of_lowest_quality_and_both_are_told(
+    session: Session, liver: int
+) -> None:
+    small = np.zeros(axial(0).slice_shape(session.labels.shape), dtype=bool)
+    small[4:6, 4:6] = True
+    with session.begin("Carry") as change:
+        change.put_mask(liver, axial(3), session.objects[liver].mask(axial(2)), "propagated", 0.7)
+        change.put_mask(liver, axial(6), small, "propagated", 0.2)
+    [found] = doubtful_slices(session, liver)
+    assert found.view == axial(3)
+    assert "Quality 0.70 here, lowest 0.20 on slice 6." in found.text
 
 
 def test_what_is_hardly_wrong_anywhere_is_not_in_doubt(session: Session, liver: int) -> None:
