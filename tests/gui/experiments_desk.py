@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pytest
 from napari import Viewer
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QListWidget, QWidget
 
+from napari_sam_med.gui import workers
 from napari_sam_med.gui.experiments import ExperimentsWidget, open_experiments
 from napari_sam_med.gui.experiments_layers import MARK
 from napari_sam_med.gui.planes import Frame, current_view
+from napari_sam_med.session import experiment_jobs
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
 from tests.gui.desk import LEFT, NO_KEY
+from tests.session.measured_model import MeasuredPredictor, labels_of, loads
 
 
 class PanelDesk:
@@ -105,3 +109,39 @@ class PanelDesk:
             )
         )
         self.settle()
+
+
+@pytest.fixture(autouse=True)
+def no_other_programs_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests share the machine with others: they would wait for all of those."""
+    monkeypatch.setattr(workers, "_give_way", lambda: None)
+
+
+@pytest.fixture(name="answering")
+def model_that_answers(monkeypatch: pytest.MonkeyPatch) -> MeasuredPredictor:
+    """The model that is loaded, whatever its name."""
+    predictor = MeasuredPredictor()
+    monkeypatch.setattr(experiment_jobs, "load_model", loads(predictor))
+    return predictor
+
+
+@pytest.fixture(name="make_panel")
+def panels(
+    make_napari_viewer: Callable, qtbot: QtBot, volume, answering: MeasuredPredictor
+) -> Iterator[Callable[..., PanelDesk]]:
+    """A shown viewer with a scan, labels and the docked panel."""
+    made: list[PanelDesk] = []
+
+    def make(labels: LabelVolume | None = None) -> PanelDesk:
+        made.append(PanelDesk(make_napari_viewer(show=True), qtbot, volume, labels))
+        return made[-1]
+
+    yield make
+    for desk in made:
+        desk.panel.stop()
+
+
+@pytest.fixture(name="desk")
+def panel_desk(make_panel: Callable[..., PanelDesk], volume) -> PanelDesk:
+    """The panel on the small volume and its labels."""
+    return make_panel(labels_of(volume))
