@@ -128,10 +128,17 @@ def _with_command(arguments: list[str], commands: Sequence[str]) -> list[str]:
     first = arguments[0] if arguments else ""
     if first in commands or first in _GROUP_OPTIONS:
         return arguments
-    meant = [] if first.startswith("-") else get_close_matches(first, commands, n=1)
-    if meant and not os.path.exists(first):
-        raise ImageError(f'There is no command or volume "{first}"; did you mean "{meant[0]}"?')
+    is_word = bool(first) and not first.startswith("-") and not _looks_like_a_path(first)
+    if is_word and not os.path.exists(first):
+        meant = get_close_matches(first, commands, n=1) or [one for one in commands if one.startswith(first)]
+        remedy = f'did you mean "{meant[0]}"?' if meant else f'"{PROGRAM} --help" lists the commands.'
+        raise ImageError(f'There is no command or volume "{first}"; {remedy}')
     return [_OPEN, *arguments]
+
+
+def _looks_like_a_path(argument: str) -> bool:
+    """Whether somebody who wrote this meant a file: a command has no ending and lies in no folder."""
+    return any(mark in argument for mark in {".", "~", os.sep, os.altsep or os.sep})
 
 
 def _usage_message(error: Any) -> str:

@@ -115,26 +115,29 @@ def show_table(title: str, columns: Mapping[str, str], rows: Iterable[Iterable[s
         Cells, taken as they are.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for heading, justify in columns.items():
+    cells = [[*row] for row in rows]
+    for number, (heading, justify) in enumerate(columns.items()):
         # only words may wrap: a number or a name cut in two cannot be read or copied
         wraps = heading in ("note", "licence", "title")
-        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=not wraps)
-    for row in rows:
+        width = None if wraps else max(cell_len(text) for text in (heading, *(row[number] for row in cells)))
+        table.add_column(heading, justify="right" if justify == "right" else "left", min_width=width)
+    for row in cells:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(file=sys.stdout, highlight=False)
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
     if not console.is_terminal:
-        console.width = max(120, needed)
+        console.width = max(console.width, needed)
     elif needed > console.width:  # a name in two parts is better than numbers without their last digits
         for column in table.columns:
             if column.justify == "left":
-                column.no_wrap, column.overflow = False, "fold"
+                column.min_width, column.overflow = None, "fold"
     with console.capture() as drawn:  # printed by us: rich would end the program when the reader leaves
         console.print(table)
     say("\n".join(line.rstrip() for line in drawn.get().rstrip().splitlines()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -252,6 +253,35 @@ def test_bare_command_refuses_what_is_not_there(
     assert "abacus" in run(scan.volume, "--device", "abacus").error
     assert "prompts.json" in run(scan.prompts).error
     assert opened == []
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("segmnt", 'There is no command or volume "segmnt"; did you mean "segment"?'),
+        ("train", 'There is no command or volume "train"; did you mean "train-classifier"?'),
+        ("xyz", 'There is no command or volume "xyz"; "napari-sam-med --help" lists the commands.'),
+        ("segmnt.nii", "There is no volume segmnt.nii; check the path."),
+        ("cases/segmnt", "There is no volume cases/segmnt; check the path."),
+    ],
+)
+def test_a_mistyped_command_is_told_from_a_volume_that_is_not_there(
+    run: Runner, opened: list[dict[str, object]], written: str, said: str
+) -> None:
+    answer = run(written)
+    assert answer.status == 2
+    assert answer.error.endswith(said)
+    assert opened == []
+
+
+def test_a_folder_opens_though_it_is_called_nearly_as_a_command(
+    run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[dict[str, object]]
+) -> None:
+    (tmp_path / "segmnt").mkdir()
+    shutil.copy(scan.volume, tmp_path / "segmnt" / "ct.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    assert run("segmnt").status == 0
+    assert [call["volume_path"] for call in opened] == [Path("segmnt")]
 
 
 def test_without_a_display_the_bare_command_says_so(

@@ -40,3 +40,18 @@ def test_numbers_of_a_wide_table_are_whole_in_a_file_and_in_a_terminal(
         assert row[0] in printed
     else:
         assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in printed.splitlines()) <= width
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_words_of_a_table_wrap_and_names_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    if is_terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    words = "Needs no download; trained on invented scenes, outlines of real organs and a few real slices."
+    show_table("Models", dict.fromkeys(["name", "note"], "left"), [["sam_vit_b_of_my_own_scans", words]])
+    printed = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    assert max(map(len, printed.splitlines())) <= 80
+    assert printed.count("sam_vit_b_of_my_own_scans") == 1
+    assert set(words.split()) <= set(printed.split())
