@@ -82,7 +82,7 @@ def _why_no_window() -> str:
     if platform in _WINDOWLESS:
         return f"QT_QPA_PLATFORM={platform} keeps Qt from opening windows; unset it"
     if not any(importlib.util.find_spec(name) for name in _BINDINGS):
-        return 'Qt is not installed, which draws the window; install "napari[pyqt6]"'
+        return 'Qt is not installed, which draws the window; run pip install "napari[pyqt6]"'
     return (
         "Qt is installed but cannot open a window; check the display, and on Linux Qt's system libraries "
         "(such as libxcb-cursor0)"

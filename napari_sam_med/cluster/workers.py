@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INSTALL", "Cluster", "connect", "connected", "is_installed", "local_workers"]
 
-INSTALL = "pip install napari-sam-med[cluster]"
+INSTALL = 'pip install "napari-sam-med[cluster]"'
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

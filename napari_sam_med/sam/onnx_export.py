@@ -121,7 +121,7 @@ def check_packages() -> None:
         import onnxscript  # noqa: F401  torch's exporter needs it, and only says so halfway
     except ImportError as error:
         raise ModelError(
-            f'ONNX export needs {error.name}, which is not installed; run "pip install napari-sam-med[onnx]".'
+            f'ONNX export needs {error.name}, which is not installed; run pip install "napari-sam-med[onnx]".'
         ) from None
     del onnx, onnxruntime
 

@@ -164,7 +164,7 @@ def read_video_weights(path: str | os.PathLike[str], *, image_size: int | None =
     if not is_available():
         raise ModelError(
             "Video models are run by the package transformers, which is not installed; install it with "
-            "pip install 'napari-sam-med[video]'."
+            'pip install "napari-sam-med[video]".'
         )
     if image_size is not None and (image_size < 64 or image_size % 32):
         raise ModelError(

@@ -38,7 +38,7 @@ def add_lora(network: Any, seed: int) -> None:
     """
     if find_spec("peft") is None:
         raise ModelError(
-            'LoRA needs peft, which is not installed; install it with "pip install napari-sam-med[lora]", or '
+            'LoRA needs peft, which is not installed; install it with pip install "napari-sam-med[lora]", or '
             "train the mask decoder."
         )
     encoder = getattr(network, "image_encoder", None)

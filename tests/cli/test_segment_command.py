@@ -250,5 +250,5 @@ def test_without_the_extra_the_engine_is_refused_in_one_line(
 
     monkeypatch.setattr(video_weights, "is_available", lambda: False)
     answer = run("segment", scan.volume, "-p", scan.prompts, "-o", tmp_path / "o.nii.gz", "--engine", "m.pt")
-    assert answer.error.endswith("install it with pip install 'napari-sam-med[video]'.")
+    assert answer.error.endswith('install it with pip install "napari-sam-med[video]".')
     assert not (tmp_path / "o.nii.gz").exists()

@@ -104,7 +104,7 @@ def test_what_keeps_from_reaching_another_machine_is_said(
         without_library.setattr(compute_on, "is_installed", lambda: False)
         panel = desk.widget.model_panel.compute_on
         QTest.keyClick(panel.places, Qt.Key.Key_Down)
-        assert "pip install napari-sam-med[cluster]" in panel.state.text()
+        assert 'pip install "napari-sam-med[cluster]"' in panel.state.text()
         assert not panel.address.isVisible()
         QTest.keyClick(panel.places, Qt.Key.Key_Up)
     connect(panel, "")

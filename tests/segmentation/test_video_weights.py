@@ -194,5 +194,5 @@ def test_without_the_extra_one_line_says_what_to_install(
     assert is_available()
     monkeypatch.setattr(video_extra.importlib.util, "find_spec", lambda name: None)
     assert not is_available()
-    with pytest.raises(ModelError, match=r"pip install 'napari-sam-med\[video\]'"):
+    with pytest.raises(ModelError, match=r'pip install "napari-sam-med\[video\]"'):
         read_video_weights(tmp_path)

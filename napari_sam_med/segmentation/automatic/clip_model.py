@@ -117,7 +117,7 @@ def load_clip(
     except ImportError:
         raise ModelError(
             "Free words need open_clip, which is not installed; run "
-            '"pip install napari-sam-med[text]", or give the name of an organ.'
+            'pip install "napari-sam-med[text]", or give the name of an organ.'
         ) from None
     where = Path(path).expanduser()
     weights, config_file = _files(where, architecture)

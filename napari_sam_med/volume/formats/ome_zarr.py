@@ -120,7 +120,7 @@ def zarr_module() -> Any:
         import zarr
     except ImportError as error:
         raise ImageError(
-            'OME-Zarr needs zarr, which is not installed; install it with "pip install napari-sam-med[zarr]".'
+            'OME-Zarr needs zarr, which is not installed; install it with pip install "napari-sam-med[zarr]".'
         ) from error
     return zarr
 
