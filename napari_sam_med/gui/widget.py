@@ -242,9 +242,7 @@ class SamMedWidget(Docked):
         self._tool = bridge.tool
         if self._tool is not None:  # else another layer of the user's is at hand
             bridge.set_tool("pan")  # so that no click draws what is not seen to be a prompt
-        show_info(
-            "Your labels are not exported yet. Open SAM Med again to go on where you were, or to export."
-        )
+        show_info("Not exported yet: open SAM Med again.")  # as much as napari's notification shows
 
     def _go_on(self) -> None:
         bridge = self.actions_.bridge

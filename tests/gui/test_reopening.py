@@ -72,7 +72,7 @@ def test_unexported_work_goes_on_where_it_was(desk: Desk, told: list[str]) -> No
         window.hide()
         window.show()
         assert not widget.isVisible()
-        assert "not exported yet" in told[-1]
+        assert told[-1] == "Not exported yet: open SAM Med again.", "or napari cuts it off"
         again = opened_again(desk)
         assert again is widget
         assert everything(desk.session) == before
