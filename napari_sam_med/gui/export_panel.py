@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
+from napari.layers import Layer
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 import napari_sam_med
@@ -60,12 +62,18 @@ class ExportPanel(Section):
         self.add(self.export)
         self.written = note()
         self.add(self.written)
+        self._written: WeakKeyDictionary[Layer, str] = WeakKeyDictionary()  # of each scan, what was said last
         actions.session.events.volume.connect(self.refresh)
+        actions.scans.opened.connect(self.refresh)
         self.refresh()
 
     def refresh(self, *_: object) -> None:
-        """Exporting needs a scan."""
+        """Exporting needs a scan; what was written is shown for the scan that is worked on."""
+        image = None if self._actions.session.volume is None else self._actions.bridge.image_layer
         self.export.setEnabled(self._actions.session.volume is not None)
+        text = "" if image is None else self._written.get(image, "")
+        self.written.setText(text)
+        self.written.setVisible(bool(text))
 
     def suggested_path(self) -> Path:
         """A name that is free, where the last export went or beside the scan, in the last format.
@@ -120,21 +128,22 @@ class ExportPanel(Section):
 
     def export_to(self, path: Path, then: Callable[[], None] | None = None) -> None:
         """Write to a path and remember its folder and format."""
+        session, image = self._actions.session, self._actions.bridge.image_layer
+        n_organs = sum(session.voxel_count(class_id) > 0 for class_id in session.organs)
 
         def written(path: Path) -> None:
-            self._on_written(path)
+            self._on_written(path, image, n_organs)
             if then is not None:
                 then()
 
         self._actions.export(path, written)
 
-    def _on_written(self, path: Path) -> None:
+    def _on_written(self, path: Path, image: Layer | None, n_organs: int) -> None:
         suffix = next((s for s in _FILTERS if path.name.endswith(s)), ".nii.gz")
         self._actions.settings.remember(export_folder=str(path.parent), export_suffix=suffix)
-        session = self._actions.session
-        n_organs = sum(session.voxel_count(class_id) > 0 for class_id in session.organs)
-        self.written.setText("\n".join([f"Written: {path}", *remarks(path, n_organs)]))
-        self.written.setVisible(True)
+        if image is not None:
+            self._written[image] = "\n".join([f"Written: {path}", *remarks(path, n_organs)])
+        self.refresh()  # another scan may be open by now
 
 
 def _is_for_users(folder: Path) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from napari.layers import Image
 
+from napari_sam_med.session import jobs
 from tests.gui.desk import Desk
+from tests.gui.test_work_list_meanwhile import held_back
 from tests.volume.dicom_files import save_series
 from tests.volume.phantoms import affine_of, ct_like
 
@@ -54,3 +58,47 @@ def test_what_cannot_be_read_again_as_it_was_does_not_count_as_exported(
     assert labelled.actions.keeping.journal.has_unexported_changes != is_kept
     says_more = "\n" in panel.written.text()
     assert says_more != is_kept
+
+
+def choose(desk: Desk, image: Image) -> None:
+    """Under *Image*, by the keys of the list."""
+    images = desk.widget.volume_panel.images
+    desk.wait(lambda: images.findText(image.name) >= 0)
+    images.setCurrentIndex(images.findText(image.name))
+    images.activated.emit(images.currentIndex())
+    desk.wait(lambda: desk.bridge.image_layer is image and not desk.actions.scans.is_loading)
+    desk.settle()
+
+
+def test_what_was_written_is_shown_with_its_own_scan_alone(
+    labelled: Desk, tmp_path: Path, make_volume: Callable
+) -> None:
+    panel, first = labelled.widget.export_panel, labelled.bridge.image_layer
+    panel.export_to(tmp_path / "first.nii.gz")
+    labelled.wait(lambda: panel.written.text() == f"Written: {tmp_path / 'first.nii.gz'}")
+    other = labelled.viewer.add_image(make_volume((6, 20, 20)).data, name="other")
+    choose(labelled, other)
+    assert not panel.written.isVisibleTo(panel)
+    assert panel.written.text() == ""
+    choose(labelled, first)
+    assert panel.written.text() == f"Written: {tmp_path / 'first.nii.gz'}"
+    assert panel.written.isVisibleTo(panel)
+    labelled.viewer.layers.remove(first)
+    labelled.wait(lambda: labelled.bridge.image_layer is other)
+    assert panel.written.text() == ""
+
+
+def test_an_export_that_ends_with_another_scan_open_is_shown_with_its_own(
+    labelled: Desk, tmp_path: Path, make_volume: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel, first = labelled.widget.export_panel, labelled.bridge.image_layer
+    may_end = held_back(monkeypatch, jobs, "export_labels")
+    panel.export_to(tmp_path / "first.nii.gz")
+    other = labelled.viewer.add_image(make_volume((6, 20, 20)).data, name="other")
+    choose(labelled, other)
+    may_end.set()
+    labelled.wait(lambda: any("written and checked" in text for text in labelled.said))
+    labelled.settle()
+    assert panel.written.text() == ""
+    choose(labelled, first)
+    assert "first.nii.gz" in panel.written.text()
