@@ -15,6 +15,7 @@ from napari_sam_med.errors import ExportError, SamMedError
 from napari_sam_med.gui.contributions import ask_time
 from napari_sam_med.gui.geometry_question import ask_form
 from napari_sam_med.gui.work_list_output import ask_output, remember_output
+from napari_sam_med.gui.work_list_words import said_of_case
 from napari_sam_med.session.work_list import (
     KnownFile,
     OpenedCase,
@@ -83,6 +84,7 @@ class WorkListControl(QObject):
         self._is_changed = self._has_failed = False
         self._has_seen_offer = self._may_go = self._shows_case = False
         self._organs: OrganTable | None = None
+        self._word_on_done = ""  # it is said with the next case, as what is said before is seen for a moment
         self._session.voxels_changed.connect(self._on_voxels)
         self._session.events.objects.connect(self._on_objects)
         actions.keeping.needs_no_question = self._goes_on_with
@@ -200,7 +202,8 @@ class WorkListControl(QObject):
             after = self.work_list.next_open(self.position, frozenset(self.problems))
             current = self.current
             if after is None or (current is not None and self.work_list.cases[after] == current.case):
-                self.status.emit(f"No other case is left to do. {self.work_list.summary}.")
+                word, self._word_on_done = self._word_on_done, ""
+                self.status.emit(f"{word}No other case is left to do. {self.work_list.summary}.")
             else:
                 self.open_position(after)
 
@@ -219,6 +222,8 @@ class WorkListControl(QObject):
             self._save(self.finish, lambda: None)
             return
         case = self.current.case
+        if not self._actions.keeping.journal.holds_labels:
+            self._word_on_done = f"{case.name} is done with empty labels. "
         self.mark(case, "done")
         if self.work_list.status(case) == "done":
             self.go_to_next_open()
@@ -328,19 +333,14 @@ class WorkListControl(QObject):
         self.problems.pop(opened.case.key, None)
         bridge = self._actions.bridge
         bridge.go_to(SliceView("axial", opened.scan.volume.shape[0] // 2))
-        number, n_cases = self.position + 1, len(self.work_list.cases)
-        said = [f"{opened.case.name} ({number} of {n_cases})"]
-        if opened.start is None and len(opened.case.given) > 1:
-            names = ", ".join(path.name for path in opened.case.given[:3])
-            said.append(f"it has several label files ({names}), of which none was opened")
-        elif opened.start is not None:
-            said.append(f"labels from {opened.start.name}")
-        self.status.emit("; ".join([*said, *opened.scan.labels.warnings, *opened.scan.volume.warnings]))
+        said = said_of_case(opened, self.position + 1, len(self.work_list.cases))
+        self.status.emit(f"{self._word_on_done}{said}")
+        self._word_on_done = ""
         self.changed.emit()
 
     def _on_unreadable(self, case: Case, error: Exception) -> None:
         """One line; the list goes on from there."""
-        self._wanted, self._may_go = None, False
+        self._wanted, self._may_go, self._word_on_done = None, False, ""
         self.problems[case.key] = str(error)
         self.changed.emit()
         self.failed.emit(error)
