@@ -119,7 +119,7 @@ def segment_from_prompts(
     if contested:
         slight = contested <= _SLIGHT_OVERLAP * np.count_nonzero(labels.data)
         (remarks if slight else warnings).append(
-            f"objects overlap in {contested} voxels; there a prompted slice wins over a propagated one, "
+            f"objects overlap in {contested} voxels; there a prompted slice wins over a carried one, "
             "else the slice of higher quality, else the later object"
         )
     if crop is not None and crop.for_run(asked) is None:
@@ -151,5 +151,5 @@ def _what_went_thin(volume: Volume, result: Segmentation) -> list[str]:
         if all(found.is_empty for found in slices):
             warnings.append(f"{name} is empty: its prompts gave no mask; move them onto the organ")
         elif result.propagated and all(volume.shape[view.axis] == 1 for view in one.prompts):
-            warnings.append(f"{name} was not propagated: the volume has one slice in that direction")
+            warnings.append(f"{name} was not carried: the volume has one slice in that direction")
     return warnings

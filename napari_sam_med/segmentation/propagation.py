@@ -141,7 +141,7 @@ def _slicewise(predictor: Predictor | None) -> Propagator:
 
 def _check(volume: Volume, objects: PromptedObjects, masks: Mapping[int, Mapping[SliceView, Any]]) -> None:
     if not objects:
-        raise PromptError("There is nothing to propagate: give at least one object with a prompted slice.")
+        raise PromptError("There is nothing to carry: give at least one object with a prompted slice.")
     for object_id, (class_id, key_slices) in objects.items():
         if class_id < 1:
             raise PromptError(

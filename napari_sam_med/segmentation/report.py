@@ -19,7 +19,7 @@ from napari_sam_med.volume.slice_view import SliceView
 
 __all__ = ["RunFacts", "report_of", "write_json"]
 
-NOT_PROPAGATED = "propagation was switched off"
+NOT_PROPAGATED = "carrying was switched off"
 _BORDERS = {
     "start of the volume": "end of the volume",
     "start of the chosen range": "end of the chosen range",

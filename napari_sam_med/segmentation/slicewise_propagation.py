@@ -174,7 +174,7 @@ class SlicewisePropagator:
         for track, found in run.fill(tracks):
             n_done += 1
             n_left = sum(gap.n_remaining for one in tracks for gap in one.gaps)
-            yield _as_slice(track, found, Progress(n_done, n_done + n_left, "propagating"))
+            yield _as_slice(track, found, Progress(n_done, n_done + n_left, "carrying"))
 
 
 def _key_slices(

@@ -262,7 +262,7 @@ class VideoPropagator:
                 for found in self._walk(way.film, gap, walker, patience):
                     n_done += 1
                     ahead = sum(g.remaining for o in ways for g in o.gaps)
-                    yield _as_slice(way, found, Progress(n_done, n_done + ahead, "propagating"))
+                    yield _as_slice(way, found, Progress(n_done, n_done + ahead, "carrying"))
 
     def _key(
         self, film: Film, view: SliceView, prompts: Prompts | None, drawn: npt.ArrayLike | None

@@ -279,7 +279,7 @@ def test_one_slice_volume():
 @pytest.mark.parametrize(
     ("objects", "words"),
     [
-        ({}, "nothing to propagate"),
+        ({}, "nothing to carry"),
         ({1: (6, {})}, "no key slice"),
         ({1: (0, {SliceView("axial", 1): Prompts.from_box(BOX)})}, "count from 1"),
         ({1: (6, {SliceView("axial", 20): Prompts.from_box(BOX)})}, "axial slices 0 to 19"),
