@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from napari_sam_med.session import jobs
 from napari_sam_med.session.changes import Change
 from napari_sam_med.session.clean_up import interpolation_input
 from napari_sam_med.session.jobs import ModelView
+from napari_sam_med.session.objects import AnnotatedObject
 from napari_sam_med.session.open_change import OpenChange
 from napari_sam_med.session.review import with_confirmed_ends
 from napari_sam_med.session.session import Session
@@ -67,6 +68,8 @@ class _Work:
     asks: Literal["model", "video", "nobody"] = "model"
     fills_between: bool = False
     extent: Extent = Extent()
+    accepted: str = ""
+    """What counts as accepted by asking for this, as a sentence."""
 
 
 class Carrying(QObject):
@@ -198,6 +201,7 @@ class Carrying(QObject):
             return
         session = self._session
         try:
+            work = replace(work, accepted=self._accepted(self._object_ids(work.extent.all_objects)))
             if session.preview is not None and session.accept() is None:
                 return
             ids = self._object_ids(work.extent.all_objects)
@@ -228,6 +232,34 @@ class Carrying(QObject):
         else:
             start(None)
 
+    def _accepted(self, ids: list[int]) -> str:
+        """What counts as accepted by filling slices from it, in words: the proposal, and open prompts.
+
+        Raises
+        ------
+        PromptError
+            If there are such prompts, and no slice is looked at that shows what comes of them.
+        """
+        session, preview, told = self._session, self._session.preview, []
+        waiting = [(i, view) for i in ids for view in _open_views(session.objects[i])]
+        if waiting and self._model.view is None:
+            object_id, view = waiting[0]
+            item = session.objects[object_id]
+            raise PromptError(
+                f"The prompts of {item.name} on {view.plane} slice {view.index} are not accepted yet, and "
+                "what they propose cannot be seen in 3-D; show a plane (Alt-1 to Alt-3), and press Enter or "
+                "Escape on that slice first."
+            )
+        if preview is not None and session.active_object is not None:
+            told.append(f"{_capital(session.active_object.name)} accepted on slice {preview.view.index}.")
+            waiting = [one for one in waiting if one != (session.active_object_id, preview.view)]
+        for object_id in dict.fromkeys(i for i, _ in waiting):
+            slices = sorted({view.index for i, view in waiting if i == object_id})
+            where = f"slice{'s' * (len(slices) > 1)} {', '.join(map(str, slices))}"
+            name = _capital(session.objects[object_id].name)
+            told.append(f"{name}: the prompts on {where} count as accepted.")
+        return " ".join(told)
+
     def _object_ids(self, all_objects: bool) -> list[int]:
         session = self._session
         if session.volume is None:
@@ -255,16 +287,22 @@ class Carrying(QObject):
             yielded=lambda done: self._on_slice(work, change, done),
             returned=lambda _: self._on_all(work, change),
             failed=self.failed.emit,
-            finished=lambda: self._on_ended(job, change, object_ids),
+            finished=lambda: self._on_ended(work, job, change, object_ids),
         )
         self._job = job
         self.progress.emit(Progress(0, 0, f"{work.doing.lower()} {names}"))
+        if work.accepted:
+            self.status.emit(work.accepted)
 
     def _on_slice(self, work: _Work, change: OpenChange, done: PropagatedSlice) -> None:
         if change.is_open:
             change.put(done)
             self.progress.emit(done.progress)
-            self.status.emit(f"{work.doing}: {done.view.plane} slice {done.view.index}")
+            self._say(work, f"{work.doing}: {done.view.plane} slice {done.view.index}")
+
+    def _say(self, work: _Work, text: str) -> None:
+        """With what counts as accepted now, so that no next message hides it."""
+        self.status.emit(f"{work.accepted} {text}".strip())
 
     def _on_all(self, work: _Work, change: OpenChange) -> None:
         if change.is_open and not work.fills_between:
@@ -273,7 +311,7 @@ class Carrying(QObject):
             last = 1 << 30 if extent.last_index is None else extent.last_index
             change.drop_outdated(first, last, extent.directions)
 
-    def _on_ended(self, job: Job, change: OpenChange, object_ids: tuple[int, ...]) -> None:
+    def _on_ended(self, work: _Work, job: Job, change: OpenChange, object_ids: tuple[int, ...]) -> None:
         was_open = change.is_open
         committed = change.close()
         if job is self._job:
@@ -286,7 +324,7 @@ class Carrying(QObject):
             self.carried.emit(report)
             first_line = report.partition("\n")[0]
             done = f"{first_line}. N goes to what is in doubt." if committed is not None else "Ready"
-            self.status.emit("Cancelled; what was done is kept." if job.was_cancelled else done)
+            self._say(work, "Cancelled; what was done is kept." if job.was_cancelled else done)
 
     def _text(self, object_ids: tuple[int, ...]) -> str:
         lines = []
@@ -305,3 +343,13 @@ class Carrying(QObject):
     def _on_reapplied(self, change: Change) -> None:
         if self._report is not None and change is self._report[0]:
             self.carried.emit(self._report[1])
+
+
+def _open_views(item: AnnotatedObject) -> list[SliceView]:
+    """Slices whose prompts are asked and accepted by filling from them, as no mask was accepted there."""
+    accepted = {view for view, mask in item.masks.items() if mask.is_key}
+    return [v for v in item.key_slices if v not in accepted and not item.waits_for_acceptance(v)]
+
+
+def _capital(name: str) -> str:
+    return f"{name[:1].upper()}{name[1:]}"

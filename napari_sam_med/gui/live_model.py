@@ -102,6 +102,11 @@ class LiveModel(QObject):
         return self._loading is not None
 
     @property
+    def view(self) -> SliceView | None:
+        """The slice that is looked at; None in 3-D."""
+        return self._view
+
+    @property
     def accepts(self) -> frozenset[str]:
         """Kinds of prompt that the chosen model takes."""
         if self._model is not None:
@@ -318,7 +323,7 @@ class LiveModel(QObject):
         self.ahead.renew()
 
     def hold(self, held: bool) -> None:
-        """Keep from embedding ahead while a propagation needs the processor."""
+        """Keep from embedding ahead while carrying needs the processor."""
         self.ahead.hold(held)
 
     def _drop_serving(self) -> None:

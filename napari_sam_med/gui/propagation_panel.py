@@ -35,7 +35,7 @@ _NO_VIDEO = (
 
 
 class PropagationPanel(Section):
-    """Start a propagation, and read what came of it; the status line shows and cancels it."""
+    """Start carrying, and read what came of it; the status line shows and cancels it."""
 
     def __init__(self, actions: Actions) -> None:
         super().__init__(5, "Carry through slices")
@@ -60,7 +60,12 @@ class PropagationPanel(Section):
         self.limited.toggled.connect(self._on_limited)
         self.add(self.all_objects)
         self.add(row(self.limited, self.first, self.last))
-        self.start = button("Carry through slices  G", "Carry the mask from slice to slice (G)", self.carry)
+        self.start = button(
+            "Carry through slices  G",
+            "Carry the mask from slice to slice (G). A mask that is still proposed is accepted first, as an\n"
+            "undo step of its own; in 3-D, where it cannot be seen, it has to be accepted before.",
+            self.carry,
+        )
         self.add(self.start)
         self.fill = button(
             "Fill between",

@@ -56,12 +56,56 @@ def test_from_a_drag_to_a_file_and_back(desk: Desk, tmp_path: Path) -> None:
     assert desk.actions.settings.export_folder == str(tmp_path)
 
 
-def test_g_carries_a_box_that_was_not_accepted_yet(desk: Desk) -> None:
+def test_g_carries_a_box_that_was_not_accepted_yet_and_says_so(desk: Desk) -> None:
     desk.session.select_organ(LIVER)
     box_the_organ(desk)
+    parts: list[str] = []
+    desk.actions.progress.connect(lambda progress: progress and parts.append(progress.text))
     desk.key(Qt.Key.Key_G)
     desk.wait_until_carried()
     assert np.array_equal(desk.labels == LIVER, organ(desk))
+    during = [text for text in desk.said if "Carrying: axial slice" in text]
+    assert during
+    assert all(text.startswith("Liver accepted on slice 4. Carrying") for text in during)
+    assert desk.said[-1].startswith("Liver accepted on slice 4. liver: 6 slices")
+    assert "carrying" in parts
+    assert not any("propagat" in text for text in parts)
+    desk.undo()
+    assert np.flatnonzero(desk.labels.any(axis=(1, 2))).tolist() == [4], "accepted in a step of its own"
+    desk.undo()
+    assert not desk.labels.any()
+
+
+def test_in_3d_g_accepts_nothing_that_cannot_be_seen(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    box_the_organ(desk)
+    desk.key(Qt.Key.Key_4, Qt.KeyboardModifier.AltModifier)
+    desk.wait(lambda: desk.viewer.dims.ndisplay == 3 and desk.actions.model.view is None)
+    desk.key(Qt.Key.Key_G)
+    assert "The prompts of liver on axial slice 4 are not accepted yet" in desk.said[-1]
+    assert not desk.actions.is_busy
+    assert not desk.labels.any()
+    desk.key(Qt.Key.Key_1, Qt.KeyboardModifier.AltModifier)
+    desk.wait_for_proposal()
+    desk.key(Qt.Key.Key_Return)
+    desk.key(Qt.Key.Key_4, Qt.KeyboardModifier.AltModifier)
+    desk.wait(lambda: desk.viewer.dims.ndisplay == 3 and desk.actions.model.view is None)
+    desk.key(Qt.Key.Key_G)
+    desk.wait_until_carried()
+    assert np.array_equal(desk.labels == LIVER, organ(desk)), "what was accepted is carried in 3-D, too"
+
+
+def test_prompts_of_another_slice_that_count_as_accepted_are_told(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    box_the_organ(desk)
+    desk.look_at(SliceView("axial", 6))
+    desk.wait(lambda: desk.session.preview is None)
+    desk.key(Qt.Key.Key_G)
+    desk.wait_until_carried()
+    assert np.array_equal(desk.labels == LIVER, organ(desk))
+    assert desk.said[-1].startswith("Liver: the prompts on slice 4 count as accepted. liver: 6 slices")
+    desk.undo()
+    assert not desk.labels.any()
 
 
 def test_forward_only_and_a_range(desk: Desk) -> None:
