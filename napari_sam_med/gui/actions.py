@@ -96,8 +96,8 @@ class Actions(QObject):
         self.carrying = Carrying(self.session, self.workers, self.model, self._is_free, self)
         self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end_now, self)
         self.keeping = Keeping(self.session, self.workers, settings, self.carrying.end_now, self)
+        self.scans.journal = self.keeping.journal
         self.suggesting = OrganSuggesting(self.session, self.workers, self.model, settings, self)
-        self.suggesting.failed.connect(self.show_error)
         self.work_list = WorkListControl(self)
         self.finding = Finding(
             self.session, self.bridge, self.workers, self.model, self._is_free, self.carrying.end_now, self
@@ -119,6 +119,7 @@ class Actions(QObject):
             self.keeping,
             self.work_list,
             self.finding,
+            self.suggesting,
         ):
             part.status.connect(self.status)
             part.failed.connect(self.show_error)
@@ -167,19 +168,6 @@ class Actions(QObject):
         if change is not None:
             self.status.emit(f"{done}. G carries it on.")
 
-    def accept_as_suggested(self) -> None:
-        """Write the proposed mask into the labels as the organ that it looks like."""
-        preview = self.session.preview
-        if preview is None or self.suggesting.found is None:
-            what = "There is no proposal to accept" if preview is None else "No organ is suggested here"
-            self.status.emit(f"{what}. Enter accepts a mask as the chosen organ.")
-            return
-        name = self.attempt(self.suggesting.accept)
-        if name is not None:
-            self.status.emit(
-                f"{name[:1].upper()}{name[1:]} accepted on slice {preview.view.index}. G carries it on."
-            )
-
     def clear_prompts(self) -> None:
         """Take the prompts of the slice at hand away, and the proposal with them."""
         view = self.bridge.current_view()
@@ -194,7 +182,7 @@ class Actions(QObject):
         self.status.emit(f"New object of {name}: draw a box or click.")
 
     def undo(self) -> None:
-        """Take the newest step back; a propagation under way ends first."""
+        """Take the newest step back; carrying that is under way ends first."""
         self.carrying.end()
         label = self.session.undo()
         self.status.emit("Nothing to undo" if label is None else f"Undone: {label}")

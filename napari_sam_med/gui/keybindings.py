@@ -37,11 +37,16 @@ SHORTCUTS: tuple[Shortcut, ...] = (
         "accept mask, or take found object",
         lambda a, _: a.finding.chooser.take_pointed() or a.bridge.prompts.end_shape(True) or a.accept(),
     ),
-    Shortcut("Shift-Enter", "accept as the suggested organ", lambda a, _: a.accept_as_suggested()),
+    Shortcut("Shift-Enter", "accept as the suggested organ", lambda a, _: a.suggesting.accept()),
     Shortcut(
         "Escape",
         "clear prompts, or hide found objects",
-        lambda a, _: a.finding.chooser.leave() or a.bridge.prompts.end_shape(False) or a.clear_prompts(),
+        lambda a, _: (
+            a.finding.chooser.leave()
+            or a.bridge.prompts.end_shape(False)
+            or a.suggesting.give_up_waiting()
+            or a.clear_prompts()
+        ),
         "Esc",
     ),
     Shortcut("Control-Z", "undo", lambda a, _: a.undo(), "Ctrl-Z"),

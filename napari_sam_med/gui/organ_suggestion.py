@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_sam_med.errors import SamMedError
 from napari_sam_med.gui.live_model import LiveModel
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.workers import Job, Workers
@@ -16,6 +17,10 @@ __all__ = ["OrganSuggesting"]
 
 _REST_MS = 120
 """A mask is looked at when no other one follows at once: the next click goes first."""
+_PATIENCE_MS = 20_000
+"""The first guess loads the classifier and its model; nobody waits longer for what Enter does at once."""
+_REMEDY = "Enter accepts a mask as the chosen organ."
+_NO_GUESS = "No organ is suggested here."
 
 
 class OrganSuggesting(QObject):
@@ -30,10 +35,12 @@ class OrganSuggesting(QObject):
     -------
     changed
         `found` is another one.
+    status : str
     failed : Exception
     """
 
     changed = Signal()
+    status = Signal(str)
     failed = Signal(object)
 
     def __init__(
@@ -52,6 +59,11 @@ class OrganSuggesting(QObject):
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self._ask)
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(_PATIENCE_MS)
+        self._patience.timeout.connect(lambda: self._end_waiting("No guess came in time."))
+        self._is_waiting = False
         session.events.preview.connect(self._on_preview)
 
     @property
@@ -80,26 +92,48 @@ class OrganSuggesting(QObject):
         told = f"Looks like: {self.found.name} {self.found.probability * 100:.0f} %"
         return f"{told}. Shift-Enter takes it" if self.is_another else told
 
-    def accept(self) -> str | None:
-        """Accept the preview as the suggested organ, which is made where it is missing.
+    def accept(self) -> None:
+        """Accept the preview as the suggested organ, which is made where it is missing; says what came of it.
 
-        Returns
-        -------
-        str or None
-            Name of the organ; None where nothing is suggested.
-
-        Raises
-        ------
-        LockedError, PromptError
-            As `accept_as`.
+        A guess that is still on its way is waited for, but not for long; Escape, Enter, and whatever changes
+        the mask or leaves the slice, end that.
         """
-        if self.found is None or self._session.preview is None:
-            return None
-        organ = organ_called(self.found.name, self._session.organs)
-        accept_as(self._session, organ)
-        return organ.name
+        preview = self._session.preview
+        if preview is None:
+            self.status.emit(f"There is no proposal to accept. {_REMEDY}")
+        elif self.found is not None:
+            self._accept_as(self.found, preview)
+        elif self._rest.isActive() or self._job is not None:
+            self._is_waiting = True
+            self._patience.start()
+            self._model.tell("Waiting for the guess which organ this is, to accept it as that (Esc: do not)…")
+        else:
+            self.status.emit(f"{_NO_GUESS} {_REMEDY}")
+
+    def _accept_as(self, found: Suggestion, preview: Preview) -> None:
+        organ = organ_called(found.name, self._session.organs)
+        try:
+            accept_as(self._session, organ)
+        except SamMedError as error:
+            self.failed.emit(error)
+            return
+        name = f"{organ.name[:1].upper()}{organ.name[1:]}"
+        self.status.emit(f"{name} accepted on slice {preview.view.index}. G carries it on.")
+
+    def give_up_waiting(self) -> bool:
+        """Let the mask be when its guess comes; answers whether it was waited for."""
+        was_waiting = self._is_waiting
+        self._end_waiting("The mask is not accepted, and still proposed.")
+        return was_waiting
+
+    def _end_waiting(self, why: str = "") -> None:
+        self._patience.stop()
+        if self._is_waiting and why:
+            self.status.emit(f"{why} {_REMEDY}")
+        self._is_waiting = False
 
     def _on_preview(self, preview: Preview | None) -> None:
+        self._end_waiting()
         if self._job is not None:
             self._job.discard()
             self._job = None
@@ -113,22 +147,40 @@ class OrganSuggesting(QObject):
     def _ask(self) -> None:
         session, model, preview = self._session, self._model.model, self._session.preview
         if model is None or preview is None or session.volume is None or session.window is None:
+            self._end_waiting(_NO_GUESS)
             return
         sight = ModelView(session.volume, session.window, model.predictor, model.store)
-
-        def returned(found: Suggestion | None) -> None:
-            if session.preview is preview and found is not None:
-                self.found = found
-                self.changed.emit()
-                self._tell(preview)
-
-        self._job = self._workers.start(
+        job = self._workers.start(
             organ_suggestion.suggest_organ(sight, preview),
             "suggest organ",
             is_background=True,
-            returned=returned,
-            failed=self.failed.emit,
+            returned=lambda found: self._on_guess(preview, found),
+            failed=self._on_failed,
+            finished=lambda: self._on_finished(job),
         )
+        self._job = job
+
+    def _on_guess(self, preview: Preview, found: Suggestion | None) -> None:
+        if self._session.preview is not preview:
+            return
+        if found is None:
+            self._end_waiting(_NO_GUESS)
+            return
+        self.found = found
+        self.changed.emit()
+        if self._is_waiting:
+            self._end_waiting()
+            self._accept_as(found, preview)
+        else:
+            self._tell(preview)
+
+    def _on_failed(self, error: Exception) -> None:
+        self._end_waiting()
+        self.failed.emit(error)
+
+    def _on_finished(self, job: Job) -> None:
+        if self._job is job:
+            self._job = None
 
     def _tell(self, preview: Preview) -> None:
         """Say it where it is always in sight, in the place of the words about the mask."""
@@ -143,3 +195,4 @@ class OrganSuggesting(QObject):
     def stop(self) -> None:
         """For the end of the widget."""
         self._rest.stop()
+        self._end_waiting()

@@ -89,13 +89,65 @@ def test_the_mask_does_not_wait_for_the_suggestion_nor_does_an_old_one_stay(
     classifier.gate.clear()
     draw_a_box(ready)
     ready.key(Qt.Key.Key_Return, SHIFT)
-    assert "No organ is suggested" in ready.said[-1]
     assert not ready.labels.any()
     ready.key(Qt.Key.Key_Return)
-    assert ready.labels.any()
+    assert "Spleen accepted" in ready.said[-1]
+    accepted = ready.labels.copy()
+    assert accepted.any()
     classifier.gate.set()
     ready.settle()
     assert ready.actions.suggesting.found is None
+    assert np.array_equal(ready.labels, accepted), "what was waited for is over with Enter"
+
+
+def test_shift_enter_before_the_guess_accepts_when_it_comes(ready: Desk, classifier: Classifier) -> None:
+    classifier.gate.clear()
+    mask = draw_a_box(ready)
+    ready.key(Qt.Key.Key_Return, SHIFT)
+    assert ready.widget.status.text.text().startswith("Waiting for the guess which organ this is")
+    assert not ready.labels.any()
+    classifier.gate.set()
+    ready.wait(lambda: ready.labels.any())
+    assert np.array_equal(ready.slice_labels(HERE), mask * LIVER)
+    assert ready.said[-1] == "Liver accepted on slice 3. G carries it on."
+    ready.undo()
+    assert not ready.labels.any()
+
+
+def test_escape_ends_the_wait_and_leaves_the_mask(ready: Desk, classifier: Classifier) -> None:
+    classifier.gate.clear()
+    draw_a_box(ready)
+    ready.key(Qt.Key.Key_Return, SHIFT)
+    ready.key(Qt.Key.Key_Escape)
+    assert ready.said[-1].startswith("The mask is not accepted, and still proposed.")
+    assert ready.session.preview is not None
+    classifier.gate.set()
+    ready.wait(lambda: ready.actions.suggesting.found is not None)
+    assert not ready.labels.any()
+    ready.key(Qt.Key.Key_Escape)
+    assert ready.session.preview is None, "and the next one clears it, as ever"
+
+
+@pytest.mark.parametrize("ends", ["no guess", "too long", "another slice"])
+def test_the_wait_ends_without_a_guess(ready: Desk, classifier: Classifier, ends: str) -> None:
+    classifier.gate.clear()
+    classifier.answer = None if ends == "no guess" else classifier.answer
+    draw_a_box(ready)
+    if ends == "too long":
+        ready.actions.suggesting._patience.setInterval(1)
+    ready.key(Qt.Key.Key_Return, SHIFT)
+    if ends == "no guess":
+        classifier.gate.set()
+        ready.wait(lambda: "No organ is suggested here. Enter accepts" in ready.said[-1])
+    elif ends == "too long":
+        ready.wait(lambda: "No guess came in time. Enter accepts" in ready.said[-1])
+    else:
+        ready.look_at(SliceView("axial", 5))
+        assert "Waiting" not in ready.widget.status.text.text()
+    classifier.gate.set()
+    ready.wait(lambda: classifier.asked)
+    ready.settle()
+    assert not ready.labels.any()
 
 
 def test_it_abstains_quietly(ready: Desk, classifier: Classifier) -> None:
