@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from napari.layers import Layer
+from napari.layers import Labels, Layer
 
 from napari_sam_med.gui import planes
 from napari_sam_med.gui.coarse import coarsen_image, coarsen_labels, draws_in_software, leave_fine
@@ -42,6 +42,7 @@ class In3d:
         self._told = ""
         self._in_software: bool | None = None
         self._coarse: WeakSet[Layer] = WeakSet()
+        self._opacity: tuple[Labels, float] | None = None
 
     def after_turn(self, event: Any) -> None:
         """Napari has turned, whoever asked for it; it hears of that before anybody else."""
@@ -58,6 +59,7 @@ class In3d:
 
     def _back(self) -> None:
         self._is_there, self._point = False, None
+        self._let_scan_through()
         self._bridge.hint_over.emit(self._told)
         self._bridge.turns.add(self._coming_back())
 
@@ -99,8 +101,25 @@ class In3d:
             if layer is not None and layer.visible:
                 layer.visible = False
                 self._to_show.append(layer)
+        if has_organs:
+            self._draw_in_full_colour(bridge.labels_layer)
         self._told = (_ORGANS if has_organs else _SCAN).format(_COARSER if is_coarse else "")
         bridge.hint.emit(self._told)
+
+    def _draw_in_full_colour(self, labels: Labels) -> None:
+        """Nothing is behind organs but black, so that the share of it darkens them; napari's plain shading
+        takes a surface for one of voxels.
+        """
+        self._opacity = labels, labels.opacity
+        labels.opacity, labels.iso_gradient_mode = 1.0, "smooth"
+
+    def _let_scan_through(self) -> None:
+        """As before on slices, unless another opacity was chosen meanwhile."""
+        if self._opacity is not None:
+            labels, before = self._opacity
+            self._opacity = None
+            if labels.opacity == 1.0:
+                labels.opacity = before
 
     def coarsen(self) -> bool:
         """Let the layers of the scan be coarse in 3-D; answers whether what is seen will be."""
@@ -153,6 +172,7 @@ class In3d:
     def forget(self) -> None:
         """Bring all back at once, and let the layers be."""
         self._is_there = False
+        self._let_scan_through()
         for layer in [*self._to_show]:
             self._show(layer)
         self._tool = self._point = None

@@ -103,6 +103,25 @@ def test_napari_may_be_asked_as_well(desk: Desk) -> None:
     assert desk.bridge.current_view() == SliceView("axial", 2)
 
 
+def test_organs_have_their_full_colours_in_3d_and_let_the_scan_through_on_slices(desk: Desk) -> None:
+    accept_a_box(desk)
+    labels = desk.bridge.labels_layer
+    labels.opacity = 0.4
+    to_3d(desk)
+    assert labels.opacity == 1.0
+    assert labels.iso_gradient_mode == "smooth"
+    back(desk)
+    assert labels.opacity == 0.4
+    to_3d(desk)
+    labels.opacity = 0.7
+    back(desk)
+    assert labels.opacity == 0.7, "what was chosen meanwhile stays"
+    to_3d(desk)
+    assert labels.opacity == 1.0
+    desk.widget.stop()
+    assert labels.opacity == 0.7
+
+
 def test_the_slice_before_3d_is_of_no_account_later(desk: Desk) -> None:
     desk.look_at(SliceView("axial", 2))
     to_3d(desk)
