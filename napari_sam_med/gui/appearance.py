@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
-from qtpy.QtCore import QEvent, QObject, QPointF, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import (
     QColor,
     QIcon,
@@ -14,7 +13,6 @@ from qtpy.QtGui import (
     QPalette,
     QPen,
     QPixmap,
-    QPolygonF,
     QShowEvent,
 )
 from qtpy.QtWidgets import (
@@ -43,6 +41,8 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_sam_med.gui.fold_button import ARROW, FoldButton, fold_arrow
+
 __all__ = [
     "Combo",
     "Foldable",
@@ -66,8 +66,8 @@ _COMBO_MARGIN = 2
 _ANY_HEIGHT = (1 << 24) - 1
 """Qt's QWIDGETSIZE_MAX."""
 
-_ARROW = 12
-"""Pixels of the side of a square that the arrow of a folded section lies in."""
+_FAINT = 90
+"""Alpha, of 255, of what is off."""
 
 Color = tuple[float, float, float]
 
@@ -82,7 +82,7 @@ class Foldable(QCollapsible):
         super().__init__(title)
         self.setDuration(0)
         self.toggled.connect(self._make_room)
-        self.toggleButton().setIconSize(QSize(_ARROW, _ARROW))
+        self.toggleButton().setIconSize(QSize(ARROW, ARROW))
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  Qt's name
         """The theme is known by now."""
@@ -99,8 +99,8 @@ class Foldable(QCollapsible):
         button = self.toggleButton()
         button.ensurePolished()
         color = button.palette().color(QPalette.ColorRole.ButtonText)
-        self.setCollapsedIcon(_arrow(color, "right"))
-        self.setExpandedIcon(_arrow(color, "down"))
+        self.setCollapsedIcon(fold_arrow(color, "right"))
+        self.setExpandedIcon(fold_arrow(color, "down"))
 
     def put(self, body: QWidget) -> None:
         """Show a widget when unfolded; `addWidget` would keep it as low as it is when first seen."""
@@ -122,11 +122,15 @@ class Section(QFrame):
             "QLabel#samMedTitle { font-weight: bold; }"
         )
         self.body = QVBoxLayout(self)
-        self.body.setContentsMargins(10, 7, 10, 9)
-        self.body.setSpacing(6)
-        heading = QLabel(f"{number}   {title}")
-        heading.setObjectName("samMedTitle")
-        self.body.addWidget(heading)
+        self.body.setContentsMargins(8, 4, 8, 6)
+        self.body.setSpacing(4)
+        title_label = QLabel(f"{number}   {title}")
+        title_label.setObjectName("samMedTitle")
+        self.heading = row(title_label)
+        self.heading.addStretch(1)
+        self.body.addLayout(self.heading)
+        self.fold = FoldButton(self._show_details)
+        self._details: list[QWidget] = []
 
     def add(self, item: QWidget | QLayout) -> None:
         """Put a widget or a row below what is there."""
@@ -134,6 +138,25 @@ class Section(QFrame):
             self.body.addWidget(item)
         else:
             self.body.addLayout(item)
+
+    def add_detail(self, item: QWidget | QLayout) -> None:
+        """Put a widget or a row below what is there, that a button in the heading folds away."""
+        if not self._details:
+            self.heading.addWidget(self.fold)
+        detail = QWidget()
+        layout = QVBoxLayout(detail)
+        layout.setContentsMargins(0, 0, 0, 0)
+        if isinstance(item, QWidget):
+            layout.addWidget(item)
+        else:
+            layout.addLayout(item)
+        detail.setVisible(not self.fold.is_folded)
+        self._details.append(detail)
+        self.body.addWidget(detail)
+
+    def _show_details(self) -> None:
+        for detail in self._details:
+            detail.setVisible(not self.fold.is_folded)
 
 
 def row(*widgets: QWidget, stretch_first: bool = False) -> QHBoxLayout:
@@ -294,10 +317,10 @@ def combo(tip: str) -> Combo:
 
 
 def note(text: str = "") -> QLabel:
-    """Small grey text that wraps."""
+    """Small text that wraps."""
     made = QLabel(text)
     made.setWordWrap(True)
-    made.setStyleSheet("color: rgba(160, 165, 175, 255); font-size: 11px;")
+    made.setStyleSheet("font-size: 11px;")
     made.setVisible(bool(text))
     return made
 
@@ -351,12 +374,14 @@ def swatch(color: Color, size: int = 14) -> QIcon:
     return QIcon(picture)
 
 
-def glyph(name: str, on: bool, size: int = 16) -> QIcon:
-    """An eye or a padlock, bright when on; drawn, so that no font has to have it."""
+def glyph(name: str, on: bool, color: QColor, size: int = 16) -> QIcon:
+    """An eye or a padlock, faint when off; drawn, so that no font has to have it."""
     picture = _blank(size)
     painter = QPainter(picture)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    color = QColor(225, 228, 235) if on else QColor(140, 145, 155, 110)
+    color = QColor(color)
+    if not on:
+        color.setAlpha(_FAINT)
     painter.setPen(QPen(color, 1.4))
     if name == "eye":
         painter.drawEllipse(2, 5, 12, 7)
@@ -369,22 +394,6 @@ def glyph(name: str, on: bool, size: int = 16) -> QIcon:
         painter.drawArc(5, 2, 6 if on else 8, 9, 0, 180 * 16)
         painter.setBrush(color if on else Qt.BrushStyle.NoBrush)
         painter.drawRoundedRect(3, 7, 10, 7, 2, 2)
-    painter.end()
-    return QIcon(picture)
-
-
-def _arrow(color: QColor, towards: Literal["right", "down"]) -> QIcon:
-    """A filled triangle."""
-    picture = _blank(2 * _ARROW)  # sharp on dense screens, too
-    picture.setDevicePixelRatio(2)
-    painter = QPainter(picture)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(color)
-    corners = [(1.5, 3.0), (10.5, 3.0), (6.0, 9.5)]
-    if towards == "right":
-        corners = [(y, x) for x, y in corners]
-    painter.drawPolygon(QPolygonF([QPointF(x, y) for x, y in corners]))
     painter.end()
     return QIcon(picture)
 

@@ -36,12 +36,12 @@ class ModelPanel(Section):
             self.devices.addItem(title, name)
         self.models.activated.connect(self._on_model)
         self.devices.activated.connect(self._on_device)
-        self.add(labelled("Model", self.models, longest=LONGEST_CAPTION))
-        self.add(labelled("Device", self.devices, longest=LONGEST_CAPTION))
+        self.add_detail(labelled("Model", self.models, longest=LONGEST_CAPTION))
+        self.add_detail(labelled("Device", self.devices, longest=LONGEST_CAPTION))
         self.compute_on = ComputeOn(actions.elsewhere, actions.settings)
-        self.add(self.compute_on)
+        self.add_detail(self.compute_on)
         self.about = note()
-        self.add(self.about)
+        self.add_detail(self.about)
         self.download = button("Download", "Fetch the model; it can be cancelled.", self._download)
         self.add(self.download)
         actions.session.events.model.connect(self.refresh)
@@ -49,6 +49,8 @@ class ModelPanel(Section):
         actions.model.loaded.connect(self.refresh)
         actions.progress.connect(self._on_progress)
         actions.learning.finished.connect(self.refresh)
+        self.fold.setToolTip("Another model or device, or another machine to compute on.")
+        self.fold.set_folded(True)
         self.refresh()
 
     def refresh(self, *_: object) -> None:
@@ -68,6 +70,7 @@ class ModelPanel(Section):
         record = MODELS.get(session.model)
         is_missing = record is not None and not is_available(session.model)
         self.download.setVisible(is_missing)
+        self.fold.set_summary(self.models.currentText())
         if session.model in own:
             self.about.setText("Learned from your own volumes. Not for clinical use.")
         elif record is None:

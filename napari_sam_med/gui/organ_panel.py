@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt, QTimer
-from qtpy.QtGui import QColor
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, QTimer
+from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -23,7 +23,10 @@ from napari_sam_med.session.changes import Change
 from napari_sam_med.session.objects import AnnotatedObject
 from napari_sam_med.volume.organs import Organ, OrganTable, default_color
 
-__all__ = ["OrganPanel"]
+__all__ = ["HIGHEST_LIST", "LOWEST_LIST", "OrganPanel"]
+
+LOWEST_LIST, HIGHEST_LIST = 80, 190
+"""Pixels that the list of organs takes on a low screen, and on one with room."""
 
 _NAME, _VOLUME, _VISIBLE, _LOCKED = range(4)
 _CLASS_ID = Qt.ItemDataRole.UserRole
@@ -64,12 +67,13 @@ class OrganPanel(Section):
             "On axial slices of CT: say which of the 13 BTCV organs a proposed mask looks like, where that\n"
             "is sure enough. Nothing is renamed unless you press Shift-Enter."
         )
+        self.fold.setToolTip("Whether organs are suggested.")
         self.suggests.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.suggests.setChecked(actions.suggesting.is_on)
         self.suggests.toggled.connect(actions.suggesting.switch)
         actions.suggesting.changed.connect(self._show_suggestion)
-        self.add(self.suggestion)
-        self.add(self.suggests)
+        self.heading.insertWidget(1, self.suggestion, 1)
+        self.add_detail(self.suggests)
         self.names = button("Use the names from before", "", self._use_names)
         self.names.setVisible(False)
         self.add(self.names)
@@ -93,7 +97,7 @@ class OrganPanel(Section):
         tree.setIconSize(QSize(16, 16))
         tree.setIndentation(14)
         tree.setUniformRowHeights(True)
-        tree.setMinimumHeight(190)
+        tree.setFixedHeight(LOWEST_LIST)
         tree.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         tree.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         tree.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
@@ -117,6 +121,13 @@ class OrganPanel(Section):
         return tree
 
     # showing
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802  Qt's name
+        """Another theme."""
+        super().changeEvent(event)
+        is_theme = event.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange)
+        if is_theme and hasattr(self, "_timer"):  # the first comes while it is made
+            self._later()
 
     def _later(self, *_: object) -> None:
         if not self._timer.isActive():
@@ -169,14 +180,15 @@ class OrganPanel(Section):
             item.setExpanded(True)
 
     def _fill_organ(self, item: QTreeWidgetItem, organ: Organ) -> None:
-        key = (organ, self._session.voxel_count(organ.class_id))
+        color = self.tree.palette().color(QPalette.ColorRole.Text)
+        key = (organ, self._session.voxel_count(organ.class_id), color.name())
         if item.data(1, _CLASS_ID) == repr(key):
             return
         item.setData(1, _CLASS_ID, repr(key))
         item.setText(_NAME, organ.name)
         item.setIcon(_NAME, swatch(organ.color))
-        item.setIcon(_VISIBLE, glyph("eye", organ.visible))
-        item.setIcon(_LOCKED, glyph("lock", organ.locked))
+        item.setIcon(_VISIBLE, glyph("eye", organ.visible, color))
+        item.setIcon(_LOCKED, glyph("lock", organ.locked, color))
         count = key[1]
         item.setText(_VOLUME, f"{self._session.volume_ml(organ.class_id):.1f}" if count else "–")
         item.setToolTip(

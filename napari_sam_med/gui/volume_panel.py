@@ -42,7 +42,7 @@ class VolumePanel(Section):
                 longest="Window",
             )
         )
-        self.add(
+        self.add_detail(
             labelled(
                 "Labels",
                 self.labels,
@@ -64,7 +64,8 @@ class VolumePanel(Section):
         )
         self.add(layout)
         self.window_panel = WindowPanel(actions)
-        self.add(self.window_panel)
+        self.add_detail(self.window_panel)
+        self.fold.setToolTip("Labels to go on with, the window, and folders of cases.")
         bridge.layers_changed.connect(self.refresh)
         bridge.view_changed.connect(self._on_view)
         actions.scans.opened.connect(self.refresh)
@@ -95,7 +96,7 @@ class VolumePanel(Section):
 
     def _on_image_chosen(self, layer: Image | None) -> None:
         if layer is not None and layer is not self._actions.bridge.image_layer:
-            self._actions.open_scan(layer)
+            self._actions.open_scan(layer, self._actions.bridge.labels_of_work(layer))
 
     def _on_labels_chosen(self, layer: Labels | None) -> None:
         bridge = self._actions.bridge

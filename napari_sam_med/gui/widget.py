@@ -29,7 +29,7 @@ from napari_sam_med.gui.layer_bridge import Tool
 from napari_sam_med.gui.learn_panel import LearnPanel
 from napari_sam_med.gui.leaving import Leaving
 from napari_sam_med.gui.model_panel import ModelPanel
-from napari_sam_med.gui.organ_panel import OrganPanel
+from napari_sam_med.gui.organ_panel import HIGHEST_LIST, LOWEST_LIST, OrganPanel
 from napari_sam_med.gui.prompt_panel import PromptPanel
 from napari_sam_med.gui.propagation_panel import PropagationPanel
 from napari_sam_med.gui.recovery_bar import RecoveryBar
@@ -44,6 +44,10 @@ __all__ = ["DOCK_NAME", "SamMedWidget"]
 DOCK_NAME = "SAM Med (SAM Med)"
 """As napari's Plugins menu names it, so that there is one of them, whichever way it was opened."""
 _MIN_WIDTH = 320
+_LOW_SCREEN = 800
+"""Pixels of a screen's height below which a section shows at first what a first mask needs."""
+_BESIDE_ORGANS = 526
+"""Pixels of all that a first mask needs besides the list of organs."""
 
 
 class SamMedWidget(Docked):
@@ -89,7 +93,7 @@ class SamMedWidget(Docked):
         self.actions_.may_leave = self.actions_.work_list.may_leave
         self.work_list_panel = WorkListPanel(self.actions_)
         self.folder_button = folder_button(self.actions_)
-        self.volume_panel.add(self.folder_button)
+        self.volume_panel.add_detail(self.folder_button)
         self._compose()
         self._keys = KeyBindings(viewer, self.actions_, self.propagation_panel.carry)
         self._is_stopped = False
@@ -121,8 +125,8 @@ class SamMedWidget(Docked):
     def _compose(self) -> None:
         content = QWidget()
         column = QVBoxLayout(content)
-        column.setContentsMargins(6, 6, 6, 6)
-        column.setSpacing(8)
+        column.setContentsMargins(5, 4, 5, 6)
+        column.setSpacing(5)
         for panel in (
             self.volume_panel,
             self.model_panel,
@@ -150,6 +154,8 @@ class SamMedWidget(Docked):
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
         self._scroll, self._content = scroll, content
+        scroll.viewport().installEventFilter(self)
+        self._fold_on_a_low_screen()
         content.installEventFilter(self)
         self._fit()
         self.status = StatusLine(self.actions_)
@@ -171,6 +177,18 @@ class SamMedWidget(Docked):
             self._scroll.width() - self._scroll.viewport().width() if self._scroll.isVisible() else 0,
         )
         self.setMinimumWidth(max(_MIN_WIDTH, self._content.minimumSizeHint().width() + bar))
+
+    def _fold_on_a_low_screen(self) -> None:
+        """Leave to the first mask what room there is; the rest is a click away."""
+        screen = self.screen()
+        if screen is not None and screen.availableGeometry().height() < _LOW_SCREEN:
+            self.volume_panel.fold.set_folded(True)
+            self.organ_panel.fold.set_folded(True)
+
+    def _share_height(self) -> None:
+        """Give the organs the height that is left beside what the first mask needs."""
+        others = self._scroll.viewport().height() - _BESIDE_ORGANS
+        self.organ_panel.tree.setFixedHeight(min(HIGHEST_LIST, max(LOWEST_LIST, others)))
 
     def _shortcut_list(self) -> Foldable:
         body = QWidget()
@@ -277,8 +295,11 @@ class SamMedWidget(Docked):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         """Fit the width to the content, too."""
+        scroll = getattr(self, "_scroll", None)  # also asked when half is gone
+        if event.type() == QEvent.Type.Resize and scroll is not None and watched is scroll.viewport():
+            self._share_height()
         is_layout = event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.StyleChange)
-        if is_layout and watched is getattr(self, "_content", None):  # also asked when half is gone
+        if is_layout and watched is getattr(self, "_content", None):
             self._fit()
         return super().eventFilter(watched, event)
 

@@ -11,15 +11,16 @@ import pytest
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtGui import QColor, QIcon
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialog
 
-from tests.gui.desk import Desk
+from tests.gui.desk import LEFT, Desk
 from tests.gui.fake_model import FakePredictor
 
 
-def colors_of(icon: QIcon) -> set[str]:
+def colors_of(icon: QIcon, size: int = 12) -> set[str]:
     """Colours of the pixels that an icon covers wholly."""
-    picture = icon.pixmap(QSize(12, 12)).toImage()
+    picture = icon.pixmap(QSize(size, size)).toImage()
     pixels = (picture.pixelColor(x, y) for x in range(picture.width()) for y in range(picture.height()))
     return {color.name() for color in pixels if color.alpha() == 255}
 
@@ -36,6 +37,27 @@ def test_arrows_of_folded_sections_have_the_colour_of_text(desk: Desk) -> None:
         assert colors_of(button.icon()) == {text}
         assert button.icon().pixmap(QSize(12, 12)).toImage() != folded
         section.collapse()
+
+
+def test_the_eyes_of_organs_have_the_colour_of_text(desk: Desk) -> None:
+    tree = desk.widget.organ_panel.tree
+    for theme in ("light", "dark"):
+        desk.viewer.theme = theme
+        text = QColor(get_theme(theme).text.as_hex()).name()
+        desk.wait(lambda text=text: text in colors_of(tree.topLevelItem(0).icon(2), 16))
+
+
+def test_the_fold_of_a_section_has_the_colour_of_text_and_tells_what_is_chosen(desk: Desk) -> None:
+    panel = desk.widget.model_panel
+    for theme in ("light", "dark"):
+        desk.viewer.theme = theme
+        text = QColor(get_theme(theme).text.as_hex()).name()
+        desk.wait(lambda text=text: colors_of(panel.fold.icon()) == {text})
+    assert panel.fold.text() == panel.models.currentText()
+    assert not panel.models.isVisible()
+    QTest.mouseClick(panel.fold, LEFT)
+    assert panel.models.isVisible()
+    assert panel.fold.text() == ""
 
 
 def test_the_question_which_volume_has_the_colours_of_napari(

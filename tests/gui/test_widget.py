@@ -15,10 +15,12 @@ from napari.layers import Labels
 from napari.settings import get_settings
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QInputDialog, QLabel, QPushButton
 
 import napari_sam_med
 from napari_sam_med.gui import contributions
+from napari_sam_med.gui import widget as widget_module
 from napari_sam_med.gui.keybindings import SHORTCUTS
 from napari_sam_med.gui.layer_bridge import BOXES_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.gui.settings import Settings
@@ -27,7 +29,7 @@ from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import Organ
 from napari_sam_med.volume.reading import read_labels, read_volume
 from napari_sam_med.volume.slice_view import SliceView
-from tests.gui.desk import Desk
+from tests.gui.desk import LEFT, Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_prompting import LIVER, VIEW, box_the_organ
 from tests.shared_data import OPEN, needs_open
@@ -318,6 +320,9 @@ def test_captions_and_buttons_are_whole_in_any_font(desk: Desk, points: int) -> 
     get_settings().appearance.font_size = points
     desk.settle()
     panel = desk.widget.model_panel
+    desk.widget._scroll.ensureWidgetVisible(panel)
+    QTest.mouseClick(panel.fold, LEFT)
+    desk.settle()
     captions = [label for label in panel.findChildren(QLabel) if label.text() in _CAPTIONS_OF_THE_MODEL]
     assert len(captions) == len(_CAPTIONS_OF_THE_MODEL)
     for caption in captions:
@@ -327,6 +332,36 @@ def test_captions_and_buttons_are_whole_in_any_font(desk: Desk, points: int) -> 
     for button in desk.widget.volume_panel.findChildren(QPushButton):
         assert button.width() >= button.minimumSizeHint().width()
     assert desk.widget._content.width() <= desk.widget._scroll.viewport().width()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_a_first_mask_needs_no_scrolling_on_a_low_screen(
+    make_desk: Callable[[], Desk],
+    predictor: FakePredictor,
+    volume,
+    monkeypatch: pytest.MonkeyPatch,
+    theme: str,
+) -> None:
+    monkeypatch.setattr(widget_module, "_LOW_SCREEN", 10_000)
+    desk = make_desk()
+    desk.viewer.theme = theme
+    desk.viewer.window.resize(1280, 720)
+    desk.open(volume)
+    made = desk.widget
+    needed = [made.volume_panel.images, *made.volume_panel.planes.values(), made.model_panel.fold]
+    needed += [made.organ_panel.tree, *made.prompt_panel.tools.values(), made.prompt_panel.accept]
+    needed += [made.prompt_panel.clear, made.prompt_panel.undo]
+    for part in needed:
+        assert part.isVisible()
+        assert part.visibleRegion().boundingRect() == part.rect(), part.toolTip()
+    assert made.model_panel.fold.text() == made.model_panel.models.currentText()
+    window = made.volume_panel.window_panel
+    assert not window.isVisible()
+    QTest.mouseClick(made.volume_panel.fold, LEFT)
+    assert window.isVisible()
+    assert made.volume_panel.labels.isVisible()
+    QTest.mouseClick(made.volume_panel.fold, LEFT)
+    assert not window.isVisible()
 
 
 def test_the_manifest_names_what_there_is() -> None:
