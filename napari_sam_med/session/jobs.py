@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_sam_med.errors import CancelledError
+import numpy as np
+
+from napari_sam_med.errors import CancelledError, PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.session.preloading import preload_torch_libraries, set_imports_aside
 from napari_sam_med.session.session import Preview
@@ -24,7 +26,6 @@ from napari_sam_med.volume.intensity import resolve_window
 from napari_sam_med.volume.labels import LabelVolume, sparse_copy
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from napari_sam_med.sam.embedding_store import EmbeddingStore
@@ -201,11 +202,17 @@ def predict_preview(
     """Answer one prompted slice; with a mask (H, W) that the object has there, the prompts put that right.
 
     Embedding the slice ends as soon as ``gives_up`` says so; the outcome is None then.
+
+    Raises
+    ------
+    PromptError
+        If no voxel of the slice has a number.
     """
     from napari_sam_med.sam.interruption import interruptible
     from napari_sam_med.segmentation.slicewise import corrected_prompts, embed_slice
 
     yield Progress(0, 2, f"embedding {view.plane} slice {view.index}")
+    _check_shows_something(sight.volume, view)
     try:
         with interruptible(gives_up):
             embedding = embed_slice(
@@ -238,9 +245,17 @@ def carry(
 
     ``cache`` and ``locked`` (z, y, x) are for the slice-wise engine: what is known from earlier runs, and
     voxels that no object may take.
+
+    Raises
+    ------
+    PromptError
+        If no voxel of a prompted slice has a number; or as `propagate` does.
     """
     from napari_sam_med.segmentation.propagation import propagate
 
+    for _, key_slices in objects.values():
+        for view in key_slices:
+            _check_shows_something(sight.volume, view)
     slicewise = {"cache": cache, "locked": locked} if engine is None else {}
     yield from propagate(
         sight.volume,
@@ -255,6 +270,17 @@ def carry(
         engine=engine,
         **slicewise,
     )
+
+
+def _check_shows_something(volume: Volume, view: SliceView) -> None:
+    """A model is shown such a slice as black, and would give a mask all the same."""
+    values = view.extract(volume.data)
+    if values.dtype.kind == "f" and not np.isfinite(values).any():
+        raise PromptError(
+            f"The {view.plane} slice {view.index} of {volume.name} has no number in any voxel: masks follow "
+            "differences of brightness, of which there are none. Prompt a slice that shows something; if "
+            "none does, check that it is the right file."
+        )
 
 
 def interpolate(

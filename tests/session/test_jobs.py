@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_sam_med.errors import ModelError
+from napari_sam_med.errors import ModelError, PromptError
 from napari_sam_med.progress import Progress
+from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.session import jobs
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.reading import read_labels
+from napari_sam_med.volume.slice_view import SliceView
 
 
 def run(job: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
@@ -74,3 +77,24 @@ def test_a_failed_download_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("napari_sam_med.sam.checkpoints.fetch", fetch)
     with pytest.raises(ModelError, match="no network"):
         run(jobs.fetch_model("mobile_sam"))
+
+
+@pytest.mark.parametrize("job", ["preview", "carry"])
+def test_a_slice_without_any_number_is_refused_before_the_model_is_asked(volume, job: str) -> None:
+    data = np.array(volume.data, np.float32)
+    data[2] = np.nan
+    data[3, 1:] = np.nan
+    sight = jobs.ModelView(replace(volume, data=data), (-160.0, 240.0), None, None)
+    box = Prompts.from_box((2, 2, 9, 9))
+
+    def start(view: SliceView) -> Generator:
+        if job == "carry":
+            return jobs.carry(sight, {1: (6, {view: box})}, {})
+        return jobs.predict_preview(sight, view, box)
+
+    with pytest.raises(PromptError, match=r"axial slice 2 of volume has no number .* Prompt a slice that"):
+        list(start(SliceView("axial", 2)))
+    with pytest.raises(
+        (AttributeError, ModelError)
+    ):  # one number is enough: the model would be asked, were there one
+        list(start(SliceView("axial", 3)))
