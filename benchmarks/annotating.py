@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -47,6 +48,7 @@ class Round:
         self.hands = hands
         self._scans, self._models, self._folder = scans, models, folder
         self.number = 0
+        self._earlier: list[Layer | None] = []
         self._truth = read_volume(scans[0]).grid.to_canonical(labels_ijk)
         areas = {label: (self._truth == label).sum(axis=(1, 2)) for label in (LIVER, SPLEEN)}
         self._best = {label: int(area.argmax()) for label, area in areas.items()}
@@ -56,6 +58,7 @@ class Round:
         self.number += 1
         is_long = self.number % 3 == 0
         yield "open a scan", self._open
+        yield "napari's bin", self._throw_away
         yield "scroll", self._scroll
         yield "box", lambda: self._box(LIVER)
         yield "clicks", self._clicks
@@ -95,14 +98,21 @@ class Round:
     def _open(self) -> None:
         hands = self.hands
         path = self._scans[self.number % len(self._scans)]
-        earlier = [hands.bridge.labels_layer, hands.bridge.image_layer]
+        self._earlier = [hands.bridge.labels_layer, hands.bridge.image_layer]
         hands.actions.open_scan(path)
         hands.wait(lambda: getattr(hands.session.volume, "path", None) == path)
         hands.wait(lambda: hands.actions.model.model is not None)
         hands.rest(0.5)
-        for layer in earlier:  # as a user who is done with a scan
-            hands.bridge.remove(layer)
-            hands.rest(0.1)
+
+    def _throw_away(self) -> None:
+        """Done with a scan, a user chooses its layers in napari's list and presses the bin below: the plugin
+        has no say in how napari does that.
+        """
+        layers = self.hands.viewer.layers
+        for layer in [one for one in self._earlier if one in layers]:
+            layers.selection = {layer}
+            layers.remove_selected()
+            self.hands.rest(0.1)
 
     def _scroll(self) -> None:
         self.hands.look_at(self._view(LIVER, -_SCROLLED))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
-from napari.components import LayerList
+from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 
-from napari_sam_med.gui.planes import Frame
+from napari_sam_med.gui.planes import Frame, canvas_of
 from napari_sam_med.gui.scan_layers import (
     BOXES_NAME,
     LABELS_NAME,
@@ -21,7 +21,7 @@ from napari_sam_med.gui.scan_layers import (
     points_layer,
     preview_layer,
 )
-from napari_sam_med.gui.slow_layers import drawn_in_parts, insert_unselected
+from napari_sam_med.gui.slow_layers import drawn_in_parts, insert_unselected, inserted_in_parts
 from napari_sam_med.session.jobs import PreparedScan, ScanSeen
 from napari_sam_med.volume.volume import Volume
 
@@ -34,10 +34,7 @@ class Arrival:
 
     Parameters
     ----------
-    layers : LayerList
-        The viewer's.
-    canvas : callable
-        What they are drawn on; None without a window.
+    viewer : ViewerModel
     image : Image or None
         The user's layer that shows the scan already. None makes one.
     labels : Labels or None
@@ -55,12 +52,11 @@ class Arrival:
 
     def __init__(
         self,
-        layers: LayerList,
-        canvas: Callable[[], Any],
+        viewer: ViewerModel,
         image: Image | None = None,
         labels: Labels | None = None,
     ) -> None:
-        self._layers, self._canvas = layers, canvas
+        self._viewer, self._layers = viewer, viewer.layers
         self._put: list[Layer] = []
         self.image, self.labels = image, labels
         self.own = OwnLayers(None, None, None)
@@ -78,9 +74,10 @@ class Arrival:
         there = (self.image, self.labels, *self._put)
         return any(layer is not None and layer not in self._layers for layer in there)
 
-    def show_image(self, scan: ScanSeen) -> None:
-        """Have the image of a scan before the rest of it is ready."""
-        self.image = self._add(image_layer(scan, Frame(scan.volume.display_transform, scan.volume.shape)))
+    def show_image(self, scan: ScanSeen) -> Iterator[None]:
+        """Have the image of a scan before the rest of it is ready, in steps."""
+        frame = Frame(scan.volume.display_transform, scan.volume.shape)
+        self.image = yield from self._put_in(image_layer(scan, frame))
 
     def come(self, scan: PreparedScan, before: Frame | None, own: OwnLayers) -> Iterator[None]:
         """Put in what is missing, in steps; over a scan that is worked on, image and labels come unseen.
@@ -101,16 +98,16 @@ class Arrival:
         if self.keeps_own:
             self.own = own
         if self.image is None:
-            self.image = self._add(image_layer(scan, frame, visible=before is None))
+            self.image = yield from self._put_in(image_layer(scan, frame, visible=before is None))
             yield
         if self.labels is None:
-            self.labels = self._add(labels_layer(scan.labels, frame, visible=before is None))
+            self.labels = yield from self._put_in(labels_layer(scan.labels, frame, visible=before is None))
             yield
         for name, make in (("preview", preview_layer), ("points", points_layer), ("boxes", boxes_layer)):
             if getattr(self.own, name) is None:
-                layer = self._add(make(frame))
+                layer = yield from self._put_in(make(frame))
                 self.own = self.own._replace(**{name: layer})
-                yield from drawn_in_parts(self._canvas(), layer)
+                yield from drawn_in_parts(canvas_of(self._viewer), layer)
 
     def make_up(self, scan: PreparedScan, before: Frame | None, own: OwnLayers) -> None:
         """Make own layers after all where those of the scan before cannot be kept any more: they were let
@@ -141,9 +138,12 @@ class Arrival:
                 self._layers.remove(layer)
         self._put.clear()
 
-    def _add(self, layer: Layer) -> Any:
+    def _put_in(self, layer: Layer) -> Generator[None, None, Any]:
+        yield from inserted_in_parts(self._viewer, layer, lambda: self._add(layer))
+        return layer
+
+    def _add(self, layer: Layer) -> None:
         """Under the own layers that are kept, else above all others."""
         place = self.own.lowest(self._layers) if self.keeps_own else len(self._layers)
         self._put.append(layer)
         insert_unselected(self._layers, place, layer)
-        return layer

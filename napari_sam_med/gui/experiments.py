@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from napari.components import ViewerModel
 from napari.viewer import current_viewer
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
@@ -252,9 +253,9 @@ class ExperimentsWidget(Docked):
         # a bound method would be disconnected before `destroyed` reaches it; the closure holds no widget
         control = self.control
 
-        def end(*_: object) -> None:
+        def end(*_: object, waits: bool = True) -> None:
             with suppress(RuntimeError):
-                control.stop()
+                control.stop(waits=waits)
 
         self._end = end
         self.destroyed.connect(end)
@@ -272,6 +273,7 @@ class ExperimentsWidget(Docked):
         self._place.on_hidden()
 
     def _end_with_dock(self) -> None:
+        self.stop(waits=False)  # a model that is being asked answers first, and the window stays
         super()._end_with_dock()
         self._place.give_back()
 
@@ -282,11 +284,17 @@ class ExperimentsWidget(Docked):
             self._fit()
         return super().eventFilter(watched, event)
 
-    def stop(self) -> None:
-        """Cancel what runs and let go of the viewer; safe to call twice."""
+    def stop(self, *, waits: bool = True) -> None:
+        """Cancel what runs and let go of the viewer; safe to call twice.
+
+        Parameters
+        ----------
+        waits : bool
+            Wait for the threads, as the application may end now.
+        """
         if not self._is_stopped:
             self._is_stopped = True
-            self._end()
+            self._end(waits=waits)
 
 
 def open_experiments(viewer: ViewerModel) -> ExperimentsWidget:
@@ -304,11 +312,16 @@ def opening_experiments(viewer: ViewerModel) -> Iterator[None]:
         widget = ExperimentsWidget(viewer)
         yield
     if DOCK_NAME not in window.dock_widgets:
+        widget.tabs.hide()  # to lay out what is in it takes as long as to dock it
         window.add_dock_widget(widget, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False)
         yield
-    dock = window.dock_widgets[DOCK_NAME].parentWidget()
-    dock.show()
-    dock.raise_()
+        if isalive(widget):
+            widget.tabs.show()
+            yield
+    if DOCK_NAME in window.dock_widgets:  # else closed already
+        dock = window.dock_widgets[DOCK_NAME].parentWidget()
+        dock.show()
+        dock.raise_()
 
 
 def _legend(sight: Sight) -> str:

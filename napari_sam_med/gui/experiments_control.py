@@ -460,11 +460,17 @@ class Experiments(QObject):
 
     # the end
 
-    def stop(self) -> None:
-        """Cancel what runs, take our layers away and let go of models and results; safe to call twice."""
+    def stop(self, *, waits: bool = True) -> None:
+        """Cancel what runs, take our layers away and let go of models and results; safe to call twice.
+
+        Parameters
+        ----------
+        waits : bool
+            Wait for the threads, as the application may end now.
+        """
         self.show_labels(True)
         self._waiting.end()
-        self.workers.stop()
+        self.workers.stop(waits=waits)
         self._job = self._looking = self._to_look_at = None
         self.layers.detach()
         self.data.stop()

@@ -103,13 +103,15 @@ class ScanLoading(QObject):
     def _on_seen(self, scan: ScanSeen) -> None:
         """Let a first scan be looked at before its labels and the layers to draw on are there."""
         if self._session.volume is None and scan.volume.grid.doubt is None:
-            self._arrival = Arrival(self._bridge.viewer.layers, self._bridge.canvas)
+            self._arrival = Arrival(self._bridge.viewer)
             self._bridge.turns.add(self._showing_early(self._arrival, self._in_chosen_window(scan)))
 
     def _showing_early(self, arrival: Arrival, scan: ScanSeen) -> Iterator[None]:
-        if self._arrival is arrival:
-            arrival.show_image(scan)
-            self._bridge.show_plane("axial")
+        showing = arrival.show_image(scan)
+        while self._arrival is arrival:  # else given up
+            if next(showing, self) is self:
+                self._bridge.show_plane("axial")
+                return
             yield
 
     def _on_read(self, scan: PreparedScan, path: Path) -> None:
@@ -172,7 +174,7 @@ class ScanLoading(QObject):
         """
         self._job = None
         if self._arrival is None:
-            self._arrival = Arrival(self._bridge.viewer.layers, self._bridge.canvas, image, labels)
+            self._arrival = Arrival(self._bridge.viewer, image, labels)
         self._bridge.turns.add(self._bringing(self._arrival, scan, then, failed or self.failed.emit))
 
     def _bringing(

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from napari.components import LayerList, ViewerModel
 from napari.layers import Image, Labels, Layer
+from napari.utils.events import Event
 from napari.utils.transforms import Affine
 
+from napari_sam_med.gui.planes import canvas_of
 from napari_sam_med.volume.disk_labels import labelled_planes
 
 __all__ = [
     "clear_away",
     "drawn_in_parts",
     "insert_unselected",
+    "inserted_in_parts",
     "prepare_dims",
     "prepare_units",
     "with_tools",
@@ -37,6 +41,38 @@ def insert_unselected(layers: LayerList, place: int, layer: Layer) -> None:
         layers.insert(place, layer)
         selection.active = active
         selection.update(selected)  # several have none that is active
+
+
+def inserted_in_parts(viewer: ViewerModel, layer: Layer, insert: Callable[[], None]) -> Iterator[None]:
+    """Have napari take a layer in steps, where it would take 0.1 s at once: its controls are made before it
+    is inserted, and it is put among what is drawn afterwards.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layer : Layer
+    insert : callable
+        Inserts it.
+    """
+    window = getattr(getattr(viewer, "window", None), "_qt_viewer", None)
+    controls, canvas = getattr(window, "controls", None), canvas_of(viewer)
+    made, event = getattr(controls, "widgets", {}), Event("inserted", value=layer)
+    if controls is None or not hasattr(canvas, "_pause_scene_graph"):  # no window, or another napari
+        insert()
+        return
+    try:
+        controls._add(event)
+        yield
+        is_made = layer in made
+        canvas._pause_scene_graph = True
+        with viewer.layers.events.inserted.blocker(controls._add) if is_made else nullcontext():
+            insert()
+    finally:
+        canvas._pause_scene_graph = False
+        if layer in made and layer not in viewer.layers:  # it does not come after all
+            controls._remove(event)
+    yield
+    canvas._update_scenegraph()
 
 
 def without_tools(layer: Labels) -> Labels:
@@ -108,7 +144,12 @@ def _removed(layers: LayerList, layer: Layer) -> Iterator[None]:
     layer.metadata = {}  # it names the scan or its labels
     yield
     if layer in layers:
-        layers.remove(layer)
+        layers.events.begin_batch()
+        try:
+            layers.remove(layer)
+            yield
+        finally:
+            layers.events.end_batch()  # now the canvas forgets it: half of the time
         yield
 
 

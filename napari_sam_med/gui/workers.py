@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from qtpy.QtCore import QObject, Qt, Signal
 
@@ -19,6 +20,8 @@ _MOST_UNDELIVERED = 4
 """Results that may wait for the main thread: a fast job must not bury the user's clicks under its events."""
 _STOP_SECONDS = 5.0
 _BACKGROUND_NICENESS = 10
+_leaving: WeakSet[Job] = WeakSet()
+"""Jobs that were discarded as their widget was closed; their threads keep them to the end."""
 
 
 class Job(QObject):
@@ -187,17 +190,24 @@ class Workers(QObject):
         """Jobs whose thread is alive."""
         return [job for job in self._jobs if job.is_running]
 
-    def stop(self) -> None:
-        """Discard every job and wait a moment for their threads; nothing is started afterwards."""
+    def stop(self, *, waits: bool = True) -> None:
+        """Discard every job; nothing is started afterwards.
+
+        Parameters
+        ----------
+        waits : bool
+            Wait a moment for their threads, and for those that were not waited for before, as the application
+            may end now. Otherwise they end by themselves.
+        """
         self._is_stopped = True
-        jobs = list(self._jobs)
-        for job in jobs:
+        for job in self._jobs:
             job.silence()
+        _leaving.update(self._jobs)
+        self._jobs.clear()
         deadline = time.monotonic() + _STOP_SECONDS
-        for job in jobs:
+        for job in list(_leaving) if waits else []:
             if job.is_running:
                 job.join(max(0.0, deadline - time.monotonic()))
-        self._jobs.clear()
 
 
 def _give_way() -> None:

@@ -59,9 +59,12 @@ def test_a_scan_is_drawn_before_its_labels_are_ready(
     assert desk.session.volume is None
     (image,) = desk.viewer.layers
     assert image.contrast_limits == [-160, 240]
-    shown = desk.viewer.screenshot(canvas_only=True, flash=False)
-    middle = shown[shown.shape[0] // 2, shown.shape[1] // 2, :3]
-    assert (middle > 100).all()
+
+    def is_bright_in_the_middle() -> bool:
+        shown = desk.viewer.screenshot(canvas_only=True, flash=False)
+        return bool((shown[shown.shape[0] // 2, shown.shape[1] // 2, :3] > 100).all())
+
+    desk.wait(is_bright_in_the_middle)
     may_go_on.set()
     desk.wait(lambda: desk.session.volume is not None)
     assert desk.bridge.image_layer is image

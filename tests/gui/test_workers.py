@@ -147,3 +147,25 @@ def test_stopping_waits_for_the_threads_and_starts_nothing_more(workers, qtbot) 
     assert workers.running == []
     late = workers.start(job(), "late")
     assert not late.is_running
+
+
+def test_stopping_without_waiting_leaves_a_thread_its_time_and_who_waits_waits_for_it(workers, qtbot) -> None:
+    heard: list[object] = []
+    gate, asked = threading.Event(), threading.Event()
+
+    def job():
+        asked.set()
+        gate.wait(10)  # as a model that is asked, which nobody can interrupt
+        yield 1
+
+    early = Workers()
+    started = early.start(job(), "asked", yielded=heard.append, finished=lambda: heard.append("finished"))
+    assert asked.wait(10)
+    early.stop(waits=False)
+    assert started.is_running
+    assert early.running == []
+    gate.set()
+    workers.stop()
+    assert not started.is_running
+    qtbot.wait(20)
+    assert heard == []
