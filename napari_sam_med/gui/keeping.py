@@ -287,6 +287,11 @@ class Keeping(QObject):
         return self._session.labels is not None and self.journal.has_unexported_changes
 
     @property
+    def is_as_left(self) -> bool:
+        """Whether nothing was done since this scan was left before, and all of it is kept."""
+        return self.is_kept and self.journal.is_as_left
+
+    @property
     def scan_name(self) -> str:
         """The scan that is open, for a question; of a file with its folder, since many are called alike."""
         volume = self._session.volume

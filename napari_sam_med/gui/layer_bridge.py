@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
-import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -31,11 +30,11 @@ from napari_sam_med.gui.scan_layers import (
 )
 from napari_sam_med.gui.slow_layers import clear_away
 from napari_sam_med.gui.turns import Turns
+from napari_sam_med.gui.work_of_scan import labels_of_work, note_work
 from napari_sam_med.session.jobs import PreparedScan
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane, SliceView
-from napari_sam_med.volume.volume import Volume
 
 __all__ = ["BOXES_NAME", "LABELS_NAME", "POINTS_NAME", "PREVIEW_NAME", "LayerBridge", "Tool"]
 
@@ -48,9 +47,6 @@ _MODES: dict[Tool, tuple[str, str]] = {  # whose layer, in which mode of napari'
     "paint": ("labels_layer", "paint"),
     "erase": ("labels_layer", "erase"),
 }
-
-_WORK = "sam_med_work"
-"""In the metadata of labels: the file of the scan that they were worked on with, or None."""
 
 
 class LayerBridge(OwnWriting, QObject):
@@ -311,27 +307,15 @@ class LayerBridge(OwnWriting, QObject):
         self.image_layer.contrast_limits = scan.window
 
     def _show_labels(self, labels: LabelVolume, layer: Labels) -> None:
-        layer.metadata = {**layer.metadata, "sam_med": labels, _WORK: self.session.volume.path}
+        layer.metadata = {**layer.metadata, "sam_med": labels}
+        note_work(self.image_layer, layer, self.session.volume.path)
         self.display.show(layer, labels, self.frame)
         self.in_3d.coarsen()
         self.keys_wanted.emit(layer)
 
     def labels_of_work(self, image: Image) -> Labels | None:
-        """The layer that was worked on with this image before the widget was closed."""
-        volume = image.metadata.get("sam_med")
-        for layer in self.layers_of_type(Labels):
-            known, is_work = layer.metadata.get("sam_med"), _WORK in layer.metadata
-            if not is_work or not isinstance(known, LabelVolume) or known.data is not layer.data:
-                continue
-            if isinstance(volume, Volume):
-                files = {layer.metadata[_WORK], volume.path} - {None}
-                if len(files) < 2 and known.grid.same_voxels_as(volume.grid):
-                    return layer
-            elif layer.data.shape == image.data.shape and np.allclose(
-                layer.data_to_world(layer.data.shape), image.data_to_world(layer.data.shape)
-            ):
-                return layer
-        return None
+        """The layer that was worked on with this image before another scan was, or the widget was closed."""
+        return labels_of_work(self.layers_of_type(Labels), image, self.viewer.layers)
 
     def show_labels_again(self) -> None:
         """Bring back a labels layer that was removed, or whose array had to grow."""

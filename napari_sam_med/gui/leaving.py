@@ -44,6 +44,8 @@ class Leaving:
             return False
         if not self._keeping.has_unexported_work:
             return True
+        if verb == "Open" and self._keeping.is_as_left:  # it was asked when it was left before
+            return True
         self._is_asking = True
         self._parent.window().raise_()  # quitting asks in windows behind, too
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
@@ -20,14 +22,16 @@ from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.slow_layers import clear_away, prepare_dims, prepare_units
+from napari_sam_med.gui.window_names import kept_window, said_of_window
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
 from napari_sam_med.session.jobs import PreparedScan, ScanSeen
+from napari_sam_med.session.journal import SessionJournal
+from napari_sam_med.session.left_work import LeftWork, fingerprint, go_on, leave
 from napari_sam_med.session.new_labels import NewLabels, compare
 from napari_sam_med.session.objects import Annotations
 from napari_sam_med.session.session import Session
-from napari_sam_med.volume.intensity import WINDOW_PRESETS
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.lazy_array import fits_memory
 from napari_sam_med.volume.organs import OrganTable
@@ -36,6 +40,13 @@ from napari_sam_med.volume.volume import Volume
 __all__ = ["ScanLoading", "labels_of_layer"]
 
 _Scan = TypeVar("_Scan", PreparedScan, ScanSeen)
+
+
+class _Left(NamedTuple):
+    """Work that was left for another scan, and the image layer that it is of."""
+
+    of: weakref.ref[Image]
+    work: LeftWork
 
 
 class ScanLoading(QObject):
@@ -67,6 +78,9 @@ class ScanLoading(QObject):
         self._job: Job | None = None
         self._arrival: Arrival | None = None
         self._clearing: Iterator[None] | None = None
+        #: what keeps the work; set by whoever made both
+        self.journal: SessionJournal | None = None
+        self._left: WeakKeyDictionary[Labels, _Left] = WeakKeyDictionary()
         prepare_units()
         workers.start(_import_tables(), "imports")
 
@@ -84,13 +98,16 @@ class ScanLoading(QObject):
             When the file is no scan.
         """
         if isinstance(source, Image):
-            generator = _layers_then_scan(source, labels)
+            left = None if labels is None else self._left.get(labels)
+            if left is not None and left.of() is not source:
+                left = None  # it was work on another scan
 
-            def returned(scan: PreparedScan) -> None:
+            def returned(read: tuple[PreparedScan, str | None]) -> None:
+                scan, seen = read
                 same = _is_same_array(labels, scan.labels)
-                self.bring(scan, lambda: self._work_on(scan), source, same)
+                self.bring(scan, lambda: self._go_on(scan, left, seen), source, same)
 
-            self.start(generator, returned)
+            self.start(_layers_then_scan(source, labels, left), returned)
             return
         reading = jobs.read_scan(source, ask_time(source))
         self.start(reading, lambda scan: self._on_read(scan, source), seen=self._on_seen)
@@ -224,6 +241,29 @@ class ScanLoading(QObject):
         earlier = [layer for layer in (bridge.labels_layer, bridge.image_layer) if layer is not None]
         self._work_on(scan, earlier if replaces else ())
 
+    def _go_on(self, scan: PreparedScan, left: _Left | None, seen: str | None) -> None:
+        """Work on a scan of the viewer; on one that was left for another, as it was left."""
+        self._work_on(scan)
+        if left is None or self.journal is None:
+            return
+        is_as_left = seen == left.work.seen
+        go_on(self._session, self.journal, left.work, is_as_left=is_as_left)
+        what = (
+            "labels, prompts and objects are as you left them."
+            if is_as_left
+            else "its labels were changed while another scan was open, and stay as they are now."
+        )
+        self.status.emit("; ".join([f"{scan.volume.name}: {what}", *scan.volume.warnings]))
+
+    def _leave(self) -> _Left | None:
+        """Keep the work on the scan that is open for when it is chosen again."""
+        bridge = self._bridge
+        if self.journal is None or self._session.labels is None or bridge.labels_layer is None:
+            return None
+        left = _Left(weakref.ref(bridge.image_layer), leave(self._session, self.journal))
+        self._left[bridge.labels_layer] = left
+        return left
+
     def _work_on(self, scan: PreparedScan, leaving: Sequence[Layer] = ()) -> None:
         bridge, arrival = self._bridge, self._arrival
         before = None if bridge.image_layer is None else bridge.frame
@@ -232,6 +272,8 @@ class ScanLoading(QObject):
         scan = self._in_chosen_window(scan) if arrival.is_new else scan
         # of the scan before: an image below the new one costs time with every slice, one above covers it
         earlier = [bridge.labels_layer, bridge.image_layer]
+        left = None if bridge.labels_layer in leaving else self._leave()
+        self._left.pop(arrival.labels, None)
         bridge.let_go_of_image()
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
@@ -242,7 +284,7 @@ class ScanLoading(QObject):
         if labels in (*leaving, arrival.labels):
             labels = None
         gone = clear_away(bridge.viewer.layers, [*own, *leaving], labels)
-        self._clearing = self._clear(hidden, gone, scan, arrival)
+        self._clearing = self._clear(hidden, gone, (scan, arrival), (earlier[0], left))
         bridge.turns.add(self._clearing)
         if arrival.is_new or bridge.current_view() is None:
             bridge.show_plane("axial")
@@ -251,26 +293,36 @@ class ScanLoading(QObject):
         for warning in scan.volume.warnings:
             self.status.emit(warning)
         if not scan.volume.warnings:
-            self.status.emit("Scan ready: draw a box on an organ.")
+            said = said_of_window(scan.volume, scan.window, self._settings.window)
+            self.status.emit(f"Scan ready{said and f' ({said})'}: draw a box on an organ.")
 
     def _clear(
-        self, hidden: Sequence[Layer], gone: Iterator[None], scan: PreparedScan, arrival: Arrival
+        self,
+        hidden: Sequence[Layer],
+        gone: Iterator[None],
+        come: tuple[PreparedScan, Arrival],
+        before: tuple[Labels | None, _Left | None],
     ) -> Iterator[None]:
         """Hide what is left of the scan before, since what is seen is what is exported, or remove it."""
+        scan, arrival = come
+        labels, left = before
         try:
             for layer in hidden:
                 layer.visible = False
                 yield
             yield from gone
             arrival.name(scan)
+            if left is not None and labels in self._bridge.viewer.layers:
+                left.work.seen = yield from fingerprint(labels.data)
+            elif left is not None:
+                self._left.pop(labels, None)
         finally:
             self._clearing = None
 
     def _in_chosen_window(self, scan: _Scan) -> _Scan:
-        """A scan in the window that was chosen last; it means something on CT only."""
-        if self._settings.window in WINDOW_PRESETS and scan.volume.is_hounsfield:
-            return replace(scan, window=WINDOW_PRESETS[self._settings.window])
-        return scan
+        """A scan in the preset that was chosen last, if that is for it."""
+        window = kept_window(scan.volume, self._settings.window)
+        return scan if window is None else replace(scan, window=window)
 
     def open_labels_file(self, path: Path, put: Callable[[NewLabels, str, Annotations], object]) -> None:
         """Read labels from a file, and let ``put`` put them in the place of those there are.
@@ -321,14 +373,18 @@ def _import_tables() -> Generator[None, None, None]:
     yield
 
 
-def _layers_then_scan(image: Image, labels: Labels | None) -> Generator[Progress, None, PreparedScan]:
+def _layers_then_scan(
+    image: Image, labels: Labels | None, left: _Left | None
+) -> Generator[Progress, None, tuple[PreparedScan, str | None]]:
+    """The scan of a layer, and the fingerprint of its labels where it was left before."""
     yield Progress(0, 1, f"looking at {image.name}")
     volume = Volume.from_layer(image)
     # what the user sees is kept where we opened the scan; napari's own guess of a window shows no organs
     is_ours = isinstance(image.metadata.get("sam_med"), Volume)
     window = (float(image.contrast_limits[0]), float(image.contrast_limits[1])) if is_ours else None
     given = None if labels is None else labels_of_layer(labels, volume)
-    return (yield from jobs.prepare_scan(volume, given, window))
+    scan = yield from jobs.prepare_scan(volume, given, window)
+    return scan, None if left is None else (yield from fingerprint(scan.labels.data))
 
 
 def _labels_then_compared(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy.typing as npt
@@ -38,9 +39,32 @@ if TYPE_CHECKING:
     from napari_sam_med.session.session import Session
     from napari_sam_med.volume.organs import Color, OrganTable
 
-__all__ = ["SessionJournal"]
+__all__ = ["JournalPlace", "SessionJournal"]
 
 _PATIENCE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class JournalPlace:
+    """How far the work on a scan was when another one was opened.
+
+    Attributes
+    ----------
+    change_number, last_work : int
+        Of the last change, and of the last one that outdates an export.
+    exported : int or None
+        Change up to which the labels were exported.
+    held_voxels : bool
+        Whether the labels held any when they were opened.
+    path : Path or None
+        The journal; it may hold nothing and not be there.
+    """
+
+    change_number: int
+    last_work: int
+    exported: int | None
+    held_voxels: bool
+    path: Path | None
 
 
 class SessionJournal:
@@ -74,6 +98,7 @@ class SessionJournal:
         self._last_work = 0
         self._exported: int | None = None
         self._former: Path | None = None
+        self._gone_on_from: JournalPlace | None = None
         self._held_voxels = self._session.has_labels
         self._trouble: str | None = None
         session.voxels_changed.connect(self._on_voxels)
@@ -123,6 +148,9 @@ class SessionJournal:
             former, self._former = self._former, None
             if former is not None and not offers_former:
                 self._writer.put(WhenKept(lambda: _put_aside(former)))
+            before = None if self._gone_on_from is None else self._gone_on_from.path
+            if before is not None:  # this one began as that one ended
+                self._writer.put(WhenKept(lambda: before.unlink(missing_ok=True)))
 
     def close(self) -> None:
         """Write what is left and let other windows work on the image; the journal stays on disk."""
@@ -154,6 +182,33 @@ class SessionJournal:
                 return False
         return True
 
+    # a scan that is left and gone on with
+
+    def leave(self) -> JournalPlace:
+        """Write what is left and let go of the image, before another scan is opened; for `go_on` later."""
+        self.sync()
+        self._tell_trouble(self._stop_writing())
+        return JournalPlace(
+            self.change_number, self._last_work, self._exported, self._held_voxels, self._former
+        )
+
+    def go_on(self, place: JournalPlace, *, is_as_left: bool) -> None:
+        """The scan that was just opened was left before: call it before `begin`.
+
+        Its work is as it was left, and the former file goes as soon as this journal is on disk; or it was
+        changed meanwhile, and the former file is offered as earlier work.
+        """
+        self.change_number = place.change_number if is_as_left else place.change_number + 1
+        self._last_work = place.last_work if is_as_left else self.change_number
+        self._exported, self._held_voxels = place.exported, place.held_voxels
+        self._known = self._session.annotations
+        self._gone_on_from = place if is_as_left else None
+
+    @property
+    def is_as_left(self) -> bool:
+        """Whether the scan was left before, and nothing was done on it since."""
+        return self._gone_on_from is not None and self._newest_work <= self._gone_on_from.last_work
+
     # earlier work
 
     @property
@@ -169,7 +224,9 @@ class SessionJournal:
         if self.folder is None or self._image is None:
             return ()
         own = None if self._writer is None else self._writer.path
-        return (yield from find_offers(self.folder, self._image, without=own, all_kept=all_kept))
+        before = None if self._gone_on_from is None else self._gone_on_from.path
+        offers = yield from find_offers(self.folder, self._image, without=own, all_kept=all_kept)
+        return tuple(offer for offer in offers if offer.file.path != before)
 
     def read(self, offer: Offer) -> Generator[Progress, None, RecoveredWork]:
         """Job: read the work of an offer; raises `JournalError` where it is of another image."""
@@ -218,13 +275,15 @@ class SessionJournal:
     @property
     def has_unexported_changes(self) -> bool:
         """Whether labels, names or colours changed since the last export; ask before closing."""
-        last = self._last_work
-        if self._writer is not None:
-            last = max(last, self._writer.last_work)
+        last = self._newest_work
         if self._exported is not None:
             return last > self._exported
         # empty labels are worth no question, but for those that were opened and erased
         return last > 0 and (self._held_voxels or self.holds_labels)
+
+    @property
+    def _newest_work(self) -> int:
+        return self._last_work if self._writer is None else max(self._last_work, self._writer.last_work)
 
     @property
     def holds_labels(self) -> bool:
@@ -252,7 +311,7 @@ class SessionJournal:
         self._pending.clear()
         self._refused.clear()
         self.change_number = self._last_work = 0
-        self._exported = self._former = None
+        self._exported = self._former = self._gone_on_from = None
         self._held_voxels = self._session.has_labels
         self._known = self._session.annotations
 
