@@ -9,19 +9,15 @@ from superqt import QDoubleRangeSlider
 from napari_sam_med.errors import SamMedError
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import combo, labelled, row
-from napari_sam_med.volume.intensity import WINDOW_PRESETS, resolve_window
+from napari_sam_med.gui.window_names import WINDOW_TITLES, name_of_window
+from napari_sam_med.volume.intensity import resolve_window
 
 __all__ = ["WindowPanel"]
 
 _TIP = "What is displayed is what the model sees: a window that shows the organ well also segments it well."
-_TITLES = {
-    "auto": "Automatic",
-    "soft-tissue": "Soft tissue",
-    "lung": "Lung",
-    "bone": "Bone",
-    "brain": "Brain",
-    "liver": "Liver",
-}
+_PRESET_TIP = (
+    f"{_TIP}\nA preset stays for the CTs that you open next, until you choose another one or Automatic."
+)
 _OWN = "Own"
 _HOUNSFIELD_ENDS = (-1350.0, 1500.0)
 
@@ -32,9 +28,9 @@ class WindowPanel(QWidget):
     def __init__(self, actions: Actions) -> None:
         super().__init__()
         self._actions = actions
-        self.presets = combo(_TIP)
-        for name in ("auto", *WINDOW_PRESETS):
-            self.presets.addItem(_TITLES.get(name, name), name)
+        self.presets = combo(_PRESET_TIP)
+        for name in WINDOW_TITLES:
+            self.presets.addItem(WINDOW_TITLES[name], name)
         self.presets.addItem(_OWN, None)
         self.slider = QDoubleRangeSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip(_TIP)
@@ -77,11 +73,7 @@ class WindowPanel(QWidget):
                 box.setDecimals(3 if is_fine else 0)
                 box.setSingleStep((high - low) / 50 if is_fine else 10)
                 box.setValue(value)
-        name = next((n for n, preset in WINDOW_PRESETS.items() if preset == (low, high)), None)
-        if name is None and session.volume.statistics.get("auto") == (low, high):
-            name = "auto"
-        if name == "soft-tissue" and self.presets.currentData() == "auto":
-            name = "auto"  # the same window under two names: the one that was chosen stays
+        name = name_of_window(session.volume, window, self._actions.settings.window)
         self.presets.setCurrentIndex(self.presets.findData(name))
 
     def _on_preset(self, index: int) -> None:

@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_sam_med.errors import ExportError, SamMedError
 from napari_sam_med.gui.contributions import ask_time
 from napari_sam_med.gui.geometry_question import ask_form
+from napari_sam_med.gui.window_names import said_of_window
 from napari_sam_med.gui.work_list_output import ask_output, remember_output
 from napari_sam_med.gui.work_list_words import said_of_case
 from napari_sam_med.session.work_list import (
@@ -333,7 +334,8 @@ class WorkListControl(QObject):
         self.problems.pop(opened.case.key, None)
         bridge = self._actions.bridge
         bridge.go_to(SliceView("axial", opened.scan.volume.shape[0] // 2))
-        said = said_of_case(opened, self.position + 1, len(self.work_list.cases))
+        window = said_of_window(opened.scan.volume, session.window, self._actions.settings.window)
+        said = said_of_case(opened, self.position + 1, len(self.work_list.cases), window)
         self.status.emit(f"{self._word_on_done}{said}")
         self._word_on_done = ""
         self.changed.emit()
