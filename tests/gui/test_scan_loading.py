@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_sam_med.errors import LabelError
@@ -96,6 +97,26 @@ def test_a_scan_without_contrast_opens_and_is_told_of(
     told.clear()
     contributions.read_files(str(scan_file(tmp_path)))
     assert told == []
+
+
+def test_a_box_on_a_scan_without_any_number_is_refused(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    path = tmp_path / "empty.nii.gz"
+    nib.save(nib.Nifti1Image(np.full((20, 16, 5), np.nan, np.float32), np.eye(4)), path)
+    desk = make_desk()
+    desk.actions.open_scan(path)
+    desk.wait(lambda: desk.bridge.boxes_layer is not None and desk.actions.model.model is not None)
+    desk.wait(lambda: not desk.actions.scans.is_loading)
+    desk.look_at(SliceView("axial", 2))
+    desk.drag((2, 3, 4), (2, 10, 14))
+    desk.wait(lambda: any("slice 2 of empty.nii.gz has no number in any voxel" in text for text in desk.said))
+    assert desk.session.preview is None
+    desk.said.clear()
+    desk.key(Qt.Key.Key_G)
+    desk.wait(lambda: any("has no number in any voxel" in text for text in desk.said))
+    desk.wait_until_carried()
+    assert not desk.labels.any()
 
 
 def test_another_scan_takes_the_place_of_one_that_is_not_ready(

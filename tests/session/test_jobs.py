@@ -96,5 +96,5 @@ def test_a_slice_without_any_number_is_refused_before_the_model_is_asked(volume,
         list(start(SliceView("axial", 2)))
     with pytest.raises(
         (AttributeError, ModelError)
-    ):  # one number is enough: the model would be asked, were there one
+    ):  # one number is enough to ask the model, which is none
         list(start(SliceView("axial", 3)))
