@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 # Beside Mesa's software OpenGL the first import of torchvision crashes; before it, it does not.
 import torchvision  # noqa: F401
+from napari._vispy import canvas
 from napari.layers import Layer
 from napari.settings._base import EventedConfigFileSettings
 from npe2 import PluginManifest
@@ -21,10 +24,14 @@ from qtpy.QtCore import QTimer
 from napari_sam_med.gui import geometry_question, leaving
 from napari_sam_med.gui.arrival import Arrival
 from napari_sam_med.session import jobs, organ_suggestion
+from tests.gui import remembered
 from tests.gui.case_list import at
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
 from tests.gui.find_desk import search  # noqa: F401  a fixture
+
+# Mesa draws in the thread that asks for it: for small pictures, threads that wait for each other cost more.
+os.environ.setdefault("LP_NUM_THREADS", "0")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,6 +41,13 @@ def _plugins_are_sought_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PluginManifest, "discover", lambda paths=(): iter(found))
         patch.setattr(EventedConfigFileSettings, "_maybe_save", lambda self: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _what_never_changes_is_remembered() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        remembered.remember(patch)
         yield
 
 
@@ -91,7 +105,9 @@ def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
 
 
 @pytest.fixture
-def make_desk(make_napari_viewer: Callable, qtbot: QtBot) -> Iterator[Callable[[], Desk]]:
+def make_desk(
+    make_napari_viewer: Callable, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], Desk]]:
     """A shown viewer with the docked widget; its threads are stopped at the end."""
     desks: list[Desk] = []
 
@@ -100,6 +116,8 @@ def make_desk(make_napari_viewer: Callable, qtbot: QtBot) -> Iterator[Callable[[
         return desks[-1]
 
     yield make
+    # napari looks for garbage as each layer of a viewer goes; `make_napari_viewer` does once all have gone.
+    monkeypatch.setattr(canvas, "gc", SimpleNamespace(collect=lambda: None))
     for desk in desks:
         desk.widget.stop()
 

@@ -1,0 +1,68 @@
+"""What napari and vispy work out anew for every viewer though it never changes, remembered from test to test.
+
+Only texts and signatures: every viewer, widget, shader program and frame of a test is its own and real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from types import FunctionType, MethodType
+from typing import Any
+
+import pytest
+from napari._qt.qt_main_window import _QtMainWindow
+from napari.utils.events import EventEmitter
+from vispy.gloo import glir
+from vispy.gloo.program import Program
+from vispy.visuals.shaders.function import Function
+
+
+def remember(patch: pytest.MonkeyPatch) -> None:
+    """Until ``patch`` is undone."""
+    patch.setattr(glir, "_convert_desktop_shader", lru_cache(None)(glir._convert_desktop_shader))
+    _remember_cleaned_code(patch)
+    _remember_variables(patch)
+    _remember_signatures(patch)
+    # In Python, for each of some 30,000 events of a test, about a menu bar that none of them hides.
+    patch.delattr(_QtMainWindow, "eventFilter")
+
+
+def _remember_cleaned_code(patch: pytest.MonkeyPatch) -> None:
+    clean = Function._clean_code
+    cleaned = lru_cache(None)(lambda code: clean(None, code))  # it asks nothing of the function
+    patch.setattr(Function, "_clean_code", lambda self, code: cleaned(code))
+
+
+def _remember_variables(patch: pytest.MonkeyPatch) -> None:
+    """The uniforms, attributes and varyings that a program declares."""
+    parse = Program._parse_variables_from_code
+    found: dict[tuple[str, ...], dict[str, tuple]] = {}
+
+    def parse_once(self: Program, update_variables: bool = True) -> None:
+        code = tuple(shader.code for shader in self._shaders)
+        if code not in found:
+            parse(self, update_variables=False)
+            found[code] = self._code_variables
+        self._code_variables = dict(found[code])
+        if update_variables:
+            self._process_pending_variables()
+
+    patch.setattr(Program, "_parse_variables_from_code", parse_once)
+
+
+def _remember_signatures(patch: pytest.MonkeyPatch) -> None:
+    """Whether a callback takes the event."""
+    check = EventEmitter._check_signature
+    checked: dict[tuple, bool] = {}
+
+    def check_once(callback: Callable[..., Any]) -> bool:
+        function = callback.__func__ if isinstance(callback, MethodType) else callback
+        if type(function) is not FunctionType or function.__dict__:  # wrapped, or with a signature of its own
+            return check(callback)
+        key = (function.__code__, len(function.__defaults__ or ()), function is callback)
+        if key not in checked:
+            checked[key] = check(callback)
+        return checked[key]
+
+    patch.setattr(EventEmitter, "_check_signature", staticmethod(check_once))
