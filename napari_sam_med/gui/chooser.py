@@ -48,8 +48,9 @@ class Chooser(QObject):
     Attributes
     ----------
     layers : ChooserLayers
-    into : {"active", "suggested", "new"}
-        The organ that a candidate is taken into.
+    into : {"suggested", "active", "new"}
+        The organ that a candidate is taken into. An organ that is chosen while the candidates are shown is
+        meant: they go to the chosen one then, until they are forgotten.
     joins : bool
         Whether it is put to the newest object of that organ.
     model : str or None
@@ -78,7 +79,8 @@ class Chooser(QObject):
         super().__init__(parent)
         self._session, self._found, self._bridge, self._make_way = session, found, bridge, make_way
         self.layers = ChooserLayers(found, bridge, self)
-        self.into: Into = "active"
+        self.into: Into = "suggested"
+        self._into_chosen = False
         self.joins = False
         self.model: str | None = None
         self._is_on = False
@@ -93,6 +95,7 @@ class Chooser(QObject):
         bridge.tool_changed.connect(self._on_tool)
         bridge.layers_changed.connect(self._on_layers)
         bridge.view_changed.connect(self._on_view)
+        session.organ_chosen.connect(self._on_organ_chosen)
 
     @property
     def is_on(self) -> bool:
@@ -150,6 +153,8 @@ class Chooser(QObject):
         self.finish()
         was_on = self._is_on
         self._is_on = False
+        if self._into_chosen:
+            self.take_into("suggested")
         self._found.clear()
         self.layers.clear()
         if was_on:
@@ -175,6 +180,20 @@ class Chooser(QObject):
             layer.mouse_move_callbacks.append(self._on_move)
             layer.mouse_drag_callbacks.append(self._on_press)
         self._bridge.keys_wanted.emit(layer)  # a panel that is closed and waits takes its keys back
+
+    # where to
+
+    def take_into(self, into: Into) -> None:
+        """Take candidates into that organ from now on."""
+        self.into, self._into_chosen = into, False
+        self.changed.emit()
+
+    def _on_organ_chosen(self, class_id: int) -> None:
+        if self._is_on and self._found.objects and self.into == "suggested":
+            self.take_into("active")
+            self._into_chosen = True
+            name = self._session.organs.name_of(class_id)
+            self.status.emit(f"Found objects are taken into {name} from now on (Take into, under Find).")
 
     # pointing
 
@@ -224,7 +243,7 @@ class Chooser(QObject):
             return
         told = self.text(number)
         QToolTip.showText(QCursor.pos(), told)
-        self._say_pointed(f"{told}. Click to take it{self._where(number)}.")
+        self._say_pointed(f"{told}. {self._offer(number, 'Click')}")
 
     def point_at_row(self, number: int, goes_there: bool) -> None:
         """Point at a candidate of the list, and look at its best slice where that is wanted."""
@@ -235,7 +254,7 @@ class Chooser(QObject):
         if goes_there and self._bridge.current_view() != view:
             self._bridge.go_to(view)
         self._found.point_at(number)
-        self._say_pointed(f"{self.text(number)}. Double-click its row to take it{self._where(number)}.")
+        self._say_pointed(f"{self.text(number)}. {self._offer(number, 'Double-click its row')}")
 
     def _say_pointed(self, text: str) -> None:
         if time.monotonic() >= self._read_by:  # the mouse moves on at once over what lies around
@@ -252,12 +271,12 @@ class Chooser(QObject):
         told = f"{self._found.word} {score * 100:.0f} %" if self._found.is_ranked else f"score {score:.2f}"
         return f"{name}, {told}, {self._found.volume_ml(number):.3g} ml"
 
-    def _where(self, number: int) -> str:
+    def _offer(self, number: int, how: str) -> str:
         if self._box(number) is not None:
-            return " as a prompt"
-        if self.into == "suggested" and not self._found.guess(number):
-            return ""
-        return f" into {self._found.organ_for(number, self.into).name}"
+            return f"{how} to take it as a prompt."
+        if self.into == "suggested" and self._found.is_unknown(number):
+            return "It looks like no known organ: choose its organ in the list to take it."
+        return f"{how} to take it into {self._found.organ_for(number, self.into).name}."
 
     def _box(self, number: int) -> FoundBox | None:
         return self._found.boxes.get(number)
@@ -355,6 +374,7 @@ class Chooser(QObject):
 
     def stop(self) -> None:
         """For the end of the widget."""
+        self._session.organ_chosen.disconnect(self._on_organ_chosen, missing_ok=True)
         self._rest()
         if self._work is not None:
             self._work.close()

@@ -23,10 +23,16 @@ _WHAT = {
     "proposals": "Proposals",
 }
 _INTO = {
-    "active": "the chosen organ",
     "suggested": "the organ it looks like",
+    "active": "the chosen organ",
     "new": "a new organ",
 }
+_INTO_TIP = (
+    "Where an object goes when it is clicked; the line below says so while you point at it.\n"
+    "The organ it looks like: the guess of the list. An object without one is not taken unless you say\n"
+    "what it is: choose an organ in the list of organs, and objects go there from then on. While none has\n"
+    "a guess (MR, or names switched off), they go into the chosen organ."
+)
 _WHAT_TIP = (
     "Everything: all objects that the model sees, to choose from.\n"
     "One example: objects that look like an organ that is labelled already.\n"
@@ -70,7 +76,9 @@ class FindPanel(Foldable):
             self.what.addItem(text, key)
         self.what.activated.connect(self._on_what)
         column.addLayout(labelled("What", self.what))
-        self.where = combo("The slice that is shown, or all slices of its plane.")
+        self.where = combo(
+            "The slice that is shown, or all slices of its plane: from the one that is shown outwards."
+        )
         self.where.addItem("this slice", False)
         self.where.addItem("whole volume", True)
         self.where.activated.connect(self._on_what)
@@ -94,14 +102,14 @@ class FindPanel(Foldable):
         inside = column_of(self._results)
         self.list = FindList(self._found, self._chooser)
         inside.addWidget(self.list)
-        self.into = combo("The organ that an object goes to when it is clicked.")
+        self.into = combo(_INTO_TIP)
         for key, text in _INTO.items():
             self.into.addItem(text, key)
         self.into.activated.connect(self._on_into)
         self.joins = QCheckBox("join")
         self.joins.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.joins.setToolTip("Add it to the newest object of that organ instead of making another one.")
-        self.joins.toggled.connect(self._on_into)
+        self.joins.toggled.connect(self._on_joins)
         self._into = QWidget()
         column_of(self._into).addLayout(labelled("Take into", self.into, self.joins))
         inside.addWidget(self._into)
@@ -129,12 +137,15 @@ class FindPanel(Foldable):
             form.setVisible(what == self.what.currentData())
 
     def _on_ended(self) -> None:
-        self.list.refresh()  # what streamed in is not listed
+        self.list.refresh()  # what streamed in is listed slice by slice
         self.refresh()
         self._sight.start(0)
 
     def _on_objects(self, view: object) -> None:
+        is_first = self._results.isHidden() and not self._found.is_empty
         self.refresh()
+        if is_first:
+            self._sight.start(0)
 
     def refresh(self, *_: object) -> None:
         """Show what there is to choose from, and what can be done."""
@@ -143,6 +154,7 @@ class FindPanel(Foldable):
         self._results.setVisible(not found.is_empty)
         self._into.setVisible(not found.boxes)
         self.choose.setChecked(self._chooser.is_on)
+        self.into.setCurrentIndex(self.into.findData(self._chooser.into))
         self.take.setEnabled(found.pointed is not None)
         self.forget.setEnabled(not self._finding.is_busy)
         count = len(found.boxes) or len(found.objects)
@@ -190,8 +202,10 @@ class FindPanel(Foldable):
         self._actions.bridge.give_keyboard_to_canvas()
 
     def _on_into(self, *_: object) -> None:
-        self._chooser.into = self.into.currentData()
-        self._chooser.joins = self.joins.isChecked()
+        self._chooser.take_into(self.into.currentData())
+
+    def _on_joins(self, joins: bool) -> None:
+        self._chooser.joins = joins
 
     def _begin_or_leave(self) -> None:
         if self._chooser.is_on:

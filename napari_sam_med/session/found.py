@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Found", "FoundBox", "Into", "Taken", "example_here", "taking", "use_box"]
 
 Into = Literal["active", "suggested", "new"]
-"""The organ that a candidate is taken into: the chosen one, the one that it looks like, or another one."""
+"""The organ that a candidate is taken into: the chosen one, the one that it looks like (the chosen one where
+no candidate looks like any), or another one.
+"""
 
 _OTHER = "other"
 _MOST_NAMED = 3
@@ -189,6 +191,20 @@ class Found:
         self._boxes_on.setdefault(view, []).sort(key=lambda box: (-box.score, box.number))
         self.objects_changed.emit(view)
 
+    def put_boxes_in_order(self) -> None:
+        """Number the boxes slice by slice, whatever slice came first."""
+        slices = sorted(self._boxes_on.items(), key=lambda item: item[0].index)
+        pointed = None if self.pointed is None else self.boxes[self.pointed]
+        ordered = [box for _, boxes in slices for box in sorted(boxes, key=lambda box: box.number)]
+        self.boxes, self._boxes_on = {}, {}
+        for number, box in enumerate(ordered, start=1):
+            self.boxes[number] = replace(box, number=number)
+            self._boxes_on.setdefault(box.view, []).append(self.boxes[number])
+        for boxes in self._boxes_on.values():
+            boxes.sort(key=lambda box: (-box.score, box.number))
+        self.objects_changed.emit(None)
+        self.point_at(None if pointed is None else 1 + ordered.index(pointed))
+
     def boxes_on(self, view: SliceView) -> Sequence[FoundBox]:
         """Boxes of a slice, the best first."""
         return self._boxes_on.get(view, ())
@@ -281,22 +297,26 @@ class Found:
 
         return sorted(self.objects, key=order)
 
+    def is_unknown(self, number: int) -> bool:
+        """Whether a candidate looks like no organ, and others do: the chosen organ is hardly meant for it."""
+        return not self.guess(number) and any(self.guess(other) for other in self.objects)
+
     def organ_for(self, number: int, into: Into) -> Organ:
         """The organ that a candidate goes to.
 
         Raises
         ------
         PromptError
-            If the organ that it looks like is asked for, and it looks like none.
+            If the organ that it looks like is asked for, and it looks like none while others do.
         """
         organs, active = self._session.organs, self._session.active_class_id
-        if into == "suggested":
-            if not self.guess(number):
-                raise PromptError(
-                    "This object looks like no known organ; choose an organ in the list to take it into."
-                )
+        if into == "suggested" and self.is_unknown(number):
+            raise PromptError(
+                "This object looks like no known organ; choose its organ in the list, then click."
+            )
+        if into == "suggested" and self.guess(number):
             return organ_called(self.guess(number), organs)
-        if into == "active" and active in organs:
+        if into != "new" and active in organs:
             return organs[active]
         class_id = organs.next_free_id()
         return Organ(class_id, f"object {class_id}", default_color(class_id))

@@ -81,6 +81,8 @@ class Session:
     #: a paint stroke on a locked organ that was put back as it was: no work, but it stood there a moment
     stroke_refused: ClassVar[Signal] = Signal(object)
     counts_changed: ClassVar[Signal] = Signal(frozenset)
+    #: the user chose that organ, or an object of it, also when it was the active one before
+    organ_chosen: ClassVar[Signal] = Signal(int)
 
     volume: Volume | None = None
     labels: LabelVolume | None = None
@@ -294,11 +296,11 @@ class Session:
 
     def select_organ(self, class_id: int) -> None:
         """Make an organ the active one; the next prompt starts a new object of it."""
-        if class_id == self.active_class_id and self.active_object_id is None:
-            return
-        self.preview = None
-        self.active_object_id = None
-        self.active_class_id = class_id
+        if class_id != self.active_class_id or self.active_object_id is not None:
+            self.preview = None
+            self.active_object_id = None
+            self.active_class_id = class_id
+        self.organ_chosen.emit(class_id)
 
     def go_on_with_organ(self, class_id: int) -> None:
         """Make an organ the active one and go on with its newest object; `new_object` starts another one."""
@@ -317,11 +319,13 @@ class Session:
 
     def select_object(self, object_id: int) -> None:
         """Go on with an object: its prompts come back to the canvas."""
-        if object_id == self.active_object_id or object_id not in self.objects:
+        if object_id not in self.objects:
             return
-        self.preview = None
-        self.active_class_id = self.objects[object_id].class_id
-        self.active_object_id = object_id
+        if object_id != self.active_object_id:
+            self.preview = None
+            self.active_class_id = self.objects[object_id].class_id
+            self.active_object_id = object_id
+        self.organ_chosen.emit(self.active_class_id)
 
     def new_object(self) -> None:
         """The next prompt starts another object of the active organ."""

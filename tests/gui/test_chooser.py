@@ -11,9 +11,11 @@ from qtpy.QtTest import QTest
 
 from napari_sam_med.gui import chooser, find_list
 from napari_sam_med.gui.chooser_layers import CANDIDATES_NAME
+from napari_sam_med.gui.organ_panel import _CLASS_ID
 from napari_sam_med.segmentation.organ_objects import OrganGuess
 from napari_sam_med.session.found import Found
 from napari_sam_med.volume.organs import Organ
+from tests.gui import find_desk
 from tests.gui.desk import LEFT, NO_KEY, Desk
 from tests.gui.find_desk import KIDNEY, LARGE, SMALL, STOMACH, Search, axial, choose, find
 
@@ -23,9 +25,9 @@ POINTED = 1
 
 @pytest.fixture
 def ready(desk: Desk, search: Search) -> Desk:
-    """Slice 3 of what was found, with the liver chosen."""
-    desk.session.select_organ(LIVER)
+    """Slice 3 of what was found, with the liver chosen for it."""
     find(desk)
+    desk.session.select_organ(LIVER)
     return desk
 
 
@@ -79,7 +81,7 @@ def test_what_is_found_next_lies_above_a_layer_that_came_meanwhile(ready: Desk) 
     find(ready)
     assert ready.viewer.layers[-1].name == CANDIDATES_NAME
     click(ready, (3, 9, 11))
-    assert (ready.labels == LIVER).any()
+    assert ready.labels.any()
 
 
 def test_a_click_takes_it_into_the_chosen_organ_and_one_undo_brings_it_back(ready: Desk) -> None:
@@ -126,7 +128,7 @@ def test_the_organ_that_it_looks_like_or_a_new_one_or_joined_to_one(ready: Desk)
     [item] = ready.session.objects.values()
     assert ready.session.organs.name_of(item.class_id) == "left kidney"
     click(ready, (3, 5, 18))
-    assert "This object looks like no known organ" in ready.said[-1]
+    assert "This object looks like no known organ; choose its organ in the list" in ready.said[-1]
     choose(panel.into, "new")
     click(ready, (3, 5, 18))
     assert len(ready.session.objects) == 2
@@ -141,6 +143,60 @@ def test_the_organ_that_it_looks_like_or_a_new_one_or_joined_to_one(ready: Desk)
     assert found(ready).taken == {1, 2, 3}
     assert len(ready.session.objects) == 2
     assert (ready.labels[5] == 14).sum() == LARGE.area_px + STOMACH.voxels
+
+
+def click_organ(desk: Desk, class_id: int) -> None:
+    """Choose an organ in the list of organs."""
+    tree = desk.widget.organ_panel.tree
+    [row] = [
+        tree.topLevelItem(i)
+        for i in range(tree.topLevelItemCount())
+        if tree.topLevelItem(i).data(0, _CLASS_ID) == class_id
+    ]
+    tree.scrollToItem(row)
+    place = tree.visualItemRect(row).center()
+    QTest.mouseClick(tree.viewport(), Qt.MouseButton.LeftButton, NO_KEY, place)
+    desk.settle()
+
+
+def test_a_guess_is_taken_unless_an_organ_is_chosen_meanwhile(desk: Desk, search: Search) -> None:
+    desk.session.select_organ(LIVER)
+    find(desk)
+    panel = desk.widget.find_panel
+    assert panel.into.currentData() == "suggested"
+    hover(desk, (3, 9, 11))
+    assert desk.said[-1].endswith("Click to take it into left kidney.")
+    hover(desk, (3, 5, 18))
+    assert desk.said[-1].endswith("It looks like no known organ: choose its organ in the list to take it.")
+    click(desk, (3, 9, 11))
+    assert desk.session.organs.name_of(int(desk.labels[3, 9, 11])) == "left kidney"
+    assert panel.into.currentData() == "suggested", "what taking chooses is not the user's choice"
+    desk.undo()
+    assert panel.into.currentData() == "suggested"
+    click_organ(desk, LIVER)
+    assert panel.into.currentData() == "active"
+    assert desk.said[-1] == "Found objects are taken into liver from now on (Take into, under Find)."
+    click(desk, (3, 9, 11))
+    click(desk, (3, 5, 18))
+    assert set(np.unique(desk.labels)) == {0, LIVER}
+    find(desk)
+    assert panel.into.currentData() == "suggested", "other objects, other organs"
+
+
+def test_where_nothing_has_a_guess_objects_go_into_the_chosen_organ(
+    desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_desk, "OBJECTS", [one.with_organ(None) for one in find_desk.OBJECTS])
+    desk.session.select_organ(LIVER)
+    find(desk)
+    hover(desk, (3, 9, 11))
+    assert desk.said[-1].endswith("Click to take it into liver.")
+    click(desk, (3, 9, 11))
+    assert (desk.labels == LIVER).sum() == KIDNEY.voxels
+    click_organ(desk, 1)
+    choose(desk.widget.find_panel.into, "new")
+    click_organ(desk, LIVER)
+    assert desk.widget.find_panel.into.currentData() == "new", "what was said there holds"
 
 
 def test_a_locked_organ_is_refused_with_a_word(ready: Desk) -> None:

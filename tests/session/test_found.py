@@ -229,8 +229,32 @@ def test_what_looks_like_nothing_is_not_guessed(session: Session, guess: OrganGu
     found = Found(session)
     found.replace([KIDNEY.with_organ(guess)])
     assert found.guess(1) == ""
-    with pytest.raises(PromptError, match="choose an organ"):
+    session.select_organ(LIVER)
+    assert found.organ_for(1, "suggested").name == "liver", "nothing looks like an organ here"
+    named = FoundObject(2, KIDNEY.masks, 0.5, OrganGuess("spleen", 0.9, abstained=False))
+    found.replace([KIDNEY.with_organ(guess), named])
+    with pytest.raises(PromptError, match="choose its organ"):
         found.organ_for(1, "suggested")
+
+
+def test_boxes_are_numbered_slice_by_slice_whatever_slice_came_first(session: Session) -> None:
+    found = Found(session)
+    boxes = {
+        i: [FoundBox(1, axial(i), (0, 0, i, i), 0.5), FoundBox(2, axial(i), (0, 0, 1, 1), 0.4)]
+        for i in (2, 4)
+    }
+    found.add_boxes(axial(4), boxes[4])
+    found.add_boxes(axial(2), boxes[2])
+    found.point_at(2)
+    found.put_boxes_in_order()
+    assert [(box.number, box.view.index, box.score) for box in found.boxes.values()] == [
+        (1, 2, 0.5),
+        (2, 2, 0.4),
+        (3, 4, 0.5),
+        (4, 4, 0.4),
+    ]
+    assert [box.number for box in found.boxes_on(axial(4))] == [3, 4]
+    assert found.pointed == 4, "the same box as before"
 
 
 def test_a_ranking_keeps_what_is_taken(session: Session, found: Found, ranked: Callable) -> None:
