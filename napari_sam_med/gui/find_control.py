@@ -83,6 +83,8 @@ class Finding(QObject):
         self.chooser.status.connect(self.status)
         self.chooser.failed.connect(self.failed)
         self._job: Job | None = None
+        self._has_begun = False
+        self._left_out = 0
         self._so_far: Callable[[], list[FoundObject]] | None = None
         self._n_slices = 0
         self._pace, self._part = FindProgress(), ""
@@ -202,7 +204,8 @@ class Finding(QObject):
     def _start(
         self, doing: str, steps: Generator[FindingStep, None, Any], returned: Callable[[Any], None]
     ) -> None:
-        self._so_far, self._n_slices = None, 0
+        self._so_far, self._n_slices, self._left_out = None, 0, 0
+        self._has_begun = False
         self._shows_edges = self._has_failed = False
         self._model.hold(True)
         job = self._workers.start(
@@ -238,7 +241,8 @@ class Finding(QObject):
             self.found.add_boxes(step.view, step.boxes)
         else:
             self.found.add(step.view, step.masks)
-        if step.edges is None and self._n_slices == 1:
+        if step.edges is None and not self._has_begun and not self.found.is_empty:
+            self._has_begun = True
             self._bridge.turns.add(self._begin_to_choose())
         self.status.emit(f"{doing}: {step.view.plane} slice {step.view.index}")
 
@@ -280,16 +284,25 @@ class Finding(QObject):
             finding_jobs.linked(so_far),
             "link",
             yielded=lambda step: self._show_progress(step.progress),
-            returned=self._on_objects,
+            returned=self._on_linked_objects,
             failed=self._on_failed,
             finished=lambda: self._on_linked(ended),
         )
+
+    def _on_linked_objects(self, objects: list[FoundObject]) -> None:
+        """What was found before a run ended early; the masks that it leaves out are counted."""
+        if objects:
+            kept = {id(mask) for one in objects for _, mask in one}
+            self._left_out = sum(id(m) not in kept for one in self.found.objects.values() for _, m in one)
+        self._on_objects(objects)
 
     def _on_linked(self, ended: Job) -> None:
         self._job = None
         self._tell_end(ended)
 
     def _tell_end(self, job: Job) -> None:
+        if self.found.boxes:
+            self.found.put_boxes_in_order()
         self._model.hold(False)
         self.progress.emit(None)
         self.ended.emit()
@@ -300,7 +313,13 @@ class Finding(QObject):
         elif self.found.is_empty and not self._shows_edges:
             self.status.emit("Cancelled; nothing was found yet.")
         else:
-            self.status.emit(f"Cancelled. {self._told()}")
+            self.status.emit(f"Cancelled. {self._told()}{self._told_left_out()}")
+
+    def _told_left_out(self) -> str:
+        if not self._left_out:
+            return ""
+        those = _counted(self._left_out, "mask")
+        return f" Left out: {those} seen on one slice alone, too small, or nearly the same as another."
 
     def _told(self) -> str:
         """What was found, and what can be done with it."""

@@ -79,13 +79,39 @@ class FindList(QTreeWidget):
         self._found.pointed_changed.disconnect(self._mark_pointed, missing_ok=True)
 
     def _on_objects(self, view: SliceView | None) -> None:
-        if view is None:  # what streams in is not ranked yet
+        if view is None:
             self.refresh()
+        else:
+            self._go_on(view)
+
+    def _go_on(self, view: SliceView) -> None:
+        """List what streams in below what is there: no row moves under the mouse. It is ranked at the end."""
+        found, room = self._found, _MOST_ROWS - self.topLevelItemCount()
+        if self.topLevelItemCount() == 0:
+            self._name_columns()
+        if found.boxes:
+            scores = {box.number: box.score for box in found.boxes_on(view)}
+        else:
+            scores = {number: found.score(number) for number, _ in found.on_slice(view)}
+        listed = {row.data(0, _KEY) for row in self._rows()}
+        new = sorted(scores.keys() - listed, key=lambda number: (-scores[number], number))
+        with QSignalBlocker(self):
+            self.addTopLevelItems([self._row(number) for number in new[: max(0, room)]])
+        self._mark_taken()
 
     def refresh(self) -> None:
         """List what there is."""
         found = self._found
         self._forget_hovered()  # its number may be another one's now, or nobody's
+        self._name_columns()
+        with QSignalBlocker(self):
+            self.clear()
+            rows = [self._row(number) for number in found.ranked[:_MOST_ROWS]]
+            self.addTopLevelItems(rows)
+        self._mark_taken()
+
+    def _name_columns(self) -> None:
+        found = self._found
         self.headerItem().setText(_NAME, "Box" if found.boxes else "Looks like")
         self.setColumnHidden(_VOLUME, bool(found.boxes))
         measure = "Score" if found.boxes else "Likely" if found.is_ranked else "Sure"
@@ -93,11 +119,6 @@ class FindList(QTreeWidget):
         self.headerItem().setText(_SCORE, measure)
         self.headerItem().setToolTip(_SCORE, told)
         self.setToolTip(f"{_TIP}\n{told}")
-        with QSignalBlocker(self):
-            self.clear()
-            rows = [self._row(number) for number in found.ranked[:_MOST_ROWS]]
-            self.addTopLevelItems(rows)
-        self._mark_taken()
 
     def _row(self, number: int) -> QTreeWidgetItem:
         box = self._found.boxes.get(number)

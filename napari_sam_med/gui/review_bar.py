@@ -36,8 +36,8 @@ class ReviewBar(QWidget):
         self.next = button(
             "Next doubtful  N",
             "Go to the slice where the largest error is expected (N); again: the one after it.\n"
-            "Expected error: the area of a mask times its doubt, 1 – quality, over a run of slices. So a large\n"
-            "slice of fair quality may come before a small one that the strip shows in red.",
+            "Expected error: the area of a mask times its doubt, 1 – quality, over a run of slices. So a\n"
+            "large slice of fair quality may come before a small one that the strip shows in red.",
             actions.reviewing.go_to_next,
         )
         self.right = button(

@@ -78,12 +78,14 @@ class FindingPlan:
     names: bool = True
 
     def views(self, shape_zyx: Sequence[int]) -> list[SliceView]:
-        """The slices to search, ascending."""
+        """The slices to search, the one that is nearest to the slice at hand first."""
+        from napari_sam_med.segmentation.automatic.outward import outwards  # torch is loaded with it
+
         if not self.whole:
             return [self.view]
         last = int(shape_zyx[self.view.axis]) - 1
         indices = sorted({*range(0, last + 1, max(1, self.every)), last})
-        return [SliceView(self.view.plane, index) for index in indices]
+        return outwards([SliceView(self.view.plane, index) for index in indices], self.view.index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,9 +180,9 @@ def everything(sight: ModelView, plan: FindingPlan) -> Steps:
     from napari_sam_med.segmentation.automatic.linking import LinkRules
     from napari_sam_med.segmentation.automatic.volume_search import VolumeSearch, search_volume
 
-    search = VolumeSearch(plan.view.plane, plan.every, point_spacing_mm=plan.grid_mm or None)
+    index = plan.view.index
+    search = VolumeSearch(plan.view.plane, plan.every, point_spacing_mm=plan.grid_mm or None, begin_at=index)
     if not plan.whole:
-        index = plan.view.index
         search = replace(search, first=index, last=index, every=1, links=LinkRules(min_voxels=1))
     told = SearchProgress(plan.view, len(plan.views(sight.volume.shape)), fills=plan.whole and plan.every > 1)
     at_work = threading.Lock()
@@ -246,7 +248,15 @@ def example(sight: ModelView, plan: FindingPlan, given: GivenExample) -> Steps:
         return [FoundObject(i, {view: one.found}, one.score) for i, one in enumerate(matches, start=1)]
 
     def run(tell: Callable[[FindingStep], None]) -> list[FoundObject]:
-        found = match_volume(volume, shown, sight.predictor, matching, window=sight.window, store=sight.store)
+        found = match_volume(
+            volume,
+            shown,
+            sight.predictor,
+            matching,
+            window=sight.window,
+            store=sight.store,
+            begin_at=view.index,
+        )
         seen: list[MatchedSlice] = []
         with closing(found):
             while True:

@@ -94,8 +94,8 @@ def find(desk: Desk, *, whole: bool = True, every: int = 1) -> None:
     desk.settle()
 
 
-def start(desk: Desk, *, whole: bool = True, every: int = 1) -> None:
-    desk.look_at(axial(3))
+def start(desk: Desk, *, whole: bool = True, every: int = 1, index: int = 3) -> None:
+    desk.look_at(axial(index))
     panel = desk.widget.find_panel
     panel.expand(animate=False)
     choose(panel.where, whole)

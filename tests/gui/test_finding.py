@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from napari_sam_med.segmentation.automatic.words import RankedObject
 from napari_sam_med.session import finding_jobs
 from napari_sam_med.session.finding_jobs import FindingStep
 from napari_sam_med.session.found import FoundBox
+from tests.gui import find_desk
 from tests.gui.desk import Desk
 from tests.gui.find_desk import KIDNEY, SHAPE, STOMACH, Search, axial, choose, find, start
 from tests.gui.test_chooser import click, hover
@@ -34,13 +36,15 @@ def done(desk: Desk) -> bool:
 
 
 def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: Desk, search: Search) -> None:
-    search.held_at = 4
+    search.held_at = 3
     search.gate.clear()
     start(desk)
-    found = desk.actions.finding.found
-    desk.wait(lambda: len(found.objects) == 5)  # of slices 1 to 3, each mask by itself
+    found, rows = desk.actions.finding.found, desk.widget.find_panel.list
+    desk.wait(lambda: len(found.objects) == 6)  # of slices 3, 4 and 2, each mask by itself
     desk.wait(lambda: desk.viewer.layers[CANDIDATES_NAME].data.any())
-    assert desk.widget.find_panel.told.text() == "5 objects so far. Not for clinical use."
+    assert desk.widget.find_panel.told.text() == "6 objects so far. Not for clinical use."
+    listed = [[rows.topLevelItem(i).text(c) for c in (2, 4)] for i in range(rows.topLevelItemCount())]
+    assert listed == [["–", index] for index in ("3", "3", "4", "4", "2", "2")], "as they were found"
     assert not desk.widget.find_panel.start.isEnabled()
     hover(desk, (3, 9, 11))
     assert found.mask_on(found.pointed, axial(3)) is KIDNEY.masks[axial(3)]
@@ -48,12 +52,48 @@ def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: De
     search.gate.set()
     desk.wait(lambda: done(desk))
     desk.settle()
-    assert desk.said[-1].startswith("Cancelled. 2 objects found. Point at one")
+    assert desk.said[-1].startswith("Cancelled. 3 objects found. Point at one")
     slices = [[view.index for view in one.masks] for one in found.objects.values()]
-    assert slices == [[2, 3, 4], [1, 2, 3, 4]], "with the slice that was at work"
+    assert slices == [[2, 3, 4], [2, 3, 4, 5], [5]], "with the slice that was at work"
     desk.session.select_organ(LIVER)
     click(desk, (3, 9, 11))
     assert (desk.labels == LIVER).any(axis=(1, 2)).nonzero()[0].tolist() == [2, 3, 4]
+
+
+def test_a_cancelled_run_says_what_it_leaves_out(
+    desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search.held_at = 3
+    search.gate.clear()
+    monkeypatch.setattr(find_desk, "_cut", lambda views: [KIDNEY])  # as if the others were seen once
+    start(desk)
+    desk.wait(lambda: len(desk.actions.finding.found.objects) == 6)
+    desk.widget.status.cancel.click()
+    search.gate.set()
+    desk.wait(lambda: done(desk))
+    assert re.match(
+        r"Cancelled\. 1 object found\..* Left out: \d masks seen on one slice alone", desk.said[-1]
+    )
+
+
+def test_the_list_is_in_sight_while_it_fills_and_a_row_goes_to_its_slice(desk: Desk, search: Search) -> None:
+    search.held_at = 3
+    search.gate.clear()
+    panel, rows = desk.widget.find_panel, desk.widget.find_panel.list
+    panel.expand(animate=False)
+    desk.settle()
+    desk.widget._scroll.ensureWidgetVisible(panel.start)
+    start(desk)
+    desk.wait(lambda: rows.topLevelItemCount() == 6)
+    desk.wait(lambda: not rows.visibleRegion().isEmpty())
+    last = rows.topLevelItem(5)
+    rows.scrollToItem(last)
+    QTest.mouseClick(rows.viewport(), Qt.MouseButton.LeftButton, pos=rows.visualItemRect(last).center())
+    desk.wait(lambda: desk.bridge.current_view() == axial(2))
+    search.gate.set()
+    desk.wait(lambda: done(desk))
+    desk.wait(lambda: rows.topLevelItemCount() == 3)
+    assert [rows.topLevelItem(i).text(1) for i in range(3)] == ["left kidney", "stomach", "–"], "ranked now"
 
 
 def test_the_bar_says_how_far_it_is_and_moves_while_nothing_comes(
@@ -205,7 +245,7 @@ def test_edges_are_an_image_on_the_grid_of_the_scan(desk: Desk, monkeypatch: pyt
     desk.settle()
     layer = desk.viewer.layers[EDGES_NAME]
     assert layer.data.shape == desk.labels.shape
-    assert layer.data[:, 4, 10].tolist() == [32, 64, 96, 128, 159, 191, 223, 255]
+    assert layer.data[:, 4, 10].tolist() == [223, 159, 96, 32, 64, 128, 191, 255], "from slice 3 outwards"
     assert np.allclose(layer.scale, desk.bridge.image_layer.scale)
     assert layer.blending == "additive"
     assert layer not in desk.bridge.layers_of_type(type(layer))
@@ -254,7 +294,7 @@ def test_a_proposed_box_is_taken_as_a_prompt(desk: Desk, monkeypatch: pytest.Mon
 
 def test_a_run_that_is_cancelled_before_it_finds_anything_says_so(desk: Desk, search: Search) -> None:
     search.gate.clear()
-    start(desk)
+    start(desk, index=0)  # which shows nothing
     desk.wait(lambda: search.asked)
     desk.widget.status.cancel.click()
     search.gate.set()

@@ -64,7 +64,7 @@ def test_everything_on_a_slice_or_in_the_volume(finder: RodFinder) -> None:
     seen, objects = run(everything(view, FindingPlan(HERE, whole=True, every=2, grid_mm=4)))
     assert sorted(one.voxels for one in objects) == [5 * 4 * 5, 5 * 8 * 8]
     shown = [step for step in seen if step.view is not None]
-    assert [step.view.index for step in shown] == [0, 2, 4, 6, 8]
+    assert [step.view.index for step in shown] == [4, 2, 6, 0, 8], "from slice 3 outwards"
     assert shown[-1].progress.fraction == 1.0
     assert finder.options.points_per_side is None
     assert [len(step.so_far()) for step in shown] == [2] * 5, "the search is over by now"
@@ -84,12 +84,12 @@ def test_a_search_ends_within_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(volume_search, "find_masks", slow)
     steps = everything(sight(RodModel(), rods(), ImageStore()), FindingPlan(HERE, whole=True))
-    first, last = SliceView("axial", 1), SliceView("axial", 2)
-    step = next(step for step in steps if step.view == last)
+    searched = [SliceView("axial", index) for index in (3, 4, 2)]
+    step = next(step for step in steps if step.view == searched[-1])
     steps.close()
     assert ended.wait(10)
     _, objects = run(linked(step.so_far))
-    assert [one.masks.keys() for one in objects] == [{first, last}]
+    assert [one.masks.keys() for one in objects] == [{*searched}]
 
 
 def test_a_search_ends_while_the_body_is_looked_for(

@@ -16,8 +16,9 @@ from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.segmentation.automatic.everything import EverythingOptions, find_masks
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
 from napari_sam_med.segmentation.automatic.gap_filling import Filling, GapFiller
-from napari_sam_med.segmentation.automatic.linking import Linker, LinkRules
+from napari_sam_med.segmentation.automatic.linking import LinkRules
 from napari_sam_med.segmentation.automatic.naming import name_objects
+from napari_sam_med.segmentation.automatic.outward import AscendingLinks, OutwardLinks, outwards
 from napari_sam_med.segmentation.automatic.prompt_area import PromptArea
 from napari_sam_med.segmentation.organ_classifier import OrganClassifier, check_model
 from napari_sam_med.segmentation.slicewise import Window, embed_slice
@@ -64,6 +65,9 @@ class VolumeSearch:
         How slices between searched ones are filled.
     each_once : bool
         No organ is given to two objects.
+    begin_at : int or None
+        The slice that is nearest to this one is searched first, then those further away; from the lowest to
+        the highest when left out. The objects are the same.
     """
 
     plane: Plane = "axial"
@@ -77,6 +81,7 @@ class VolumeSearch:
     links: LinkRules = field(default_factory=LinkRules)
     filling: Filling = "propagate"
     each_once: bool = True
+    begin_at: int | None = None
 
     def views(self, volume: Volume) -> list[SliceView]:
         """The slices to search, ascending.
@@ -209,6 +214,8 @@ def search_volume(
     if classifier is not None:
         check_model(classifier.facts, predictor.record.name, predictor.model_hash)
     views = plan.views(volume)
+    if plan.begin_at is not None:
+        views = outwards(views, plan.begin_at)
     plan.options_for(predictor, volume, views[0])
     area = PromptArea(volume, body_only=plan.body_only, values=plan.values, on_progress=on_points)
     kept = EmbeddingStore(None, memory_bytes=_SHARED_MEMORY_BYTES) if store is None else store
@@ -247,16 +254,17 @@ def _search(
     scene: _Scene, views: list[SliceView], classifier: OrganClassifier | None
 ) -> Generator[SearchedSlice, None, list[FoundObject]]:
     plan = scene.plan
-    linker = Linker(plan.links)
     filler = GapFiller(
         scene.volume, scene.predictor, scene.window, scene.store, plan.filling, on_progress=scene.on_points
     )
+    is_outward = plan.begin_at is not None
+    links = OutwardLinks(plan.links, filler) if is_outward else AscendingLinks(plan.links, filler)
     for done, view in enumerate(views, start=1):
         masks = scene.masks_on(view)
-        filler.fill(dict(linker.add(view, masks)), view)
+        links.add(view, masks)
         progress = Progress(done, len(views), f"{view.plane} slice {view.index}")
-        yield SearchedSlice(progress, view, tuple(masks), linker.objects)
-    objects = linker.objects()
+        yield SearchedSlice(progress, view, tuple(masks), links.objects_so_far)
+    objects = links.objects()
     if classifier is None:
         return objects
     return name_objects(

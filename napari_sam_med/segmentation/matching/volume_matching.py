@@ -14,6 +14,7 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.segmentation.automatic.found_objects import FoundMask, FoundObject
 from napari_sam_med.segmentation.automatic.linking import LinkRules, without_duplicates
+from napari_sam_med.segmentation.automatic.outward import outwards
 from napari_sam_med.segmentation.matching.example import Example
 from napari_sam_med.segmentation.matching.matcher import MatchedMask, Matcher, Matching, QuerySlice
 from napari_sam_med.segmentation.matching.similarity import SimilarityMatcher
@@ -143,6 +144,7 @@ def match_volume(
     *,
     window: Window = "auto",
     store: EmbeddingStore | None = None,
+    begin_at: int | None = None,
 ) -> Generator[MatchedSlice, None, list[FoundObject]]:
     """All instances of the example's organ in a volume.
 
@@ -162,6 +164,9 @@ def match_volume(
         What the model sees of this volume.
     store : EmbeddingStore, optional
         Embeddings are looked up and kept here; a bounded one in memory when left out.
+    begin_at : int, optional
+        The slice that is nearest to this one is searched first, then those further away; from the lowest to
+        the highest when left out. The instances are the same.
 
     Yields
     ------
@@ -186,7 +191,7 @@ def match_volume(
     known = _known_masks(volume, example, chosen)
     views = sorted({*searched_views(volume, chosen), *known})
     found: dict[SliceView, list[MatchedMask]] = {}
-    for done, view in enumerate(views, start=1):
+    for done, view in enumerate(views if begin_at is None else outwards(views, begin_at), start=1):
         if view not in known:
             query = QuerySlice(to_rgb(volume, view, limits), volume.pixel_spacing(view), predictor, shared)
             found[view] = matcher.find(query)

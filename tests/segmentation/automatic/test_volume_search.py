@@ -71,6 +71,40 @@ def test_slices_stream_and_each_holds_a_partial_result(finder):
     assert len(finder.calls) == 5
 
 
+def as_records(objects):
+    """All that there is of objects, to be compared."""
+    return [
+        (one.number, one.score, [(v, m.corner, m.pixels.tobytes(), m.predicted_iou) for v, m in one])
+        for one in objects
+    ]
+
+
+@pytest.mark.parametrize("filling", ["propagate", "interpolate"])
+@pytest.mark.parametrize(("every", "missing"), [(1, ()), (1, (4,)), (2, ()), (2, (4,)), (3, ())])
+def test_a_search_from_the_middle_finds_the_same(finder, every, missing, filling):
+    volume = rods(missing)
+    search = VolumeSearch(every=every, filling=filling, links=LinkRules(min_voxels=1))
+    seen, ascending = run(volume, search)
+    assert ascending
+    for middle in (0, 3, 4, 8):
+        other, found = run(volume, replace(search, begin_at=middle))
+        distances = [abs(step.view.index - middle) for step in other]
+        assert distances == sorted(distances)
+        assert {step.view for step in other} == {step.view for step in seen}
+        assert as_records(found) == as_records(ascending)
+
+
+def test_slices_from_the_middle_hold_a_partial_result_with_its_gaps_filled(finder):
+    search = VolumeSearch(every=2, begin_at=4, links=LinkRules(min_voxels=1))
+    steps = search_volume(rods(), RodModel(), search, window=WINDOW, store=ImageStore())
+    assert [next(steps).view.index for _ in range(2)] == [4, 6]
+    done = next(steps)
+    assert done.view.index == 2
+    steps.close()
+    slices = [[view.index for view in one.masks] for one in done.objects_so_far()]
+    assert slices == [[2, 3, 4, 5, 6], [2, 3, 4, 5, 6]]
+
+
 @pytest.mark.parametrize("filling", ["propagate", "interpolate"])
 def test_slices_between_searched_ones_are_filled(finder, filling):
     volume, model = rods(), RodModel()

@@ -63,6 +63,27 @@ def test_two_rods_are_two_objects_carried_to_their_ends(nano: Predictor) -> None
     assert {one.number for one in yielded[len(searched) :]} == {1, 2}
 
 
+def test_a_search_from_the_middle_finds_the_same(nano: Predictor) -> None:
+    volume, example = volume_of_rods(RODS), example_of((40.0, 42.0, 9.0))
+    _, ascending = matched(volume, example, nano, every=4, propagate=False)
+    search = match_volume(
+        volume, example, nano, Matching(every=4, propagate=False), window=WINDOW, begin_at=5
+    )
+    seen = []
+    while True:
+        try:
+            seen.append(next(search).view.index)
+        except StopIteration as end:
+            objects = end.value
+            break
+    assert seen == [4, 8, 0]
+    assert [one.score for one in objects] == [one.score for one in ascending]
+    assert all(
+        np.array_equal(as_array(a, volume), as_array(b, volume))
+        for a, b in zip(objects, ascending, strict=True)
+    )
+
+
 def test_without_propagation_only_searched_slices_have_masks(nano: Predictor) -> None:
     volume = volume_of_rods(RODS)
     _, objects = matched(volume, example_of((40.0, 42.0, 9.0)), nano, every=4, propagate=False)
