@@ -67,12 +67,12 @@ class OrganPanel(Section):
             "On axial slices of CT: say which of the 13 BTCV organs a proposed mask looks like, where that\n"
             "is sure enough. Nothing is renamed unless you press Shift-Enter."
         )
-        self.fold.setToolTip("Whether organs are suggested.")
+        self.fold.setToolTip("The organ that a mask looks like, and whether that is told.")
         self.suggests.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.suggests.setChecked(actions.suggesting.is_on)
         self.suggests.toggled.connect(actions.suggesting.switch)
         actions.suggesting.changed.connect(self._show_suggestion)
-        self.heading.insertWidget(1, self.suggestion, 1)
+        self.add_detail(self.suggestion)
         self.add_detail(self.suggests)
         self.names = button("Use the names from before", "", self._use_names)
         self.names.setVisible(False)

@@ -46,7 +46,7 @@ DOCK_NAME = "SAM Med (SAM Med)"
 _MIN_WIDTH = 320
 _LOW_SCREEN = 800
 """Pixels of a screen's height below which a section shows at first what a first mask needs."""
-_BESIDE_ORGANS = 526
+_BESIDE_ORGANS = 546
 """Pixels of all that a first mask needs besides the list of organs."""
 
 
