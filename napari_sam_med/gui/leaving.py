@@ -66,7 +66,7 @@ def ask(parent: QWidget, verb: str, is_kept: bool, name: str) -> Answer:
     box.setText(f"The labels of {name} changed since they were exported, or were never exported.")
     if is_kept:
         box.setInformativeText(
-            "Without an export the work is kept, and offered when this scan is opened again."
+            "Without an export the work is kept, and is there when this scan is opened again."
         )
     else:
         box.setInformativeText("The work is not being kept on disk: without an export it is lost.")

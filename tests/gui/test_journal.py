@@ -307,7 +307,7 @@ def test_closing_with_unexported_work_asks_and_an_export_closes(
     assert desk.session.volume is volume
     assert desk.widget.volume_panel.images.currentText() != "other"
     assert len(seen) == 2
-    assert all("the work is kept, and offered when this scan is opened again" in text for text in seen)
+    assert all("the work is kept, and is there when this scan is opened again" in text for text in seen)
     assert all(f"The labels of {volume.name} changed" in text for text in seen), "which scan it is about"
     target = tmp_path / "work.nii.gz"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(target), ""))
