@@ -72,6 +72,8 @@ class Actions(QObject):
     -------
     status : str
         One line for the user.
+    told : str
+        A line that matters, beside `status`: it is not to be talked over at once.
     progress : Progress or None
         Of the long job that can be cancelled; None when there is none.
     exported : Path
@@ -79,6 +81,7 @@ class Actions(QObject):
     """
 
     status = Signal(str)
+    told = Signal(str)
     progress = Signal(object)
     exported = Signal(Path)
 
@@ -133,6 +136,7 @@ class Actions(QObject):
     def tell(self, text: str) -> None:
         """A line that matters: status and notification."""
         self.status.emit(text)
+        self.told.emit(text)
         show_warning(text)
 
     def show_error(self, error: BaseException) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QResizeEvent, QShowEvent
-from qtpy.QtWidgets import QLabel, QProgressBar, QSizePolicy, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QLabel,
+    QProgressBar,
+    QSizePolicy,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import narrow_button, note, row
@@ -15,15 +23,30 @@ __all__ = ["StatusLine"]
 _BAR_STEPS = 1000
 _WIDE = 10_000
 _AT_WORK = "…"
+_READ_MS = 6000
+"""What matters is read by then."""
+_USER_ACTS = frozenset({QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress})
 
 
 class StatusLine(QWidget):
-    """Status text of two lines, more for a long error, and the progress of the job that can be cancelled."""
+    """Status text of two lines, more for a long error, and the progress of the job that can be cancelled.
+
+    An error or a warning is not talked over: what is said next stands below it, until it was read or the user
+    does something.
+    """
 
     def __init__(self, actions: Actions) -> None:
         super().__init__()
         self.text = QLabel("Ready")
-        self._lasting = "Ready"
+        self._lasting = self._said = "Ready"
+        self._matters = ""
+        self._reading = QTimer(self)
+        self._reading.setSingleShot(True)
+        self._reading.setInterval(_READ_MS)
+        self._reading.timeout.connect(self._on_read)
+        self._listening = QTimer(self)
+        self._listening.setSingleShot(True)
+        self._listening.timeout.connect(lambda: QApplication.instance().installEventFilter(self))
         self.text.setWordWrap(True)
         self.text.setAlignment(Qt.AlignmentFlag.AlignTop)
         policy = self.text.sizePolicy()
@@ -46,6 +69,7 @@ class StatusLine(QWidget):
         layout.addWidget(self.text)
         layout.addWidget(self._bottom)
         actions.status.connect(self.say)
+        actions.told.connect(self.keep)
         actions.bridge.hint.connect(self.say)
         actions.bridge.hint_over.connect(self.withdraw)
         actions.model.withdrawn.connect(self.withdraw)
@@ -86,20 +110,53 @@ class StatusLine(QWidget):
         """Show a text; what ends in … is over with its work."""
         if not text.endswith(_AT_WORK):
             self._lasting = text
+        self._said = text
+        self._show()
+
+    def keep(self, text: str) -> None:
+        """Show a text that matters, and leave it there for a while whatever is said next."""
+        self._matters = "\n".join(dict.fromkeys([*self._matters.splitlines(), text]))
+        self._reading.start()
+        self._listening.start(0)  # not to the key that this is the answer to, on its way through the widgets
+        self.say(text)
+
+    def _show(self) -> None:
+        is_more = self._said != "Ready" and self._said not in self._matters.splitlines()
+        text = "\n".join(part for part in (self._matters, self._said if is_more else "") if part)
+        text = text or self._said
         self.text.setText(text)
         self.text.setToolTip(text)
         self._fit_text()
+
+    def _end_reading(self) -> None:
+        """What is said next takes the place of what mattered."""
+        self._reading.stop()
+        self._listening.stop()
+        QApplication.instance().removeEventFilter(self)
+        self._matters = ""
+
+    def _on_read(self) -> None:
+        is_last = self._said in ("Ready", *self._matters.splitlines())
+        self._end_reading()
+        if not is_last:
+            self._show()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """The user goes on, and so has read it."""
+        if event.type() in _USER_ACTS:
+            self._end_reading()
+        return super().eventFilter(watched, event)
 
     def withdraw(self, text: str) -> None:
         """Take a text away that does not hold any more, unless another one has taken its place."""
         if self._lasting == text:
             self._lasting = "Ready"  # also where it waits behind a text that is over with its work
-        if self.text.text() == text:
+        if self._said == text:
             self.say("Ready")
 
     def _on_loading_ended(self) -> None:
         """What was said of the scan is shown again, as the model often comes after it."""
-        if self.text.text().endswith(_AT_WORK):
+        if self._said.endswith(_AT_WORK):
             self.say(self._lasting)
 
     def show_progress(self, progress: Progress | None) -> None:
