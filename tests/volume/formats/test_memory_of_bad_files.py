@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
+import struct
 import subprocess
 import sys
 import textwrap
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +19,9 @@ import pytest
 from tests.volume.phantoms import save_nifti
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and limits a process")
+
+_MEGA = 1 << 20
+_ZEROS = bytes(_MEGA)
 
 _CHILD = """
     import resource, sys
@@ -95,18 +100,48 @@ def test_a_damaged_header_takes_at_most_twice_the_memory_of_a_sound_one(tmp_path
     assert float(_run(code, path, ending)) <= 2
 
 
-def _bomb(path: Path, head: bytes, mebibytes: int) -> Path:
-    with gzip.open(path, "wb", compresslevel=9) as stream:
-        stream.write(head)
-        for _ in range(mebibytes):
-            stream.write(bytes(1 << 20))
-    return path
+def _deflated(head: bytes, mebibytes: int) -> bytes:
+    """A head and zeros as one raw deflate stream, of which a mebibyte is packed once and then repeated."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    start = deflate.compress(head) + deflate.flush(zlib.Z_FULL_FLUSH)
+    block = deflate.compress(_ZEROS) + deflate.flush(zlib.Z_FULL_FLUSH)  # needs nothing before it
+    return start + block * mebibytes + deflate.flush()
+
+
+def _checksum(checksum: Callable[[bytes, int], int], head: bytes, mebibytes: int, start: int) -> int:
+    value = checksum(head, start)
+    for _ in range(mebibytes):
+        value = checksum(_ZEROS, value)
+    return value
+
+
+def _gzipped(head: bytes, mebibytes: int) -> bytes:
+    """What ``gzip`` makes of a head and zeros."""
+    crc, size = _checksum(zlib.crc32, head, mebibytes, 0), (len(head) + mebibytes * _MEGA) % 2**32
+    return b"\x1f\x8b\x08" + bytes(7) + _deflated(head, mebibytes) + struct.pack("<II", crc, size)
+
+
+def _zlibbed(mebibytes: int) -> bytes:
+    """What ``zlib.compress`` makes of zeros."""
+    return (
+        b"\x78\xda"
+        + _deflated(b"", mebibytes)
+        + struct.pack(">I", _checksum(zlib.adler32, b"", mebibytes, 1))
+    )
+
+
+def test_bombs_are_whole() -> None:
+    """Their readers have no other fault to stumble over."""
+    head = b"a head"
+    assert gzip.decompress(_gzipped(head, 3)) == head + bytes(3 * _MEGA)
+    assert zlib.decompress(_zlibbed(3)) == bytes(3 * _MEGA)
 
 
 def test_a_bomb_is_unpacked_no_farther_than_its_header_goes(tmp_path: Path) -> None:
     """Statement 34: 2 GiB of zeros behind a header of 4 MiB, in a process that may not have so much."""
     image = nib.Nifti1Image(np.zeros((128, 128, 128), dtype=np.int16), np.eye(4))
-    bomb = _bomb(tmp_path / "bomb.nii.gz", image.to_bytes(), 2048)
+    bomb = tmp_path / "bomb.nii.gz"
+    bomb.write_bytes(_gzipped(image.to_bytes(), 2048))
     assert bomb.stat().st_size < 3 << 20
     code = """
         resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + 256 * MEGA,) * 2)
@@ -126,12 +161,10 @@ def test_a_bomb_is_unpacked_no_farther_than_its_header_goes(tmp_path: Path) -> N
 
 def test_a_bomb_in_nrrd_or_metaimage_is_unpacked_no_farther_than_its_header_goes(tmp_path: Path) -> None:
     """Statement 34."""
-    zeros = bytes(1 << 20)
     head = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 64 64 64\nencoding: gzip\nendian: little\n\n"
-    packed = gzip.compress(zeros, 9) * 1024
+    packed = gzip.compress(_ZEROS, 9) * 1024
     (tmp_path / "bomb.nrrd").write_bytes(head + packed)
-    deflate = zlib.compressobj(9)
-    content = b"".join(deflate.compress(zeros) for _ in range(1024)) + deflate.flush()
+    content = _zlibbed(1024)
     mha = (
         "ObjectType = Image\nNDims = 3\nDimSize = 64 64 64\nElementType = MET_SHORT\nCompressedData = True\n"
     )
