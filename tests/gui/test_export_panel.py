@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from napari.layers import Image
 
 from napari_sam_med.session import jobs
 from tests.gui.desk import Desk
+from tests.gui.scan_choice import choose_image, click_on
 from tests.gui.test_work_list_meanwhile import held_back
 from tests.volume.dicom_files import save_series
 from tests.volume.phantoms import affine_of, ct_like
@@ -60,16 +60,6 @@ def test_what_cannot_be_read_again_as_it_was_does_not_count_as_exported(
     assert says_more != is_kept
 
 
-def choose(desk: Desk, image: Image) -> None:
-    """Under *Image*, by the keys of the list."""
-    images = desk.widget.volume_panel.images
-    desk.wait(lambda: images.findText(image.name) >= 0)
-    images.setCurrentIndex(images.findText(image.name))
-    images.activated.emit(images.currentIndex())
-    desk.wait(lambda: desk.bridge.image_layer is image and not desk.actions.scans.is_loading)
-    desk.settle()
-
-
 def test_what_was_written_is_shown_with_its_own_scan_alone(
     labelled: Desk, tmp_path: Path, make_volume: Callable
 ) -> None:
@@ -77,15 +67,12 @@ def test_what_was_written_is_shown_with_its_own_scan_alone(
     panel.export_to(tmp_path / "first.nii.gz")
     labelled.wait(lambda: panel.written.text() == f"Written: {tmp_path / 'first.nii.gz'}")
     other = labelled.viewer.add_image(make_volume((6, 20, 20)).data, name="other")
-    choose(labelled, other)
+    choose_image(labelled, other)
     assert not panel.written.isVisibleTo(panel)
     assert panel.written.text() == ""
-    choose(labelled, first)
+    choose_image(labelled, first)
     assert panel.written.text() == f"Written: {tmp_path / 'first.nii.gz'}"
     assert panel.written.isVisibleTo(panel)
-    labelled.viewer.layers.remove(first)
-    labelled.wait(lambda: labelled.bridge.image_layer is other)
-    assert panel.written.text() == ""
 
 
 def test_an_export_that_ends_with_another_scan_open_is_shown_with_its_own(
@@ -95,10 +82,11 @@ def test_an_export_that_ends_with_another_scan_open_is_shown_with_its_own(
     may_end = held_back(monkeypatch, jobs, "export_labels")
     panel.export_to(tmp_path / "first.nii.gz")
     other = labelled.viewer.add_image(make_volume((6, 20, 20)).data, name="other")
-    choose(labelled, other)
+    click_on(labelled, labelled.widget.volume_panel.images, other)  # while the export goes on
+    labelled.wait(lambda: labelled.bridge.image_layer is other)
     may_end.set()
     labelled.wait(lambda: any("written and checked" in text for text in labelled.said))
     labelled.settle()
     assert panel.written.text() == ""
-    choose(labelled, first)
+    choose_image(labelled, first)
     assert "first.nii.gz" in panel.written.text()
