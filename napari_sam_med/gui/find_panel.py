@@ -23,13 +23,13 @@ _WHAT = {
     "proposals": "Proposals",
 }
 _INTO = {
-    "suggested": "the organ it looks like",
+    "suggested": "what it looks like",
     "active": "the chosen organ",
     "new": "a new organ",
 }
 _INTO_TIP = (
     "Where an object goes when it is clicked; the line below says so while you point at it.\n"
-    "The organ it looks like: the guess of the list. An object without one is not taken unless you say\n"
+    "What it looks like: the guess of the list. An object without one is not taken unless you say\n"
     "what it is: choose an organ in the list of organs, and objects go there from then on. While none has\n"
     "a guess (MR, or names switched off), they go into the chosen organ."
 )
@@ -88,7 +88,10 @@ class FindPanel(Foldable):
         self.every.setPrefix("1 in ")
         self.every.setSpecialValueText("every slice")
         self.every.setToolTip("Search one slice in so many; objects are filled in on those between.")
-        column.addLayout(labelled("Where", self.where, self.every))
+        column.addLayout(labelled("Where", self.where))
+        self._every = QWidget()  # beside the list its text would be cut off
+        column_of(self._every).addLayout(labelled("Slices", self.every))
+        column.addWidget(self._every)
         self.everything, self.example, self.word = EverythingForm(), ExampleForm(), WordForm()
         self._forms = {"everything": self.everything, "example": self.example, "word": self.word}
         for form in self._forms.values():
@@ -132,7 +135,7 @@ class FindPanel(Foldable):
     # showing
 
     def _on_what(self, *_: object) -> None:
-        self.every.setVisible(bool(self.where.currentData()))
+        self._every.setVisible(bool(self.where.currentData()))
         for what, form in self._forms.items():
             form.setVisible(what == self.what.currentData())
 
