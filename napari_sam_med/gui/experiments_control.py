@@ -97,7 +97,7 @@ class Experiments(QObject):
         self._job: Job | None = None
         self._models: dict[str, str] = {}
         self._warnings: list[str] = []
-        self._has_begun = self._has_failed = False
+        self._has_begun = self._has_failed = self._is_stopped = False
         self._more_models: list[str] = []
         self._looking: Job | None = None
         self._to_look_at: Sight | None = None
@@ -226,7 +226,7 @@ class Experiments(QObject):
         choice.check()
         self.estimate()  # refuses a strategy that cannot be
         self._models, self._warnings = named_models(choice.models), []
-        self._has_begun = self._has_failed = False
+        self._has_begun = self._has_failed = self._is_stopped = False
         self._steps = RunProgress()
         self._job = self.workers.start(
             measured(self.data.image, self.data.labels, choice, self.device, self._loaded_models()),
@@ -468,6 +468,9 @@ class Experiments(QObject):
         waits : bool
             Wait for the threads, as the application may end now.
         """
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         self.show_labels(True)
         self._waiting.end()
         self.workers.stop(waits=waits)

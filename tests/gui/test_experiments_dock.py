@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_sam_med.gui.experiments import DOCK_NAME
+from napari_sam_med.gui.experiments import DOCK_NAME, opening_experiments
+from napari_sam_med.gui.workers import Job
 from tests.gui.desk import LEFT, Desk, choose_in_menu
 from tests.gui.fake_model import FakePredictor
 
@@ -74,3 +77,40 @@ def test_button_and_menu_open_the_same_panel(desk: Desk) -> None:
     desk.wait(panel.isVisible)
     assert [name for name in docks if name.startswith("Experiments")] == [DOCK_NAME]
     panel.stop()
+
+
+def test_closing_it_does_not_wait_for_a_model_that_is_being_asked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited_for: list[str] = []
+    monkeypatch.setattr(Job, "join", lambda self, timeout: waited_for.append(self.name))
+    docks, gate, asked = desk.viewer.window.dock_widgets, threading.Event(), threading.Event()
+    open_by(desk, "button")
+    desk.wait(lambda: DOCK_NAME in docks and docks[DOCK_NAME].tabs.isVisible())
+    panel = docks[DOCK_NAME]
+
+    def job() -> Iterator[None]:
+        asked.set()
+        gate.wait(60)
+        yield
+
+    running = panel.control.workers.start(job(), "asked")
+    assert asked.wait(10)
+    QTest.mouseClick(panel.parentWidget().title.close_button, LEFT)
+    desk.wait(lambda: not isalive(panel))
+    assert running.was_discarded
+    assert waited_for == []
+    gate.set()
+    desk.wait(lambda: not running.is_running)
+
+
+def test_closing_it_before_it_is_all_there_is_no_error(desk: Desk) -> None:
+    docks = desk.viewer.window.dock_widgets
+    steps = opening_experiments(desk.viewer)
+    while DOCK_NAME not in docks:
+        next(steps)
+    QTest.mouseClick(docks[DOCK_NAME].parentWidget().title.close_button, LEFT)
+    desk.wait(lambda: DOCK_NAME not in docks)
+    for _ in steps:
+        desk.settle()
+    assert DOCK_NAME not in docks
