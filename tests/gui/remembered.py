@@ -23,6 +23,7 @@ def remember(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(glir, "_convert_desktop_shader", lru_cache(None)(glir._convert_desktop_shader))
     _remember_cleaned_code(patch)
     _remember_variables(patch)
+    _remember_what_is_active(patch)
     _remember_signatures(patch)
     # In Python, for each of some 30,000 events of a test, about a menu bar that none of them hides.
     patch.delattr(_QtMainWindow, "eventFilter")
@@ -49,6 +50,30 @@ def _remember_variables(patch: pytest.MonkeyPatch) -> None:
             self._process_pending_variables()
 
     patch.setattr(Program, "_parse_variables_from_code", parse_once)
+
+
+def _remember_what_is_active(patch: pytest.MonkeyPatch) -> None:
+    """Which of its variables the driver left in a program, by the sources of its shaders."""
+    set_data, attach = glir.GlirShader.set_data, glir.GlirProgram.attach
+    ask = glir.GlirProgram._get_active_attributes_and_uniforms
+    found: dict[tuple[str, ...], set[str]] = {}
+
+    def set_data_kept(self: glir.GlirShader, offset: int, code: str) -> None:
+        set_data(self, offset, code)
+        self.source = code
+
+    def attach_kept(self: glir.GlirProgram, id_: int) -> None:
+        attach(self, id_)
+        self.sources = tuple(shader.source for shader in self._attached_shaders)  # until it is linked
+
+    def ask_once(self: glir.GlirProgram) -> set[str]:
+        if self.sources not in found:
+            found[self.sources] = ask(self)
+        return set(found[self.sources])
+
+    patch.setattr(glir.GlirShader, "set_data", set_data_kept)
+    patch.setattr(glir.GlirProgram, "attach", attach_kept)
+    patch.setattr(glir.GlirProgram, "_get_active_attributes_and_uniforms", ask_once)
 
 
 def _remember_signatures(patch: pytest.MonkeyPatch) -> None:
