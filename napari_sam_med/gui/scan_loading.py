@@ -98,6 +98,9 @@ class ScanLoading(QObject):
             When the file is no scan.
         """
         if isinstance(source, Image):
+            self.give_up()  # where empty labels were about to go, they go before they are worked on
+            if labels not in self._bridge.viewer.layers:
+                labels = None
             left = None if labels is None else self._left.get(labels)
             if left is not None and left.of() is not source:
                 left = None  # it was work on another scan

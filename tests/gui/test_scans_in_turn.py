@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 
 from napari_sam_med.gui import leaving
 from napari_sam_med.session.journal_folder import default_folder
@@ -157,6 +157,20 @@ def test_a_scan_on_which_nothing_was_done_leaves_nothing_behind(
     assert not asked
     assert not desk.widget.recovery_bar.isVisible()
     assert default_folder().files() == []
+
+
+def test_a_scan_that_is_chosen_again_while_its_empty_labels_go_has_new_ones(
+    desk: Desk, other: Volume, asked: list[str]
+) -> None:
+    first, bridge, second = desk.bridge.image_layer, desk.bridge, added(desk, other)
+    back = iter([lambda: desk.actions.open_scan(first, bridge.labels_of_work(first))])
+    desk.actions.scans.opened.connect(lambda: QTimer.singleShot(0, next(back, lambda: None)))
+    desk.actions.open_scan(second)
+    desk.wait(lambda: bridge.image_layer is second)
+    desk.wait(lambda: bridge.image_layer is first and not desk.actions.scans.is_loading)
+    assert labels_layers(desk) == [bridge.labels_layer]
+    accept_a_box(desk)
+    assert desk.labels.any()
 
 
 def test_prompts_without_a_mask_are_not_lost(desk: Desk, other: Volume) -> None:
