@@ -188,9 +188,10 @@ class SessionJournal:
         """Write what is left and let go of the image, before another scan is opened; for `go_on` later."""
         self.sync()
         self._tell_trouble(self._stop_writing())
-        return JournalPlace(
-            self.change_number, self._last_work, self._exported, self._held_voxels, self._former
-        )
+        path = self._former
+        if path is None and self._gone_on_from is not None:
+            path = self._gone_on_from.path  # left again before this journal was begun
+        return JournalPlace(self.change_number, self._last_work, self._exported, self._held_voxels, path)
 
     def go_on(self, place: JournalPlace, *, is_as_left: bool) -> None:
         """The scan that was just opened was left before: call it before `begin`.

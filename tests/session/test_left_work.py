@@ -90,6 +90,25 @@ def test_what_was_exported_is_exported_still(
     assert offer.is_exported
 
 
+def test_a_scan_that_is_left_again_before_its_journal_was_begun_leaves_one_journal(
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    folder: JournalFolder,
+    image: ImageIdentity,
+    elsewhere: Callable[[], LeftWork],
+) -> None:
+    accept()
+    go_on(session, journal, elsewhere(), is_as_left=True)
+    go_on(session, journal, elsewhere(), is_as_left=True)
+    assert journal.is_as_left
+    journal.begin(image)
+    assert run(journal.find_offers()) == ()
+    assert journal.flush()
+    assert len(folder.files()) == 1
+    assert_kept(folder, image, session)
+
+
 def test_the_former_journal_stays_until_the_next_one_is_on_the_disk(
     session: Session,
     accept: Callable,
