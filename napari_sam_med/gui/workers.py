@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -197,17 +198,24 @@ class Workers(QObject):
         ----------
         waits : bool
             Wait a moment for their threads, and for those that were not waited for before, as the application
-            may end now. Otherwise they end by themselves.
+            may end now. Otherwise they end by themselves; only the end of Python waits for them.
         """
         self._is_stopped = True
         for job in self._jobs:
             job.silence()
         _leaving.update(self._jobs)
         self._jobs.clear()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for job in list(_leaving) if waits else []:
-            if job.is_running:
-                job.join(max(0.0, deadline - time.monotonic()))
+        if waits:
+            _wait_for_leaving()
+
+
+@atexit.register  # torch aborts the process where Python ends under one of its threads
+def _wait_for_leaving() -> None:
+    """Wait a moment for the threads of discarded jobs."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    for job in list(_leaving):
+        if job.is_running:
+            job.join(max(0.0, deadline - time.monotonic()))
 
 
 def _give_way() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -169,3 +171,25 @@ def test_stopping_without_waiting_leaves_a_thread_its_time_and_who_waits_waits_f
     assert not started.is_running
     qtbot.wait(20)
     assert heard == []
+
+
+def test_the_end_of_python_waits_for_a_thread_that_was_not_waited_for() -> None:
+    code = """
+import threading, time
+from qtpy.QtCore import QCoreApplication
+from napari_sam_med.gui.workers import Workers
+
+def job():
+    asked.set()
+    time.sleep(0.5)  # as a model that is asked
+    print("answered", flush=True)
+    yield
+
+application, asked, workers = QCoreApplication([]), threading.Event(), Workers()
+workers.start(job(), "asked")
+asked.wait()
+workers.stop(waits=False)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "answered\n"
