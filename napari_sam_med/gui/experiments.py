@@ -313,11 +313,15 @@ def opening_experiments(viewer: ViewerModel) -> Iterator[None]:
         yield
     if DOCK_NAME not in window.dock_widgets:
         widget.tabs.hide()  # to lay out what is in it takes as long as to dock it
-        window.add_dock_widget(widget, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False)
-        yield
-        if isalive(widget):
-            widget.tabs.show()
+        try:
+            window.add_dock_widget(
+                widget, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False
+            )
             yield
+        finally:  # also where no further step is taken
+            if isalive(widget):
+                widget.tabs.show()
+        yield
     if DOCK_NAME in window.dock_widgets:  # else closed already
         dock = window.dock_widgets[DOCK_NAME].parentWidget()
         dock.show()

@@ -15,7 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
 
 from napari_sam_med.errors import ModelError
-from napari_sam_med.gui.experiments import DOCK_NAME, open_experiments
+from napari_sam_med.gui.experiments import DOCK_NAME, open_experiments, opening_experiments
 from napari_sam_med.gui.experiments_layers import BOX_NAME, POINTS_NAME, PREDICTION_NAME, TRUTH_NAME
 from napari_sam_med.gui.experiments_waiting import Waiting
 from napari_sam_med.session import experiment_jobs
@@ -294,6 +294,21 @@ def test_the_panel_follows_the_open_scan(desk_with_widget: Desk, make_volume: Ca
         desk.actions.open_scan(layer)
         desk.wait(lambda: desk.bridge.image_layer is layer and panel.control.data.image is layer)
         desk.wait(lambda: panel.control.data.labels is desk.bridge.labels_layer)
+    finally:
+        panel.stop()
+
+
+def test_a_panel_whose_opening_ends_half_way_is_whole(desk_with_widget: Desk) -> None:
+    """The widget that opens it may be closed between two steps."""
+    desk = desk_with_widget
+    steps = opening_experiments(desk.viewer)
+    while DOCK_NAME not in desk.viewer.window.dock_widgets:
+        next(steps)
+    steps.close()
+    panel = desk.viewer.window.dock_widgets[DOCK_NAME]
+    try:
+        desk.settle()
+        assert panel.tabs.isVisibleTo(panel)
     finally:
         panel.stop()
 
