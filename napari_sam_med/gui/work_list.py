@@ -223,10 +223,10 @@ class WorkListControl(QObject):
             self._save(self.finish, lambda: None)
             return
         case = self.current.case
-        if not self._actions.keeping.journal.holds_labels:
-            self._word_on_done = f"{case.name} is done with empty labels. "
         self.mark(case, "done")
         if self.work_list.status(case) == "done":
+            is_empty = not self._actions.keeping.journal.holds_labels
+            self._word_on_done = f"{case.name} is done with empty labels. " if is_empty else ""
             self.go_to_next_open()
 
     def open_position(self, position: int) -> None:

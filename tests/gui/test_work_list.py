@@ -107,23 +107,6 @@ def test_only_looking_at_cases_leaves_no_trace(open_list: Callable[..., Desk], f
     assert not (folder / "labels").exists()
 
 
-def test_done_with_empty_labels_says_so_and_goes_on(open_list: Callable[..., Desk], folder: Path) -> None:
-    desk = open_list()
-    text = desk.widget.status.text
-    press(panel(desk).done)
-    at(desk, 1)
-    assert work_list(desk).status(cases(desk)[0]) == "done"
-    assert not saved(folder, 1).any()
-    assert text.text().startswith("ct_1 is done with empty labels. ct_2 (2 of 3)")
-    accept_a_box(desk)
-    press(panel(desk).done)
-    at(desk, 2)
-    assert text.text().startswith("ct_10 (3 of 3)"), "nothing is said of labels that are there"
-    press(panel(desk).done)
-    desk.wait(lambda: work_list(desk).counts["done"] == 3)
-    assert text.text().startswith("ct_10 is done with empty labels. No other case is left to do.")
-
-
 def test_a_double_click_opens_and_the_filter_hides_what_is_done(open_list: Callable[..., Desk]) -> None:
     desk = open_list()
     shown = panel(desk).list
