@@ -44,11 +44,10 @@ def _plugins_are_sought_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _what_never_changes_is_remembered() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        remembered.remember(patch)
-        yield
+@pytest.fixture(autouse=True)
+def what_never_changes_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares each viewer but the first what it takes longest; where that is measured, it is taken back."""
+    remembered.remember(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ Only texts and signatures: every viewer, widget, shader program and frame of a t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -17,25 +17,37 @@ from vispy.gloo import glir
 from vispy.gloo.program import Program
 from vispy.visuals.shaders.function import Function
 
+_Remembering = tuple[Any, str, Any]
+"""Whose, its name, and what takes its place."""
+
 
 def remember(patch: pytest.MonkeyPatch) -> None:
-    """Until ``patch`` is undone."""
-    patch.setattr(glir, "_convert_desktop_shader", lru_cache(None)(glir._convert_desktop_shader))
-    _remember_cleaned_code(patch)
-    _remember_variables(patch)
-    _remember_what_is_active(patch)
-    _remember_signatures(patch)
+    """Until ``patch`` is undone; what was found is kept for the next time."""
+    for owner, name, remembering in _made():
+        patch.setattr(owner, name, remembering)
     # In Python, for each of some 30,000 events of a test, about a menu bar that none of them hides.
     patch.delattr(_QtMainWindow, "eventFilter")
 
 
-def _remember_cleaned_code(patch: pytest.MonkeyPatch) -> None:
+@cache
+def _made() -> list[_Remembering]:
+    convert = cache(glir._convert_desktop_shader)
+    return [
+        (glir, "_convert_desktop_shader", convert),
+        *_cleaned_code(),
+        *_declared_variables(),
+        *_active_variables(),
+        *_signatures(),
+    ]
+
+
+def _cleaned_code() -> list[_Remembering]:
     clean = Function._clean_code
-    cleaned = lru_cache(None)(lambda code: clean(None, code))  # it asks nothing of the function
-    patch.setattr(Function, "_clean_code", lambda self, code: cleaned(code))
+    cleaned = cache(lambda code: clean(None, code))  # it asks nothing of the function
+    return [(Function, "_clean_code", lambda self, code: cleaned(code))]
 
 
-def _remember_variables(patch: pytest.MonkeyPatch) -> None:
+def _declared_variables() -> list[_Remembering]:
     """The uniforms, attributes and varyings that a program declares."""
     parse = Program._parse_variables_from_code
     found: dict[tuple[str, ...], dict[str, tuple]] = {}
@@ -49,10 +61,10 @@ def _remember_variables(patch: pytest.MonkeyPatch) -> None:
         if update_variables:
             self._process_pending_variables()
 
-    patch.setattr(Program, "_parse_variables_from_code", parse_once)
+    return [(Program, "_parse_variables_from_code", parse_once)]
 
 
-def _remember_what_is_active(patch: pytest.MonkeyPatch) -> None:
+def _active_variables() -> list[_Remembering]:
     """Which of its variables the driver left in a program, by the sources of its shaders."""
     set_data, attach = glir.GlirShader.set_data, glir.GlirProgram.attach
     ask = glir.GlirProgram._get_active_attributes_and_uniforms
@@ -71,12 +83,14 @@ def _remember_what_is_active(patch: pytest.MonkeyPatch) -> None:
             found[self.sources] = ask(self)
         return set(found[self.sources])
 
-    patch.setattr(glir.GlirShader, "set_data", set_data_kept)
-    patch.setattr(glir.GlirProgram, "attach", attach_kept)
-    patch.setattr(glir.GlirProgram, "_get_active_attributes_and_uniforms", ask_once)
+    return [
+        (glir.GlirShader, "set_data", set_data_kept),
+        (glir.GlirProgram, "attach", attach_kept),
+        (glir.GlirProgram, "_get_active_attributes_and_uniforms", ask_once),
+    ]
 
 
-def _remember_signatures(patch: pytest.MonkeyPatch) -> None:
+def _signatures() -> list[_Remembering]:
     """Whether a callback takes the event."""
     check = EventEmitter._check_signature
     checked: dict[tuple, bool] = {}
@@ -90,4 +104,4 @@ def _remember_signatures(patch: pytest.MonkeyPatch) -> None:
             checked[key] = check(callback)
         return checked[key]
 
-    patch.setattr(EventEmitter, "_check_signature", staticmethod(check_once))
+    return [(EventEmitter, "_check_signature", staticmethod(check_once))]

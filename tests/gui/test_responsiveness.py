@@ -26,6 +26,11 @@ BEATS = 20
 SPLEEN = 1
 
 
+@pytest.fixture(autouse=True)
+def what_never_changes_is_remembered() -> None:
+    """Not here: napari takes the time that it takes users."""
+
+
 @pytest.fixture
 def beats(desk: Desk) -> Callable[[], None]:
     """Waits for beats of the main thread: it returns only if the main thread is free."""

@@ -28,6 +28,11 @@ pytestmark = pytest.mark.slow
 ROWS, COLUMNS, SLICES = 512, 512, 60
 
 
+@pytest.fixture(autouse=True)
+def what_never_changes_is_remembered() -> None:
+    """Not here: napari takes the time that it takes users."""
+
+
 @pytest.fixture
 def large_files(tmp_path: Path) -> list[Path]:
     """Two scans of 512 x 512 x 60 voxels."""
