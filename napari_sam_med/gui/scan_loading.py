@@ -382,8 +382,8 @@ def _layers_then_scan(
     """The scan of a layer, and the fingerprint of its labels where it was left before."""
     yield Progress(0, 1, f"looking at {image.name}")
     volume = Volume.from_layer(image)
-    # what the user sees is kept where we opened the scan; napari's own guess of a window shows no organs
-    is_ours = isinstance(image.metadata.get("sam_med"), Volume)
+    # what the user sees is kept where it comes from here; napari's own guess of a window shows no organs
+    is_ours = left is not None or isinstance(image.metadata.get("sam_med"), Volume)
     window = (float(image.contrast_limits[0]), float(image.contrast_limits[1])) if is_ours else None
     given = None if labels is None else labels_of_layer(labels, volume)
     scan = yield from jobs.prepare_scan(volume, given, window)

@@ -147,6 +147,20 @@ def test_labels_that_somebody_changed_meanwhile_stay_as_they_are_and_count_as_wo
     assert np.array_equal(desk.labels, changed)
 
 
+def test_a_layer_of_the_users_keeps_its_window_too(desk: Desk, other: Volume, asked: list[str]) -> None:
+    first = desk.bridge.image_layer
+    plain = desk.viewer.add_image(other.data, name="plain", scale=other.display_transform["scale"])
+    choose_image(desk, plain)
+    accept_a_box(desk)
+    before = everything(desk.session)
+    desk.session.window = (-50.0, 150.0)
+    choose_image(desk, first)
+    choose_image(desk, plain)
+    assert everything(desk.session) == before
+    assert desk.session.window == (-50.0, 150.0)
+    assert tuple(plain.contrast_limits) == (-50.0, 150.0)
+
+
 def test_a_scan_on_which_nothing_was_done_leaves_nothing_behind(
     desk: Desk, other: Volume, asked: list[str]
 ) -> None:
