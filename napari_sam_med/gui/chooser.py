@@ -85,6 +85,7 @@ class Chooser(QObject):
         self.model: str | None = None
         self._is_on = False
         self._tool_before: Tool | None = None
+        self._at: tuple[SliceView, tuple[float, float]] | None = None
         self._nest: list[int] = []
         self._listened_to: list[Layer] = []
         self._work: Generator[None, None, Taken | None] | None = None
@@ -140,7 +141,7 @@ class Chooser(QObject):
         return True
 
     def _end(self) -> None:
-        self._is_on = False
+        self._is_on, self._at = False, None
         self._found.point_at(None)
         QToolTip.hideText()
         for layer in (self.layers.candidates, self.layers.boxes):
@@ -152,7 +153,7 @@ class Chooser(QObject):
         """Forget what was found; what was taken stays."""
         self.finish()
         was_on = self._is_on
-        self._is_on = False
+        self._is_on, self._at = False, None
         if self._into_chosen:
             self.take_into("suggested")
         self._found.clear()
@@ -207,10 +208,14 @@ class Chooser(QObject):
         place = self._place(event)
         if place is None:
             return
-        nest = self._boxes_under(*place) if self._found.boxes else self._found.under(*place)
+        self._at = place
+        nest = self._under(*place)
         if nest[:1] != self._nest[:1] or self._found.pointed not in nest:
             self._point_at(nest[0] if nest else None)
         self._nest = nest
+
+    def _under(self, view: SliceView, xy: tuple[float, float]) -> list[int]:
+        return self._boxes_under(view, xy) if self._found.boxes else self._found.under(view, xy)
 
     def _boxes_under(self, view: SliceView, xy: tuple[float, float]) -> list[int]:
         x, y = xy
@@ -222,7 +227,7 @@ class Chooser(QObject):
         return [number for _, number in sorted(inside)]
 
     def _on_view(self, view: SliceView | None) -> None:
-        self._nest = []
+        self._at, self._nest = None, []
         if self._is_on and self._found.pointed is not None and view is not None:
             box = self._box(self._found.pointed)
             if self._found.mask_on(self._found.pointed, view) is None and (box is None or box.view != view):
@@ -230,7 +235,9 @@ class Chooser(QObject):
 
     def step_out(self) -> None:
         """Point at the candidate around the one that is pointed at; from the outermost back to the first."""
-        if not self._is_on or not self._nest:
+        # looked for anew: what was found since, or was taken, has other numbers
+        self._nest = [] if self._at is None or not self._is_on else self._under(*self._at)
+        if not self._nest:
             self.status.emit("Point at a found object first; J then goes to the one around it.")
             return
         at = self._nest.index(self._found.pointed) if self._found.pointed in self._nest else -1
@@ -274,8 +281,8 @@ class Chooser(QObject):
     def _offer(self, number: int, how: str) -> str:
         if self._box(number) is not None:
             return f"{how} to take it as a prompt."
-        if self.into == "suggested" and self._found.is_unknown(number):
-            return "It looks like no known organ: choose its organ in the list to take it."
+        if self.into == "suggested" and (why := self._found.unknown(number)):
+            return f"{why}: choose its organ in the list to take it."
         return f"{how} to take it into {self._found.organ_for(number, self.into).name}."
 
     def _box(self, number: int) -> FoundBox | None:

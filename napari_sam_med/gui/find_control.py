@@ -84,7 +84,7 @@ class Finding(QObject):
         self.chooser.failed.connect(self.failed)
         self._job: Job | None = None
         self._has_begun = False
-        self._left_out = 0
+        self._left_out, self._links = 0, True
         self._so_far: Callable[[], list[FoundObject]] | None = None
         self._n_slices = 0
         self._pace, self._part = FindProgress(), ""
@@ -131,7 +131,7 @@ class Finding(QObject):
 
     def find_everything(self, plan: FindingPlan) -> None:
         """All that the model sees, as candidates."""
-        self._begin("Finding", lambda sight: finding_jobs.everything(sight, plan))
+        self._begin("Finding", lambda sight: finding_jobs.everything(sight, plan), names=plan.names)
 
     def find_word(self, plan: FindingPlan, meant: str) -> None:
         """Candidates by how likely they are what a word means; those that are there, else all are found.
@@ -153,7 +153,8 @@ class Finding(QObject):
 
     def find_like(self, plan: FindingPlan, given: GivenExample) -> None:
         """Objects that look like an example."""
-        self._begin(f"Looking for {given.name}", lambda sight: finding_jobs.example(sight, plan, given))
+        doing = f"Looking for {given.name}"
+        self._begin(doing, lambda sight: finding_jobs.example(sight, plan, given), links=False)
 
     def find_edges(self, plan: FindingPlan) -> None:
         """Edges, as an image on the scan's grid."""
@@ -173,9 +174,11 @@ class Finding(QObject):
         *,
         keeps: bool = False,
         are_objects: bool = True,
+        links: bool = True,
+        names: bool = False,
     ) -> None:
         """Start a job once the model is there; it takes the place of what was found before, unless it keeps
-        that.
+        that. Whether its masks are linked to objects, and whether these are named, is to be said.
         """
         if not self._is_free():
             return
@@ -195,6 +198,8 @@ class Finding(QObject):
             if not keeps:
                 self.chooser.clear()
                 self.chooser.model = self._session.model
+            self._links = links
+            self.found.awaits_names = names and volume is not None and volume.is_hounsfield
             self._start(doing, made(sight), returned or self._on_objects)
             if are_objects:
                 QTimer.singleShot(_AFTER_CLICK_MS, self.chooser.layers.prepare)
@@ -291,7 +296,7 @@ class Finding(QObject):
 
     def _on_linked_objects(self, objects: list[FoundObject]) -> None:
         """What was found before a run ended early; the masks that it leaves out are counted."""
-        if objects:
+        if objects and self._links:  # those of an example were carried anew
             kept = {id(mask) for one in objects for _, mask in one}
             self._left_out = sum(id(m) not in kept for one in self.found.objects.values() for _, m in one)
         self._on_objects(objects)
@@ -301,6 +306,7 @@ class Finding(QObject):
         self._tell_end(ended)
 
     def _tell_end(self, job: Job) -> None:
+        self.found.awaits_names = False
         if self.found.boxes:
             self.found.put_boxes_in_order()
         self._model.hold(False)

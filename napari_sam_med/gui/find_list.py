@@ -108,6 +108,7 @@ class FindList(QTreeWidget):
             self.clear()
             rows = [self._row(number) for number in found.ranked[:_MOST_ROWS]]
             self.addTopLevelItems(rows)
+        self.scrollToTop()  # the best is in sight, wherever the mouse was before
         self._mark_taken()
 
     def _name_columns(self) -> None:

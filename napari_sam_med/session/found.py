@@ -128,6 +128,8 @@ class Found:
         What the candidates were compared with last; empty while they were not.
     best_score : float
         Probability that the likeliest candidate is what the word means; 0 without a word.
+    awaits_names : bool
+        Whether a run is under way that tells at its end what they look like; others end that.
     """
 
     objects_changed: ClassVar[Signal] = Signal(object)
@@ -142,7 +144,7 @@ class Found:
         self.pointed: int | None = None
         self.word = ""
         self._scores: dict[int, float] = {}
-        self.best_score = 0.0
+        self.best_score, self.awaits_names = 0.0, False
         self._takings: WeakValueDictionary[int, Change] = WeakValueDictionary()  # undo keeps what it can undo
         self._taken: frozenset[int] = frozenset()
         self._on_slices: dict[SliceView, list[tuple[int, FoundMask]]] = {}
@@ -171,7 +173,7 @@ class Found:
         self.boxes, self._boxes_on = {}, {}
         self.word, self._scores, self.best_score = "", {}, 0.0
         self._taken, self._on_slices = frozenset(), {}
-        self._takings = WeakValueDictionary()
+        self._takings, self.awaits_names = WeakValueDictionary(), False
         self.point_at(None)
         self.objects_changed.emit(None)
 
@@ -286,20 +288,24 @@ class Found:
 
     @property
     def ranked(self) -> list[int]:
-        """Numbers of all candidates or boxes, the best first: by the word that was asked for, else those that
-        look like an organ before the others.
-        """
+        """Numbers, the best first: by the word that was asked for, else by how sure the organ is, or score."""
         if self.boxes:
             return sorted(self.boxes, key=lambda number: (-self.boxes[number].score, number))
 
         def order(number: int) -> tuple[bool, float, int]:
-            return not self.is_ranked and not self.guess(number), -self.score(number), number
+            organ = self.objects[number].organ
+            if self.is_ranked or organ is None or not self.guess(number):
+                return not self.is_ranked, -self.score(number), number
+            return False, -organ.probability, number
 
         return sorted(self.objects, key=order)
 
-    def is_unknown(self, number: int) -> bool:
-        """Whether a candidate looks like no organ, and others do: the chosen organ is hardly meant for it."""
-        return not self.guess(number) and any(self.guess(other) for other in self.objects)
+    def unknown(self, number: int) -> str:
+        """Why the chosen organ is hardly meant: a candidate looks like none, but others do; else empty."""
+        if self.awaits_names:
+            return "What it looks like is told when all is searched"
+        others_do = not self.guess(number) and any(self.guess(other) for other in self.objects)
+        return "It looks like no known organ" if others_do else ""
 
     def organ_for(self, number: int, into: Into) -> Organ:
         """The organ that a candidate goes to.
@@ -307,13 +313,11 @@ class Found:
         Raises
         ------
         PromptError
-            If the organ that it looks like is asked for, and it looks like none while others do.
+            If the organ that it looks like is asked for, and it looks like none while others do or may.
         """
         organs, active = self._session.organs, self._session.active_class_id
-        if into == "suggested" and self.is_unknown(number):
-            raise PromptError(
-                "This object looks like no known organ; choose its organ in the list, then click."
-            )
+        if into == "suggested" and (why := self.unknown(number)):
+            raise PromptError(f"{why}; choose its organ in the list, then click.")
         if into == "suggested" and self.guess(number):
             return organ_called(self.guess(number), organs)
         if into != "new" and active in organs:

@@ -128,7 +128,7 @@ def test_the_organ_that_it_looks_like_or_a_new_one_or_joined_to_one(ready: Desk)
     [item] = ready.session.objects.values()
     assert ready.session.organs.name_of(item.class_id) == "left kidney"
     click(ready, (3, 5, 18))
-    assert "This object looks like no known organ; choose its organ in the list" in ready.said[-1]
+    assert "It looks like no known organ; choose its organ in the list" in ready.said[-1]
     choose(panel.into, "new")
     click(ready, (3, 5, 18))
     assert len(ready.session.objects) == 2

@@ -21,7 +21,7 @@ from napari_sam_med.gui.find_progress import FindProgress
 from napari_sam_med.progress import Progress
 from napari_sam_med.segmentation.automatic.words import RankedObject
 from napari_sam_med.session import finding_jobs
-from napari_sam_med.session.finding_jobs import FindingStep
+from napari_sam_med.session.finding_jobs import FindingStep, GivenExample
 from napari_sam_med.session.found import FoundBox
 from tests.gui import find_desk
 from tests.gui.desk import Desk
@@ -74,6 +74,70 @@ def test_a_cancelled_run_says_what_it_leaves_out(
     assert re.match(
         r"Cancelled\. 1 object found\..* Left out: \d masks seen on one slice alone", desk.said[-1]
     )
+
+
+def test_j_after_a_run_points_at_what_lies_under_the_mouse_then(desk: Desk, search: Search) -> None:
+    search.held_at = 3
+    search.gate.clear()
+    start(desk)
+    found = desk.actions.finding.found
+    desk.wait(lambda: len(found.objects) == 6)  # of slices 3, 4 and 2, the small one and the large one
+    desk.look_at(axial(2))
+    hover(desk, (2, 9, 11))
+    assert set(found.under(axial(2), (11, 9))) == {5, 6}
+    desk.look_at(axial(2))
+    search.gate.set()
+    desk.wait(lambda: done(desk))
+    desk.settle()
+    desk.key(Qt.Key.Key_J)
+    assert found.pointed == 1
+    desk.key(Qt.Key.Key_J)
+    assert found.pointed == 2
+    desk.key(Qt.Key.Key_J)
+    desk.key(Qt.Key.Key_Return)
+    desk.wait(lambda: not desk.actions.finding.chooser.is_taking)
+    assert (desk.labels > 0).sum() == KIDNEY.voxels
+    desk.key(Qt.Key.Key_J)
+    assert found.pointed == 2, "what is taken lies there no more"
+
+
+def test_nothing_is_taken_into_an_organ_before_it_is_named(desk: Desk, search: Search) -> None:
+    search.held_at = 3
+    search.gate.clear()
+    desk.session.select_organ(LIVER)
+    start(desk)
+    desk.wait(lambda: len(desk.actions.finding.found.objects) == 6)
+    desk.wait(lambda: desk.viewer.layers[CANDIDATES_NAME].data.any())
+    hover(desk, (3, 9, 11))
+    assert desk.said[-1].endswith(
+        "What it looks like is told when all is searched: choose its organ in the list to take it."
+    )
+    click(desk, (3, 9, 11))
+    assert not desk.labels.any()
+    search.gate.set()
+    desk.wait(lambda: done(desk))
+    desk.settle()
+    click(desk, (3, 9, 11))
+    assert desk.session.organs.name_of(int(desk.labels[3, 9, 11])) == "left kidney"
+
+
+def test_a_cancelled_example_does_not_count_what_was_carried_anew(
+    desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search.held_at = 3
+    search.gate.clear()
+    monkeypatch.setattr(finding_jobs, "example", lambda sight, plan, given: search(sight, plan))
+    monkeypatch.setattr(find_desk, "_cut", lambda views: [KIDNEY])
+    desk.session.select_organ(LIVER)
+    desk.look_at(axial(3))
+    finding = desk.actions.finding
+    finding.find_like(finding.plan(True, 1, 0.0, True), GivenExample("liver", LIVER))
+    desk.wait(lambda: len(finding.found.objects) == 6)
+    desk.widget.status.cancel.click()
+    search.gate.set()
+    desk.wait(lambda: done(desk))
+    assert desk.said[-1].startswith("Cancelled. 1 object found.")
+    assert "Left out" not in desk.said[-1]
 
 
 def test_the_list_is_in_sight_while_it_fills_and_a_row_goes_to_its_slice(desk: Desk, search: Search) -> None:

@@ -237,6 +237,33 @@ def test_what_looks_like_nothing_is_not_guessed(session: Session, guess: OrganGu
         found.organ_for(1, "suggested")
 
 
+def test_what_is_named_at_the_end_of_a_run_is_not_guessed_before(session: Session) -> None:
+    found = Found(session)
+    session.select_organ(LIVER)
+    found.awaits_names = True
+    found.add(axial(4), [SMALL])
+    with pytest.raises(PromptError, match="told when all is searched; choose its organ"):
+        found.organ_for(1, "suggested")
+    assert found.organ_for(1, "active").name == "liver"
+    found.replace([FoundObject(1, {axial(4): SMALL}, 0.5)])
+    assert found.organ_for(1, "suggested").name == "liver", "nothing looks like an organ here"
+
+
+def test_the_surest_organ_comes_first_and_what_looks_like_none_by_its_score(session: Session) -> None:
+    found = Found(session)
+    guesses = [
+        None,
+        OrganGuess("liver", 0.7, abstained=False),
+        None,
+        OrganGuess("aorta", 0.9, abstained=False),
+    ]
+    found.replace(
+        FoundObject(number, {axial(4): SMALL}, score, guess)
+        for number, (score, guess) in enumerate(zip([0.3, 0.8, 0.6, 0.1], guesses, strict=True), start=1)
+    )
+    assert found.ranked == [4, 2, 3, 1]
+
+
 def test_boxes_are_numbered_slice_by_slice_whatever_slice_came_first(session: Session) -> None:
     found = Found(session)
     boxes = {
