@@ -288,7 +288,7 @@ class Found:
 
     @property
     def ranked(self) -> list[int]:
-        """Numbers, the best first: by the word that was asked for, else by how sure the organ is, or score."""
+        """Numbers, the best first: by the word that was asked for, else by how sure the organ is or score."""
         if self.boxes:
             return sorted(self.boxes, key=lambda number: (-self.boxes[number].score, number))
 
