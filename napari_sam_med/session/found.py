@@ -129,7 +129,7 @@ class Found:
     best_score : float
         Probability that the likeliest candidate is what the word means; 0 without a word.
     awaits_names : bool
-        Whether a run is under way that tells at its end what they look like; others end that.
+        Whether a run is under way that tells at its end what they look like.
     """
 
     objects_changed: ClassVar[Signal] = Signal(object)
@@ -142,9 +142,8 @@ class Found:
         self.boxes: dict[int, FoundBox] = {}
         self._boxes_on: dict[SliceView, list[FoundBox]] = {}
         self.pointed: int | None = None
-        self.word = ""
+        self.word, self.best_score, self.awaits_names = "", 0.0, False
         self._scores: dict[int, float] = {}
-        self.best_score, self.awaits_names = 0.0, False
         self._takings: WeakValueDictionary[int, Change] = WeakValueDictionary()  # undo keeps what it can undo
         self._taken: frozenset[int] = frozenset()
         self._on_slices: dict[SliceView, list[tuple[int, FoundMask]]] = {}
@@ -304,8 +303,8 @@ class Found:
         """Why the chosen organ is hardly meant: a candidate looks like none, but others do; else empty."""
         if self.awaits_names:
             return "What it looks like is told when all is searched"
-        others_do = not self.guess(number) and any(self.guess(other) for other in self.objects)
-        return "It looks like no known organ" if others_do else ""
+        is_odd = not self.guess(number) and any(map(self.guess, self.objects))
+        return "It looks like no known organ" if is_odd else ""
 
     def organ_for(self, number: int, into: Into) -> Organ:
         """The organ that a candidate goes to.
