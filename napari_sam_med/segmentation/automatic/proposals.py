@@ -206,7 +206,7 @@ def search_proposals(
     predictor : Predictor
         Of a model that takes points.
     views : sequence of SliceView
-        Of one plane; in ascending order where boxes of the volume are wanted, which are linked as slices come.
+        Of one plane; in ascending order where boxes of the volume are wanted.
     options : ProposalOptions, optional
     window : str or (low, high)
         Preset name or limits in the volume's own values.
