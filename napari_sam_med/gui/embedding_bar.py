@@ -94,7 +94,7 @@ class EmbeddingBar(QWidget):
         self._settings = actions.settings
         self.strip = EmbeddingStrip()
         self.text = QLabel()
-        self.text.setStyleSheet("color: rgba(160, 165, 175, 255); font-size: 11px;")
+        self.text.setStyleSheet("font-size: 11px;")
         policy = self.text.sizePolicy()
         policy.setHorizontalPolicy(QSizePolicy.Policy.Ignored)  # words must not widen the dock
         self.text.setSizePolicy(policy)

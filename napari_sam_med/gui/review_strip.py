@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QHelpEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtGui import QColor, QHelpEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 __all__ = ["ReviewStrip", "StripContent", "StripSlice", "quality_color"]
@@ -17,7 +17,6 @@ _QUALITIES = (0.3, 0.55, 0.75, 0.9, 1.0)
 _COLORS = ((165, 0, 38), (244, 109, 67), (254, 224, 144), (116, 173, 209), (69, 117, 180))
 _KEY = QColor(245, 245, 245)
 _EMPTY, _RIM = QColor(58, 61, 70), QColor(90, 94, 104)  # dark under every theme: white has to show on it
-_CAPTION = QColor(138, 143, 153)
 _SURE_END, _DOUBTFUL_END = QColor(170, 175, 185), QColor(255, 140, 40)
 
 _SIDE, _TOP, _BAR, _CAPTION_HEIGHT = 5, 7, 13, 12
@@ -181,7 +180,7 @@ class ReviewStrip(QWidget):
         font = self.font()
         font.setPixelSize(10)
         painter.setFont(font)
-        painter.setPen(_CAPTION)
+        painter.setPen(self.palette().color(QPalette.ColorRole.WindowText))
         place = QRectF(_SIDE, _TOP + _BAR + 1, self.width() - 2 * _SIDE, _CAPTION_HEIGHT)
         shown = self._content.shown
         metrics, room = painter.fontMetrics(), place.width()

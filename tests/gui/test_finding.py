@@ -425,8 +425,9 @@ def test_enter_in_an_input_is_for_that_input_alone(
     desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find(desk)
+    found = desk.actions.finding.found
     hover(desk, (3, 9, 11))
-    assert desk.actions.finding.found.pointed is not None
+    desk.wait(lambda: found.pointed is not None)
     asked = []
 
     def word(sight, plan, meant, objects):
@@ -445,6 +446,7 @@ def test_enter_in_an_input_is_for_that_input_alone(
     desk.settle()
     assert not desk.labels.any(), "Enter takes what is lit up where the canvas has the keyboard, not here"
     hover(desk, (3, 9, 11))
+    desk.wait(lambda: found.pointed is not None)
     panel.every.setFocus()
     QTest.keyClick(panel.every, Qt.Key.Key_Return)
     desk.settle()

@@ -94,7 +94,6 @@ def test_a_slice_without_any_number_is_refused_before_the_model_is_asked(volume,
 
     with pytest.raises(PromptError, match=r"axial slice 2 of volume has no number .* Prompt a slice that"):
         list(start(SliceView("axial", 2)))
-    with pytest.raises(
-        (AttributeError, ModelError)
-    ):  # one number is enough to ask the model, which is none
+    # one number is enough to ask the model, which is none
+    with pytest.raises((AttributeError, ModelError)):
         list(start(SliceView("axial", 3)))

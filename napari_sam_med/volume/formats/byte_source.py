@@ -17,6 +17,8 @@ from napari_sam_med.errors import ImageError
 __all__ = ["GZIP_EXPANSION", "ByteSource", "refuse_beyond_memory"]
 
 _CHUNK = 1 << 20
+_AT_ONCE = 4 * _CHUNK
+"""Unpacked in one call, for which isal keeps Python's lock: 10 ms, in which no window is drawn."""
 # deflate cannot expand a byte to more than 1032 (zlib's own documentation, "maximum expansion factor")
 GZIP_EXPANSION = 1032
 # some writers pad the end of a file; more than this beyond the announced size is taken for a gzip bomb
@@ -89,7 +91,7 @@ class ByteSource:
         view = memoryview(array.reshape(-1).view(np.uint8).data)
         done = 0
         while done < len(view):
-            n = self._readinto(view[done : done + 64 * _CHUNK])
+            n = self._readinto(view[done : done + _AT_ONCE])
             if not n:
                 raise self._truncated(
                     f"{self.position + len(view) - done} bytes expected, {self.position} found"
