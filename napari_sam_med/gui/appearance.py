@@ -129,7 +129,8 @@ class Section(QFrame):
         self.heading = row(title_label)
         self.heading.addStretch(1)
         self.body.addLayout(self.heading)
-        self.fold = FoldButton(self._show_details)
+        self.fold = FoldButton(self._show_details, self)
+        self.fold.hide()
         self._details: list[QWidget] = []
 
     def add(self, item: QWidget | QLayout) -> None:
@@ -143,6 +144,7 @@ class Section(QFrame):
         """Put a widget or a row below what is there, that a button in the heading folds away."""
         if not self._details:
             self.heading.addWidget(self.fold)
+            self.fold.show()
         detail = QWidget()
         layout = QVBoxLayout(detail)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPalette, QPixmap, QPolygonF, QShowEvent
-from qtpy.QtWidgets import QToolButton
+from qtpy.QtWidgets import QToolButton, QWidget
 
 __all__ = ["ARROW", "FoldButton", "fold_arrow"]
 
@@ -21,8 +21,8 @@ _SUMMARY_WIDTH = 190
 class FoldButton(QToolButton):
     """An arrow in a heading, and beside it what there is to know of what is folded away."""
 
-    def __init__(self, changed: Callable[[], object]) -> None:
-        super().__init__()
+    def __init__(self, changed: Callable[[], object], parent: QWidget) -> None:
+        super().__init__(parent)
         self.is_folded = False
         self._changed = changed
         self._summary = ""

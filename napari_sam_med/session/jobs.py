@@ -201,18 +201,15 @@ def predict_preview(
 ) -> Generator[Progress, None, Preview | None]:
     """Answer one prompted slice; with a mask (H, W) that the object has there, the prompts put that right.
 
-    Embedding the slice ends as soon as ``gives_up`` says so; the outcome is None then.
-
-    Raises
-    ------
-    PromptError
-        If no voxel of the slice has a number.
+    Embedding the slice ends as soon as ``gives_up`` says so; the outcome is None then. On a slice without any
+    number the mask is empty.
     """
     from napari_sam_med.sam.interruption import interruptible
     from napari_sam_med.segmentation.slicewise import corrected_prompts, embed_slice
 
     yield Progress(0, 2, f"embedding {view.plane} slice {view.index}")
-    _check_shows_something(sight.volume, view)
+    if not _shows_something(sight.volume, view):
+        return Preview(view, np.zeros(view.slice_shape(sight.volume.shape), dtype=bool), 0.0)
     try:
         with interruptible(gives_up):
             embedding = embed_slice(
@@ -255,7 +252,12 @@ def carry(
 
     for _, key_slices in objects.values():
         for view in key_slices:
-            _check_shows_something(sight.volume, view)
+            if not _shows_something(sight.volume, view):
+                raise PromptError(
+                    f"The {view.plane} slice {view.index} of {sight.volume.name} has no number in any voxel: "
+                    "masks follow differences of brightness, of which there are none. Prompt a slice that "
+                    "shows something; if none does, check that it is the right file."
+                )
     slicewise = {"cache": cache, "locked": locked} if engine is None else {}
     yield from propagate(
         sight.volume,
@@ -272,15 +274,10 @@ def carry(
     )
 
 
-def _check_shows_something(volume: Volume, view: SliceView) -> None:
-    """A model is shown such a slice as black, and would give a mask all the same."""
+def _shows_something(volume: Volume, view: SliceView) -> bool:
+    """Whether any voxel of a slice has a number; a model is shown another as black, and would give a mask."""
     values = view.extract(volume.data)
-    if values.dtype.kind == "f" and not np.isfinite(values).any():
-        raise PromptError(
-            f"The {view.plane} slice {view.index} of {volume.name} has no number in any voxel: masks follow "
-            "differences of brightness, of which there are none. Prompt a slice that shows something; if "
-            "none does, check that it is the right file."
-        )
+    return values.dtype.kind != "f" or bool(np.isfinite(values).any())
 
 
 def interpolate(

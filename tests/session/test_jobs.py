@@ -79,21 +79,34 @@ def test_a_failed_download_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -
         run(jobs.fetch_model("mobile_sam"))
 
 
-@pytest.mark.parametrize("job", ["preview", "carry"])
-def test_a_slice_without_any_number_is_refused_before_the_model_is_asked(volume, job: str) -> None:
+@pytest.fixture
+def partly_empty(volume) -> jobs.ModelView:
+    """Slice 2 has no number in any voxel, slice 3 has some; there is no model that could be asked."""
     data = np.array(volume.data, np.float32)
     data[2] = np.nan
     data[3, 1:] = np.nan
-    sight = jobs.ModelView(replace(volume, data=data), (-160.0, 240.0), None, None)
-    box = Prompts.from_box((2, 2, 9, 9))
+    return jobs.ModelView(replace(volume, data=data), (-160.0, 240.0), None, None)
 
-    def start(view: SliceView) -> Generator:
-        if job == "carry":
-            return jobs.carry(sight, {1: (6, {view: box})}, {})
-        return jobs.predict_preview(sight, view, box)
+
+BOX = Prompts.from_box((2, 2, 9, 9))
+
+
+def test_the_mask_of_a_slice_without_any_number_is_empty(partly_empty: jobs.ModelView) -> None:
+    view = SliceView("axial", 2)
+    _, preview = run(jobs.predict_preview(partly_empty, view, BOX))
+    assert preview.view == view
+    assert preview.mask.shape == partly_empty.volume.shape[1:]
+    assert not preview.mask.any()
+    assert preview.quality == 0
+    with pytest.raises((AttributeError, ModelError)):  # one number is enough to ask the model
+        run(jobs.predict_preview(partly_empty, SliceView("axial", 3), BOX))
+
+
+def test_nothing_is_carried_from_a_slice_without_any_number(partly_empty: jobs.ModelView) -> None:
+    def carry(index: int) -> Generator:
+        return jobs.carry(partly_empty, {1: (6, {SliceView("axial", index): BOX})}, {})
 
     with pytest.raises(PromptError, match=r"axial slice 2 of volume has no number .* Prompt a slice that"):
-        list(start(SliceView("axial", 2)))
-    # one number is enough to ask the model, which is none
+        run(carry(2))
     with pytest.raises((AttributeError, ModelError)):
-        list(start(SliceView("axial", 3)))
+        run(carry(3))
