@@ -188,13 +188,15 @@ class Actions(QObject):
     def undo(self) -> None:
         """Take the newest step back; carrying that is under way ends first."""
         self.carrying.end()
-        label = self.session.undo()
+        with self.model.without_waiting():
+            label = self.session.undo()
         self.status.emit("Nothing to undo" if label is None else f"Undone: {label}")
 
     def redo(self) -> None:
         """Do again what was undone last."""
         self.carrying.end()
-        label = self.session.redo()
+        with self.model.without_waiting():
+            label = self.session.redo()
         self.status.emit("Nothing to redo" if label is None else f"Done again: {label}")
 
     def toggle_sign(self) -> None:

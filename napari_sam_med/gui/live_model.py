@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, Signal
@@ -74,6 +75,7 @@ class LiveModel(QObject):
         self._waiting: list[Callable[[ModelView], None]] = []
         self._asked: tuple[Any, ...] | None = None
         self._told: str | None = None
+        self._waits = True
         self.ahead = AheadControl(workers, self._sight, self)
         # posted events come after what is being handled now, a click, and before Qt draws
         self._prompted.connect(self._await_answer, Qt.ConnectionType.QueuedConnection)
@@ -309,8 +311,17 @@ class LiveModel(QObject):
     def _on_objects(self, *_: Any) -> None:
         was_serving = self._serving
         self.answer()
-        if self._serving is not was_serving:
+        if self._serving is not was_serving and self._waits:
             self._prompted.emit()
+
+    @contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        """What else a change of prompts brings takes long enough: draw it before the model has answered."""
+        self._waits = False
+        try:
+            yield
+        finally:
+            self._waits = True
 
     def _await_answer(self) -> None:
         if self._serving is not None:

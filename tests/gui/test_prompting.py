@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 
 from napari_sam_med.errors import DeviceMemoryError
 from napari_sam_med.gui.layer_bridge import PREVIEW_NAME
+from napari_sam_med.gui.workers import Job
 from napari_sam_med.sam.model_registry import MODELS
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
@@ -197,6 +199,28 @@ def test_a_locked_organ_says_so_and_stays(desk: Desk) -> None:
     desk.key(Qt.Key.Key_Return)
     assert not desk.labels.any()
     assert any("liver is locked" in text for text in desk.said)
+
+
+def test_the_answer_to_a_click_is_waited_for_and_not_that_to_undo(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awaited: list[float] = []
+    plain = Job.deliver_within
+
+    def deliver_within(job: Job, seconds: float) -> None:
+        awaited.append(seconds)
+        plain(job, seconds)
+
+    monkeypatch.setattr(Job, "deliver_within", deliver_within)
+    desk.session.select_organ(LIVER)
+    mask = box_the_organ(desk)
+    assert len(awaited) == 1
+    desk.key(Qt.Key.Key_Return)
+    desk.undo()
+    assert np.array_equal(desk.wait_for_proposal(), mask)  # it comes all the same
+    desk.redo()
+    assert len(awaited) == 1
+    assert np.array_equal(desk.slice_labels(VIEW) == LIVER, mask)
 
 
 def test_painting_is_undone_with_the_same_key(desk: Desk) -> None:
