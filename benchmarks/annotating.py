@@ -184,8 +184,9 @@ class Round:
         hands.rest(0.3)
 
     def _take(self) -> None:
-        """Hover, take one, and forget the others."""
+        """Choose an organ for what was found, hover, take one, and forget the others."""
         hands, panel, found = self.hands, self.hands.widget.find_panel, self.hands.actions.finding.found
+        hands.session.select_organ(SPLEEN)  # whatever it looks like
         view = self._view(SPLEEN, self.number % 5)
         shape = self._truth.shape
         for number, mask in found.on_slice(view)[-3:]:

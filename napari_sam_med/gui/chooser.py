@@ -11,7 +11,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer, Signal
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication, QToolTip
 
-from napari_sam_med.errors import SamMedError
+from napari_sam_med.errors import PromptError, SamMedError
 from napari_sam_med.gui.chooser_layers import ChooserLayers
 from napari_sam_med.gui.layer_bridge import LayerBridge, Tool
 from napari_sam_med.session.found import Found, FoundBox, Into, Taken, taking, use_box
@@ -324,7 +324,11 @@ class Chooser(QObject):
                 return
             self.finish()
             self._make_way()
-            organ = self._found.organ_for(number, self.into)
+            try:
+                organ = self._found.organ_for(number, self.into)
+            except PromptError as error:  # a word in the status line will do: napari's bubbles stay
+                self.status.emit(str(error))
+                return
             one = self._found.objects[number]
             self._work = taking(self._session, one, organ, model=self.model, joins=self.joins)
             self._work_of = number
