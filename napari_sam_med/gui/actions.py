@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
-from napari.utils.notifications import notification_manager, show_warning
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QObject, Signal
 
 from napari_sam_med.errors import CancelledError, SamMedError
@@ -134,10 +134,9 @@ class Actions(QObject):
     # saying things
 
     def tell(self, text: str) -> None:
-        """A line that matters: status and notification."""
+        """A line that matters: status, and a notification beside it."""
         self.status.emit(text)
         self.told.emit(text)
-        show_warning(text)
 
     def show_error(self, error: BaseException) -> None:
         """A user's error becomes one line; a defect of ours keeps its traceback, in napari's own place."""

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import narrow_button, note, row
+from napari_sam_med.gui.notification import OneNotification
 from napari_sam_med.progress import Progress
 
 __all__ = ["StatusLine"]
@@ -40,6 +41,7 @@ class StatusLine(QWidget):
         self.text = QLabel("Ready")
         self._lasting = self._said = "Ready"
         self._matters = ""
+        self._notification = OneNotification()
         self._reading = QTimer(self)
         self._reading.setSingleShot(True)
         self._reading.setInterval(_READ_MS)
@@ -114,8 +116,13 @@ class StatusLine(QWidget):
         self._show()
 
     def keep(self, text: str) -> None:
-        """Show a text that matters, and leave it there for a while whatever is said next."""
-        self._matters = "\n".join(dict.fromkeys([*self._matters.splitlines(), text]))
+        """Show a text that matters, and leave it there for a while whatever is said next.
+
+        It stands over the canvas, too: that is where the user looks, and another panel may lie over this one.
+        """
+        known = self._matters.splitlines()
+        self._matters = "\n".join(dict.fromkeys([*known, text]))
+        self._notification.show("\n".join(dict.fromkeys([text, *reversed(known)])))  # its first line is seen
         self._reading.start()
         self._listening.start(0)  # not to the key that this is the answer to, on its way through the widgets
         self.say(text)
