@@ -113,6 +113,7 @@ class Actions(QObject):
         self.bridge.view_changed.connect(self.model.look_at)
         self.bridge.view_changed.connect(self.bridge.display.look_at)
         self.bridge.scan_removed.connect(self._on_scan_removed)
+        self.bridge.image_added.connect(self._on_image_added)
         for part in (
             self.model,
             self.elsewhere,
@@ -342,6 +343,11 @@ class Actions(QObject):
     def _on_opened(self) -> None:
         self.model.look_at(self.bridge.current_view())
         self.model.ensure_loaded()
+
+    def _on_image_added(self, layer: Image) -> None:
+        """Another scan that the user opened in napari covers the one that is worked on, and is not it."""
+        if not self.scans.is_loading:
+            self.status.emit(f'To work on "{layer.name}", choose it under Scan, Image.')
 
     def _show_active_object(self) -> None:
         """Look at a slice of it, so that what was brought back is in sight."""

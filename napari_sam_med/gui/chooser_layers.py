@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from qtpy.QtCore import QObject, QTimer
 from napari_sam_med.gui.labels_display import thin_array
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.own_writing import FOUND_MARK
-from napari_sam_med.gui.slow_layers import clear_away, insert_unselected, without_tools
+from napari_sam_med.gui.slow_layers import clear_away, insert_unselected, inserted_in_parts, without_tools
 from napari_sam_med.session.found import Found, FoundBox
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -98,7 +99,7 @@ class ChooserLayers(QObject):
         self._going = [*(layer for layer in self._going if layer in layers), *going]  # a turn may never come
         self.candidates = self.boxes = self.edges = self._drawn = self._shown = None
         if going:
-            self._bridge.turns.add(clear_away(layers, going, None))
+            self._bridge.turns.add(clear_away(self._bridge.viewer, going, None))
 
     def forget(self, layer: Layer) -> bool:
         """A layer was removed by somebody else; answers whether it was chosen from."""
@@ -108,23 +109,35 @@ class ChooserLayers(QObject):
                 setattr(self, name, None)
         return was_chosen_from
 
-    def prepare(self) -> None:
-        """Have the layer of candidates, unseen: making it takes napari 0.1 s, and results shall not wait for
-        that.
-        """
+    def prepare(self) -> Iterator[None]:
+        """Have the layer of candidates, unseen, in steps: it takes napari 0.1 s."""
+        frame, viewer = self._bridge.frame, self._bridge.viewer
+        if self.candidates is not None or frame is None or self._found.boxes:
+            return
+        layer = self._new_candidates()
+
+        def insert() -> None:
+            if self.candidates is None and self._bridge.frame is frame:
+                self._insert_candidates(layer)
+
+        yield from inserted_in_parts(viewer, layer, insert)
+
+    def _new_candidates(self) -> Labels:
         frame, view = self._bridge.frame, self._bridge.current_view() or SliceView("axial", 0)
-        if self.candidates is None and frame is not None:
-            layer = Labels(
-                thin_array(frame.shape_zyx, view),
-                name=CANDIDATES_NAME,
-                opacity=1.0,
-                colormap=_colormap(),
-                visible=False,
-                metadata=dict(_META),
-                **frame.slice_arguments(view),
-            )
-            layer.editable = False
-            self.candidates, self._drawn = self._add(without_tools(layer)), None
+        layer = Labels(
+            thin_array(frame.shape_zyx, view),
+            name=CANDIDATES_NAME,
+            opacity=1.0,
+            colormap=_colormap(),
+            visible=False,
+            metadata=dict(_META),
+            **frame.slice_arguments(view),
+        )
+        layer.editable = False
+        return without_tools(layer)
+
+    def _insert_candidates(self, layer: Labels) -> None:
+        self.candidates, self._drawn = self._add(layer), None
 
     def _add(self, layer: Layer) -> Any:
         """Above all others."""
@@ -134,8 +147,8 @@ class ChooserLayers(QObject):
 
     def begin(self) -> None:
         """Have the layer that is chosen from, over all others."""
-        if not self._found.boxes:
-            self.prepare()
+        if not self._found.boxes and self.candidates is None and self._bridge.frame is not None:
+            self._insert_candidates(self._new_candidates())
         self.redraw()
         layer, layers = self.chosen_from, self._bridge.viewer.layers
         if layer is not None and layers[-1] is not layer:

@@ -253,6 +253,8 @@ class Finding(QObject):
 
     def _begin_to_choose(self) -> Iterator[None]:
         if not self.found.is_empty:  # else cleared meanwhile
+            yield from self.chooser.layers.prepare()
+        if not self.found.is_empty:
             self.chooser.begin()
             yield
 

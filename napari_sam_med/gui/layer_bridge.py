@@ -69,6 +69,8 @@ class LayerBridge(OwnWriting, QObject):
         What is seen, for the status line.
     hint_over : str
         A hint that does not hold any more.
+    image_added : Image
+        Whoever added it.
     scan_removed
         The image layer that is worked on was removed.
     keys_wanted : Layer
@@ -81,6 +83,7 @@ class LayerBridge(OwnWriting, QObject):
     message = Signal(str)
     hint = Signal(str)
     hint_over = Signal(str)
+    image_added = Signal(object)
     scan_removed = Signal()
     keys_wanted = Signal(object)
 
@@ -203,6 +206,8 @@ class LayerBridge(OwnWriting, QObject):
     def _on_inserted(self, event: Any) -> None:
         self._listen_to(event.value)
         self.layers_changed.emit()
+        if event.value in self.layers_of_type(Image):
+            self.image_added.emit(event.value)
 
     def _on_renamed(self, event: Any = None) -> None:
         self.layers_changed.emit()
@@ -280,7 +285,7 @@ class LayerBridge(OwnWriting, QObject):
         self._close_timer.start(0)
 
     def _close_now(self) -> None:
-        self.turns.add(clear_away(self.viewer.layers, *self._leave_scan()))
+        self.turns.add(clear_away(self.viewer, *self._leave_scan()))
         self._on_view()
 
     def _leave_scan(self, *, keeps_own: bool = False) -> tuple[list[Layer], Labels | None]:

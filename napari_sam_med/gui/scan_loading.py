@@ -286,7 +286,7 @@ class ScanLoading(QObject):
         # labels before their image; the other way round, software OpenGL crashed
         if labels in (*leaving, arrival.labels):
             labels = None
-        gone = clear_away(bridge.viewer.layers, [*own, *leaving], labels)
+        gone = clear_away(bridge.viewer, [*own, *leaving], labels)
         self._clearing = self._clear(hidden, gone, (scan, arrival), (earlier[0], left))
         bridge.turns.add(self._clearing)
         if arrival.is_new or bridge.current_view() is None:

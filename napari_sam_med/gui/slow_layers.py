@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari.components import LayerList, ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils.events import Event
 from napari.utils.transforms import Affine
+from OpenGL.error import GLError
 
 from napari_sam_med.gui.planes import canvas_of
 from napari_sam_med.volume.disk_labels import labelled_planes
@@ -127,30 +129,47 @@ def prepare_units() -> None:
     Affine(scale=(1.0, 1.0), units=("mm", "mm"))
 
 
-def clear_away(layers: LayerList, going: Sequence[Layer], labels: Labels | None) -> Iterator[None]:
-    """Remove layers for good, in steps; and labels if nobody has drawn anything on them."""
-    for layer in going:
-        yield from _removed(layers, layer)
+def clear_away(viewer: ViewerModel, going: Sequence[Layer], labels: Labels | None) -> Iterator[None]:
+    """Remove layers for good, in steps; and labels if nobody has drawn anything on them.
+
+    What napari does at each that goes is done once, in steps of its own: it searches for garbage, 80 ms, as
+    some graphics cards need that before the rest is put in order, and puts it in order.
+    """
+    layers, canvas = viewer.layers, canvas_of(viewer)
     if labels is not None and (yield from _is_empty(labels)):
-        yield from _removed(layers, labels)
+        going = [*going, labels]
+    going = [layer for layer in going if layer in layers]
+    waits = bool(going) and hasattr(canvas, "_pause_scene_graph")  # else no window, or another napari
+    if waits:
+        canvas._pause_scene_graph = True
+    try:
+        for layer in going:
+            _empty(layer)
+            yield
+            if layer in layers:
+                layers.remove(layer)
+                yield
+        if waits:
+            gc.collect()
+            yield
+    except BaseException:  # also where nobody goes on with it
+        if waits:
+            canvas._resume_scene_graph_update()
+        raise
+    if waits:
+        canvas._pause_scene_graph = False
+        with suppress(AttributeError, GLError):  # as napari does
+            canvas._scene_canvas.context.finish()
+        canvas._update_scenegraph()
 
 
-def _removed(layers: LayerList, layer: Layer) -> Iterator[None]:
+def _empty(layer: Layer) -> None:
     """napari layers are circles of references, which keep what they hold until Python searches for them: a
     removed one holds no voxels any more.
     """
     if isinstance(layer, Image | Labels) and isinstance(layer.data, np.ndarray):
         layer.data = np.zeros((1, 1, 1), dtype=layer.data.dtype)
     layer.metadata = {}  # it names the scan or its labels
-    yield
-    if layer in layers:
-        layers.events.begin_batch()
-        try:
-            layers.remove(layer)
-            yield
-        finally:
-            layers.events.end_batch()  # now the canvas forgets it: half of the time
-        yield
 
 
 def _is_empty(labels: Labels) -> Generator[None, None, bool]:

@@ -41,7 +41,9 @@ def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: De
     start(desk)
     found, rows = desk.actions.finding.found, desk.widget.find_panel.list
     desk.wait(lambda: len(found.objects) == 6)  # of slices 3, 4 and 2, each mask by itself
-    desk.wait(lambda: desk.viewer.layers[CANDIDATES_NAME].data.any())
+    desk.wait(
+        lambda: CANDIDATES_NAME in desk.viewer.layers and desk.viewer.layers[CANDIDATES_NAME].data.any()
+    )
     assert desk.widget.find_panel.told.text() == "6 objects so far. Not for clinical use."
     listed = [[rows.topLevelItem(i).text(c) for c in (2, 4)] for i in range(rows.topLevelItemCount())]
     assert listed == [["–", index] for index in ("3", "3", "4", "4", "2", "2")], "as they were found"
@@ -107,7 +109,9 @@ def test_nothing_is_taken_into_an_organ_before_it_is_named(desk: Desk, search: S
     desk.session.select_organ(LIVER)
     start(desk)
     desk.wait(lambda: len(desk.actions.finding.found.objects) == 6)
-    desk.wait(lambda: desk.viewer.layers[CANDIDATES_NAME].data.any())
+    desk.wait(
+        lambda: CANDIDATES_NAME in desk.viewer.layers and desk.viewer.layers[CANDIDATES_NAME].data.any()
+    )
     hover(desk, (3, 9, 11))
     assert desk.said[-1].endswith(
         "What it looks like is told when all is searched: choose its organ in the list to take it."

@@ -35,6 +35,19 @@ def added(desk: Desk, volume: Volume, name: str = "other") -> Image:
     )
 
 
+def test_a_scan_that_the_user_opened_in_napari_says_how_to_work_on_it(
+    desk: Desk, other: Volume, asked: list[str]
+) -> None:
+    first, says = desk.bridge.image_layer, 'To work on "other", choose it under Scan, Image.'
+    second = added(desk, other)
+    assert desk.widget.status.text.text() == says
+    assert desk.bridge.image_layer is first
+    desk.said.clear()
+    choose_image(desk, second)
+    assert says not in desk.said
+    assert "To work on" not in desk.widget.status.text.text()
+
+
 def labels_layers(desk: Desk) -> list[Labels]:
     return [one for one in desk.bridge.layers_of_type(Labels) if one.name.startswith("SAM Med labels")]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from napari.components import ViewerModel
 from napari.layers import Points
 from qtpy.QtTest import QTest
 
-from napari_sam_med.gui.slow_layers import insert_unselected
+from napari_sam_med.gui.slow_layers import clear_away, insert_unselected
 from tests.gui.desk import LEFT, NO_KEY, Desk
 from tests.gui.test_prompting import LIVER, VIEW
 
@@ -23,6 +24,38 @@ def test_whatever_is_selected_stays_so_when_a_layer_comes() -> None:
     insert_unselected(layers, 0, Points())
     assert layers.selection == {first, second}
     assert layers.selection.active is None
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+def test_layers_that_were_cleared_away_leave_nothing_on_the_canvas(desk: Desk, is_given_up: bool) -> None:
+    canvas = desk.viewer.window._qt_viewer.canvas
+    before = list(desk.viewer.layers)
+    going = [desk.viewer.add_image(np.ones((8, 24, 32))) for _ in range(2)]
+    empty = desk.viewer.add_labels(np.zeros((8, 24, 32), dtype=np.uint8))
+    steps = clear_away(desk.viewer, going, empty)
+    while set(desk.viewer.layers) > set(before):
+        next(steps)
+    if is_given_up:
+        steps.close()
+    else:
+        list(steps)
+    assert list(desk.viewer.layers) == before
+    assert set(canvas.layer_to_visual) == set(before)
+    late = desk.viewer.add_image(np.ones((8, 24, 32)))  # the canvas takes layers as ever
+    assert canvas.layer_to_visual[late].node.parent is canvas.view.scene
+    desk.viewer.layers.remove(late)
+    assert late not in canvas.layer_to_visual
+
+
+def test_labels_with_a_single_voxel_are_not_cleared_away() -> None:
+    viewer = ViewerModel()
+    drawn = viewer.add_labels(np.zeros((8, 24, 32), dtype=np.uint8))
+    drawn.data[7, 23, 31] = 1
+    list(clear_away(viewer, [], drawn))
+    assert drawn in viewer.layers
+    drawn.data[7, 23, 31] = 0
+    list(clear_away(viewer, [], drawn))
+    assert drawn not in viewer.layers
 
 
 def test_polygon_and_brush_of_napari_paint_labels_as_ever(desk: Desk) -> None:
