@@ -162,7 +162,11 @@ class Actions(QObject):
     def accept(self) -> None:
         """Write the proposed mask into the labels."""
         if self.session.preview is None:
-            self.status.emit("There is no proposal to accept: draw a box or click on an organ.")
+            self.status.emit(
+                "The mask is on its way: Enter accepts it when it is there."
+                if self.model.is_coming
+                else "There is no proposal to accept: draw a box or click on an organ."
+            )
             return
         active, index = self.session.active_object, self.session.preview.view.index
         done = (
@@ -346,7 +350,8 @@ class Actions(QObject):
 
     def _on_image_added(self, layer: Image) -> None:
         """Another scan that the user opened in napari covers the one that is worked on, and is not it."""
-        if not self.scans.is_loading:
+        fits = not layer.rgb and layer.ndim in (2, 3)
+        if fits and self.bridge.image_layer is not None and not self.scans.is_loading:
             self.status.emit(f'To work on "{layer.name}", choose it under Scan, Image.')
 
     def _show_active_object(self) -> None:

@@ -14,6 +14,7 @@ from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.model_registry import MODELS, is_available
 from napari_sam_med.session import jobs
+from napari_sam_med.session.blank_slices import is_blank
 from napari_sam_med.session.jobs import LoadedModel, ModelView
 from napari_sam_med.session.other_machine import OtherMachine
 from napari_sam_med.session.session import Preview, Session
@@ -92,6 +93,11 @@ class LiveModel(QObject):
     def model(self) -> LoadedModel | None:
         """The model that is loaded, None while there is none."""
         return self._model
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether the mask of the slice that is looked at is on its way."""
+        return self._serving is not None and self._asked is not None and self._asked[0] == self._view
 
     @property
     def is_answering(self) -> bool:
@@ -271,7 +277,7 @@ class LiveModel(QObject):
         def returned(preview: Preview | None) -> None:
             if preview is not None and still_asked():
                 self._session.preview = preview
-                self.tell(f"Predicted quality {preview.quality:.2f}. Enter accepts, Escape clears.")
+                self.tell(self._said_of(preview))
 
         def yielded(progress: Progress) -> None:
             if still_asked():
@@ -288,6 +294,13 @@ class LiveModel(QObject):
         self._serving = job
         self.answering.emit(True)
         return True
+
+    def _said_of(self, preview: Preview) -> str:
+        if preview.mask.any():
+            return f"Predicted quality {preview.quality:.2f}. Enter accepts, Escape clears."
+        if is_blank(self._session.volume, preview.view):
+            return "No voxel of this slice has a number: there is nothing to find. Escape clears."
+        return "The proposed mask is empty. Add a box or a click; Escape clears."
 
     def tell(self, text: str) -> None:
         """Say something that holds as long as this slice and these prompts are looked at."""

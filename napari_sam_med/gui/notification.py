@@ -1,23 +1,36 @@
-"""One notification of ours over napari's canvas at a time.
+"""One notification of ours over napari's canvas at a time, for a while.
 
 napari's own pile up: each that comes stops the others' time, and starts it again for none of them; under a
-window that is not the active one none ever goes. Every one of them is drawn anew with the canvas below it.
+window that is not the active one none ever goes. Each lies on the canvas that is drawn.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils.notifications import show_warning
 from qtpy.compat import isalive
+from qtpy.QtCore import QObject, QTimer
 
 __all__ = ["OneNotification"]
 
 
-class OneNotification:
-    """What napari shows of our warnings: the newest takes the place of the one before."""
+class OneNotification(QObject):
+    """What napari shows of our warnings: the newest takes the place of the one before, and goes by itself
+    unless it is unfolded or under the mouse.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    parent : QObject
+    """
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
         self._bubble: NapariQtNotification | None = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(NapariQtNotification.DISMISS_AFTER)
+        self._timer.timeout.connect(self._on_time)
 
     def show(self, text: str) -> None:
         """Show a warning as a napari notification; of several lines the first, until it is unfolded.
@@ -26,20 +39,30 @@ class OneNotification:
         ----------
         text : str
         """
-        if self._bubble is None or not _is_in_sight(self._bubble):
-            shown = list(NapariQtNotification._instances)
-            show_warning(text)
-            new = [bubble for bubble in NapariQtNotification._instances if bubble not in shown]
-            self._bubble = new[-1] if new else None  # none where there is no window, or the user wants none
-            return
+        self._take_away()
+        before = list(NapariQtNotification._instances)
+        show_warning(text)
+        new = [bubble for bubble in NapariQtNotification._instances if bubble not in before]
+        if new:  # none where there is no window, or the user wants none
+            self._bubble = new[-1]
+            # napari's own time may never have begun: then it would start, endlessly, when the mouse leaves
+            self._bubble.timer.setSingleShot(True)
+            self._bubble.timer.setInterval(self._timer.interval())
+            self._timer.start()
+
+    def _on_time(self) -> None:
         bubble = self._bubble
-        bubble.message.setText(text)
-        if bubble.timer.isActive():
-            bubble.timer_start()  # time to read it
-        if bubble.property("expanded"):
-            bubble.expand()
+        is_there = bubble is not None and isalive(bubble)
+        if not (is_there and (bubble.underMouse() or bubble.property("expanded"))):
+            self._take_away()
 
-
-def _is_in_sight(bubble: NapariQtNotification) -> bool:
-    """False also while it fades out."""
-    return isalive(bubble) and bubble.isVisible() and bubble.opacity_anim.endValue() != 0
+    def _take_away(self) -> None:
+        """Not by its own ``close``, which gives the focus to the canvas while somebody types elsewhere."""
+        self._timer.stop()
+        bubble, self._bubble = self._bubble, None
+        if bubble is not None:
+            with suppress(ValueError):
+                NapariQtNotification._instances.remove(bubble)
+            if isalive(bubble):
+                bubble.hide()
+                bubble.deleteLater()

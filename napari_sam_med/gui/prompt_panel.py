@@ -121,7 +121,7 @@ class PromptPanel(Section):
         if preview is None:
             text = ""
         elif not preview.mask.any():
-            text = "The proposed mask is empty: add a box or a click, or try another window."
+            text = f"The mask proposed on slice {preview.view.index} is empty"
         else:
             text = f"Proposed on slice {preview.view.index}, quality {preview.quality:.2f}"
         self.answer.setText(text or "Nothing proposed on this slice")

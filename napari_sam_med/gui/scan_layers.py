@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 from napari.components import LayerList
-from napari.layers import Image, Labels, Layer, Points, Shapes
+from napari.layers import Image, Labels, Layer, Points
 
 from napari_sam_med.gui.labels_display import thin_array
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.slow_layers import with_tools, without_tools
+from napari_sam_med.gui.whole_slices import Shapes
 from napari_sam_med.session.jobs import PreparedScan, ScanSeen
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView

@@ -41,7 +41,7 @@ class StatusLine(QWidget):
         self.text = QLabel("Ready")
         self._lasting = self._said = "Ready"
         self._matters = ""
-        self._notification = OneNotification()
+        self._notification = OneNotification(self)
         self._reading = QTimer(self)
         self._reading.setSingleShot(True)
         self._reading.setInterval(_READ_MS)

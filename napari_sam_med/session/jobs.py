@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_sam_med.errors import CancelledError, PromptError
+from napari_sam_med.errors import CancelledError
 from napari_sam_med.progress import Progress
+from napari_sam_med.session.blank_slices import is_blank, refuse_blank
 from napari_sam_med.session.preloading import preload_torch_libraries, set_imports_aside
 from napari_sam_med.session.session import Preview
 from napari_sam_med.session.voxel_counts import VoxelCounts
@@ -208,7 +209,7 @@ def predict_preview(
     from napari_sam_med.segmentation.slicewise import corrected_prompts, embed_slice
 
     yield Progress(0, 2, f"embedding {view.plane} slice {view.index}")
-    if not _shows_something(sight.volume, view):
+    if is_blank(sight.volume, view):
         return Preview(view, np.zeros(view.slice_shape(sight.volume.shape), dtype=bool), 0.0)
     try:
         with interruptible(gives_up):
@@ -250,14 +251,7 @@ def carry(
     """
     from napari_sam_med.segmentation.propagation import propagate
 
-    for _, key_slices in objects.values():
-        for view in key_slices:
-            if not _shows_something(sight.volume, view):
-                raise PromptError(
-                    f"The {view.plane} slice {view.index} of {sight.volume.name} has no number in any voxel: "
-                    "masks follow differences of brightness, of which there are none. Prompt a slice that "
-                    "shows something; if none does, check that it is the right file."
-                )
+    refuse_blank(sight.volume, objects)
     slicewise = {"cache": cache, "locked": locked} if engine is None else {}
     yield from propagate(
         sight.volume,
@@ -272,12 +266,6 @@ def carry(
         engine=engine,
         **slicewise,
     )
-
-
-def _shows_something(volume: Volume, view: SliceView) -> bool:
-    """Whether any voxel of a slice has a number; a model is shown another as black, and would give a mask."""
-    values = view.extract(volume.data)
-    return values.dtype.kind != "f" or bool(np.isfinite(values).any())
 
 
 def interpolate(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_sam_med.progress import Progress
+from napari_sam_med.session.blank_slices import refuse_blank
 from napari_sam_med.session.preloading import preload_torch_libraries
 
 if TYPE_CHECKING:
@@ -41,9 +42,16 @@ def carry_as_video(
     first_index: int | None = None,
     last_index: int | None = None,
 ) -> Generator[PropagatedSlice, None, None]:
-    """Carry objects from their key slices with a video model, a slice at a time; no other model is asked."""
+    """Carry objects from their key slices with a video model, a slice at a time; no other model is asked.
+
+    Raises
+    ------
+    PromptError
+        If no voxel of a prompted slice has a number; or as `propagate` does.
+    """
     from napari_sam_med.segmentation.propagation import propagate
 
+    refuse_blank(volume, objects)
     yield from propagate(
         volume,
         objects,

@@ -1,4 +1,4 @@
-"""Our warnings over the canvas: one at a time, so that they neither pile up nor hide the scan."""
+"""Our warnings over the canvas: one at a time and for a while, so that they do not hide the scan."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from napari._qt.dialogs.qt_notification import NapariQtNotification
+from napari.utils.notifications import notification_manager, show_info
 from qtpy.QtTest import QTest
 
 from tests.gui.desk import LEFT, Desk
+
+ONE, TWO = "ct_2 is damaged; it was left out.", "ct_3 is damaged; it was left out."
 
 
 @pytest.fixture(autouse=True)
@@ -25,55 +28,100 @@ def texts(desk: Desk) -> list[str]:
     """Of the notifications that stand over the canvas."""
     desk.settle()
     canvas = desk.viewer.window._qt_viewer.canvas.native
-    bubbles = canvas.findChildren(NapariQtNotification)
-    return [bubble.message.text() for bubble in bubbles if bubble.isVisible()]
+    return [
+        bubble.message.text() for bubble in canvas.findChildren(NapariQtNotification) if bubble.isVisible()
+    ]
+
+
+def soon(desk: Desk) -> None:
+    """Let its time be over in the next turn."""
+    desk.widget.status._notification._timer.start(1)
 
 
 def test_the_newest_warning_takes_the_place_of_the_one_before(desk: Desk) -> None:
-    desk.actions.tell("ct_2 is damaged; it was left out.")
-    assert texts(desk) == ["ct_2 is damaged; it was left out."]
+    desk.actions.tell(ONE)
+    assert texts(desk) == [ONE]
+    noted = len(notification_manager.records)
     for number in range(5):
         desk.actions.tell(f"ct_{number} is damaged; it was left out.")
     (text,) = texts(desk)
     lines = text.splitlines()
     assert lines[0] == "ct_4 is damaged; it was left out."
     assert sorted(lines) == [f"ct_{number} is damaged; it was left out." for number in range(5)]
+    assert len(notification_manager.records) == noted + 5, "napari has each of them"
 
 
 def test_what_was_read_is_not_said_again(desk: Desk) -> None:
-    desk.actions.tell("ct_2 is damaged; it was left out.")
+    desk.actions.tell(ONE)
     desk.widget.status._on_read()
-    desk.actions.tell("ct_3 is damaged; it was left out.")
-    assert texts(desk) == ["ct_3 is damaged; it was left out."]
+    desk.actions.tell(TWO)
+    assert texts(desk) == [TWO]
 
 
 def test_a_warning_after_the_user_closed_the_last_is_seen(
     desk: Desk, bubbles: list[NapariQtNotification]
 ) -> None:
-    desk.actions.tell("ct_2 is damaged; it was left out.")
+    desk.actions.tell(ONE)
     (bubble,) = bubbles
     QTest.mouseClick(bubble.close_button, LEFT)
     assert texts(desk) == []
     desk.widget.status._on_read()
-    desk.actions.tell("ct_3 is damaged; it was left out.")
-    assert texts(desk) == ["ct_3 is damaged; it was left out."]
+    desk.actions.tell(TWO)
+    assert texts(desk) == [TWO]
 
 
 def test_a_warning_that_comes_as_the_last_fades_is_seen(
     desk: Desk, bubbles: list[NapariQtNotification]
 ) -> None:
-    desk.actions.tell("ct_2 is damaged; it was left out.")
-    (bubble,) = bubbles
-    bubble.close_with_fade()
+    desk.actions.tell(ONE)
+    bubbles[0].close_with_fade()
     desk.widget.status._on_read()
-    desk.actions.tell("ct_3 is damaged; it was left out.")
-    desk.wait(lambda: bubble not in bubbles)
-    assert texts(desk) == ["ct_3 is damaged; it was left out."]
+    desk.actions.tell(TWO)
+    desk.qtbot.wait(2 * NapariQtNotification.FADE_OUT_RATE)
+    assert texts(desk) == [TWO]
+
+
+def test_it_goes_by_itself_whatever_napari_shows_besides(
+    desk: Desk, bubbles: list[NapariQtNotification]
+) -> None:
+    desk.actions.tell(ONE)
+    show_info("saved 1 layer")  # it stops the time of all others
+    assert sorted(texts(desk)) == [ONE, "saved 1 layer"]
+    soon(desk)
+    desk.wait(lambda: texts(desk) == ["saved 1 layer"])
+    desk.widget.status._on_read()
+    desk.actions.tell(TWO)
+    theirs, ours = bubbles
+    siblings = desk.viewer.window._qt_viewer.canvas.native.children()
+    assert siblings.index(ours) > siblings.index(theirs), "over napari's, at the same place"
+
+
+def test_one_that_is_unfolded_stays_and_keeps_to_its_text(
+    desk: Desk, bubbles: list[NapariQtNotification]
+) -> None:
+    desk.actions.tell(ONE)
+    QTest.mouseClick(bubbles[0].expand_button, LEFT)
+    soon(desk)
+    desk.qtbot.wait(100)
+    assert texts(desk) == [ONE]
+    QTest.mouseClick(bubbles[0].expand_button, LEFT)
+    desk.wait(lambda: texts(desk) == [])
+
+
+def test_the_mouse_over_one_leaves_no_endless_timer(desk: Desk, bubbles: list[NapariQtNotification]) -> None:
+    desk.actions.tell(ONE)
+    bubbles[0].leaveEvent(None)
+    assert bubbles[0].timer.isSingleShot()
+    assert bubbles[0].timer.interval() == NapariQtNotification.DISMISS_AFTER
 
 
 def test_a_new_text_does_not_take_the_focus_away(desk: Desk) -> None:
-    desk.actions.tell("ct_2 is damaged; it was left out.")
+    desk.actions.tell(ONE)
     desk.widget.model_panel.setFocus()
     focused = desk.widget.window().focusWidget()
-    desk.actions.tell("ct_3 is damaged; it was left out.")
+    assert focused is not None
+    desk.actions.tell(TWO)
+    assert desk.widget.window().focusWidget() is focused
+    soon(desk)
+    desk.wait(lambda: texts(desk) == [])
     assert desk.widget.window().focusWidget() is focused

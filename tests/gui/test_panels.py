@@ -146,6 +146,8 @@ def test_the_status_has_room_for_two_lines(desk: Desk) -> None:
         "Liver accepted on slice 23. G carries it on.",
         "Predicted quality 0.67. Enter accepts, Escape clears.",
         "The proposed mask is empty; nothing was changed. Add a box or a click.",
+        "The proposed mask is empty. Add a box or a click; Escape clears.",
+        "No voxel of this slice has a number: there is nothing to find. Escape clears.",
     ):
         status.say(text)
         desk.settle()

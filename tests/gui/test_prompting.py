@@ -213,6 +213,7 @@ def test_the_answer_to_a_click_is_waited_for_and_not_that_to_undo(
 
     monkeypatch.setattr(Job, "deliver_within", deliver_within)
     desk.session.select_organ(LIVER)
+    desk.wait(lambda: desk.actions.model.model is not None)
     mask = box_the_organ(desk)
     assert len(awaited) == 1
     desk.key(Qt.Key.Key_Return)

@@ -111,6 +111,8 @@ def test_a_box_on_a_scan_without_any_number_gives_an_empty_mask_and_is_not_carri
     desk.look_at(SliceView("axial", 2))
     desk.drag((2, 3, 4), (2, 10, 14))
     assert not desk.wait_for_proposal().any()
+    says = "No voxel of this slice has a number: there is nothing to find. Escape clears."
+    assert desk.widget.status.text.text() == says
     desk.key(Qt.Key.Key_G)
     desk.wait(lambda: any("The proposed mask is empty" in text for text in desk.said))
     desk.wait_until_carried()

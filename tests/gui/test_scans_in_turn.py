@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
@@ -39,13 +41,23 @@ def test_a_scan_that_the_user_opened_in_napari_says_how_to_work_on_it(
     desk: Desk, other: Volume, asked: list[str]
 ) -> None:
     first, says = desk.bridge.image_layer, 'To work on "other", choose it under Scan, Image.'
+    desk.viewer.add_image(np.zeros((24, 32, 3), np.uint8), name="photograph", rgb=True)
+    desk.viewer.add_image(np.zeros((2, 8, 24, 32)), name="series")
+    assert not any("choose it" in text for text in desk.said), [t for t in desk.said if "choose it" in t]
     second = added(desk, other)
     assert desk.widget.status.text.text() == says
     assert desk.bridge.image_layer is first
     desk.said.clear()
     choose_image(desk, second)
-    assert says not in desk.said
-    assert "To work on" not in desk.widget.status.text.text()
+    assert not any("choose it" in text for text in desk.said)
+
+
+def test_a_scan_that_the_widget_opens_needs_no_choosing(desk: Desk, asked: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(np.arange(8 * 24 * 30, dtype=np.int16).reshape(30, 24, 8), np.eye(4)), path)
+    desk.actions.open_scan(path)
+    desk.wait(lambda: desk.session.volume.path == path and not desk.actions.scans.is_loading)
+    assert not any("choose it" in text for text in desk.said)
 
 
 def labels_layers(desk: Desk) -> list[Labels]:

@@ -14,6 +14,7 @@ from napari_sam_med.errors import ModelError, PromptError
 from napari_sam_med.progress import Progress
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.session import jobs
+from napari_sam_med.session.video_engine import carry_as_video
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.slice_view import SliceView
@@ -106,7 +107,10 @@ def test_nothing_is_carried_from_a_slice_without_any_number(partly_empty: jobs.M
     def carry(index: int) -> Generator:
         return jobs.carry(partly_empty, {1: (6, {SliceView("axial", index): BOX})}, {})
 
-    with pytest.raises(PromptError, match=r"axial slice 2 of volume has no number .* Prompt a slice that"):
+    with pytest.raises(PromptError, match=r"axial slice 2 of volume has no number .* Clear its prompts"):
         run(carry(2))
     with pytest.raises((AttributeError, ModelError)):
         run(carry(3))
+    objects = {1: (6, {SliceView("axial", 2): BOX})}
+    with pytest.raises(PromptError, match="axial slice 2 of volume has no number"):  # by a video model, too
+        list(carry_as_video(partly_empty.volume, partly_empty.window, None, objects, {}))
