@@ -240,8 +240,15 @@ class Actions(QObject):
             self.status.emit("There is nothing to export: open a scan first.")
             return
 
+        preview = session.preview
+        left_out = (
+            f" The proposal on slice {preview.view.index} is not accepted, and not in it."
+            if preview is not None and preview.mask.any()
+            else ""
+        )
+
         def returned(content: LabelsToWrite, path: Path) -> None:
-            self.status.emit(f"{path.name} written and checked.")
+            self.status.emit(f"{path.name} written and checked.{left_out}")
             # not where another scan was opened meanwhile, whose changes are counted anew
             if session.labels is content.of and holds_voxels(path):
                 self.keeping.journal.mark_exported(content.change_number)

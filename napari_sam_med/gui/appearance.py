@@ -373,7 +373,9 @@ def swatch(color: Color, size: int = 14) -> QIcon:
     painter.setBrush(QColor.fromRgbF(*color))
     painter.drawRoundedRect(1, 1, size - 2, size - 2, 3, 3)
     painter.end()
-    return QIcon(picture)
+    icon = QIcon(picture)
+    icon.addPixmap(picture, QIcon.Mode.Selected)  # else Qt tints it in a row that is selected
+    return icon
 
 
 def glyph(name: str, on: bool, color: QColor, size: int = 16) -> QIcon:

@@ -41,7 +41,8 @@ _ORIENTATIONS: dict[Plane, tuple[str, str]] = {
 _TO_POSTERIOR, _TO_SUPERIOR = (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)
 _FITTED = 0.95
 """Of the canvas, as napari's own Home."""
-_LEAST_SEEN = 0.05
+_LEAST_SEEN = 0.5
+"""Of the scan, or of the canvas where that shows a part of it."""
 
 
 class Frame:

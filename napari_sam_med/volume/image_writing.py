@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_sam_med.errors import ExportError, ImageError
 from napari_sam_med.volume.formats import dicom, metaimage, nifti, nrrd
 from napari_sam_med.volume.grid import Grid
-from napari_sam_med.volume.replacement import Replacement, sweep_orphans
+from napari_sam_med.volume.replacement import Replacement, not_written, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
 __all__ = ["IMAGE_ENDINGS", "write_image"]
@@ -81,10 +81,7 @@ def write_image(path: str | os.PathLike[str], data_zyx: npt.NDArray[np.float32],
                 raise ExportError(f"{target} was not written: {error}") from error
             file.put_in_place()
     except OSError as error:
-        raise ExportError(
-            f"{target} could not be written: {error.strerror or error}. The previous file is as it was; "
-            "free some space or choose another place."
-        ) from error
+        raise not_written(target, error) from error
     return target
 
 

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Replacement", "sweep_orphans"]
+from napari_sam_med.errors import ExportError
+
+__all__ = ["Replacement", "not_written", "sweep_orphans"]
 
 _ORPHAN = re.compile(r"\.sam-med-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.partial(\.[a-z.]+)?")
 # Windows: access denied, shared by another process (a virus scanner, an indexer); gone after a moment
@@ -114,3 +116,14 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def not_written(target: Path, error: OSError) -> ExportError:
+    """What a user is told where a file could not be written."""
+    if not target.parent.is_dir():
+        return ExportError(f"The folder {target.parent} does not exist; make it, or write elsewhere.")
+    before = ". The previous file is as it was" if target.exists() else ""
+    return ExportError(
+        f"{target} could not be written: {error.strerror or error}{before}; free some space or choose "
+        "another place."
+    )

@@ -29,7 +29,7 @@ from napari_sam_med.volume.formats.sidecar import Origin
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
-from napari_sam_med.volume.replacement import Replacement, sweep_orphans
+from napari_sam_med.volume.replacement import Replacement, not_written, sweep_orphans
 from napari_sam_med.volume.volume import Volume
 
 __all__ = [
@@ -155,7 +155,7 @@ def write_labels(
             file.put_in_place()
             _put_sidecar_in_place(beside, target)
     except OSError as error:
-        raise _not_written(target, error) from error
+        raise not_written(target, error) from error
     return target
 
 
@@ -219,7 +219,7 @@ def write_table(path: str | os.PathLike[str], organs: OrganTable) -> Path:
             _write_bytes(file, table_content(ending, organs))
             file.put_in_place()
     except OSError as error:
-        raise _not_written(target, error) from error
+        raise not_written(target, error) from error
     return target
 
 
@@ -258,13 +258,6 @@ def remarks(path: str | os.PathLike[str], n_organs: int = 1) -> tuple[str, ...]:
             "(convert: {organ} in the name)."
         )
     return tuple(lines)
-
-
-def _not_written(target: Path, error: OSError) -> ExportError:
-    return ExportError(
-        f"{target} could not be written: {error.strerror or error}. The previous file is as it was; "
-        "free some space or choose another place."
-    )
 
 
 def _content_without_grid(

@@ -14,6 +14,7 @@ from qtpy.QtGui import QColor, QIcon
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialog
 
+from napari_sam_med.gui.appearance import swatch
 from tests.gui.desk import LEFT, Desk
 from tests.gui.fake_model import FakePredictor
 
@@ -83,3 +84,12 @@ def test_the_question_which_volume_has_the_colours_of_napari(
     desk.actions.open_scan(tmp_path / "three.nii")
     desk.wait(lambda: desk.session.volume is not None)
     assert seen == [QColor(get_theme("dark").background.as_hex()).name()]
+
+
+def test_a_swatch_has_its_colour_in_a_row_that_is_selected(qtbot) -> None:
+    icon = swatch((1.0, 0.5, 0.0))
+    middles = [
+        icon.pixmap(14, 14, mode).toImage().pixelColor(7, 7).getRgb()
+        for mode in (QIcon.Mode.Normal, QIcon.Mode.Selected)
+    ]
+    assert middles[0] == middles[1] == (255, 128, 0, 255)

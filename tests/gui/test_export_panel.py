@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from napari_sam_med.session import jobs
+from napari_sam_med.session.session import Preview
 from tests.gui.desk import Desk
 from tests.gui.scan_choice import choose_image, click_on
 from tests.gui.test_work_list_meanwhile import held_back
@@ -90,3 +92,22 @@ def test_an_export_that_ends_with_another_scan_open_is_shown_with_its_own(
     assert panel.written.text() == ""
     choose_image(labelled, first)
     assert "first.nii.gz" in panel.written.text()
+
+
+def test_a_proposal_that_was_not_accepted_is_told_to_be_left_out(labelled: Desk, tmp_path: Path) -> None:
+    labelled.actions.export(tmp_path / "whole.nii.gz")
+    labelled.wait(lambda: "whole.nii.gz written and checked." in labelled.said)
+    view = labelled.bridge.current_view()
+    labelled.session.preview = Preview(view, np.ones(view.slice_shape(labelled.labels.shape), bool), 0.9)
+    labelled.actions.export(tmp_path / "open.nii.gz")
+    says = (
+        f"open.nii.gz written and checked. The proposal on slice {view.index} is not accepted, and not in it."
+    )
+    labelled.wait(lambda: says in labelled.said)
+
+
+def test_a_folder_that_is_not_there_is_told(labelled: Desk, tmp_path: Path) -> None:
+    labelled.actions.export(tmp_path / "none" / "labels.nii.gz")
+    says = f"The folder {tmp_path / 'none'} does not exist; make it, or write elsewhere."
+    labelled.wait(lambda: says in labelled.said)
+    assert not (tmp_path / "none").exists()

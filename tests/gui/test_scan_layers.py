@@ -56,7 +56,7 @@ def test_a_scan_elsewhere_comes_into_sight_and_one_in_the_same_place_keeps_the_z
     make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
 ) -> None:
     desk, images = make_desk(), []
-    for name, place in (("here", 0), ("here_too", 0), ("elsewhere", 900)):
+    for name, place in (("here", 0), ("here_too", 0), ("elsewhere", 900), ("beside", 60)):
         affine = np.diag([-2.0, -2.0, 4.0, 1.0])
         affine[:3, 3] = place
         path = tmp_path / f"{name}.nii"
@@ -81,6 +81,10 @@ def test_a_scan_elsewhere_comes_into_sight_and_one_in_the_same_place_keeps_the_z
     choose(desk, images[2])
     assert planes.sees(desk.viewer, desk.bridge.frame)
     assert desk.bridge.current_view().plane == "coronal"
+    choose(desk, images[0])
+    choose(desk, images[3])  # a quarter of it was in sight
+    centre = desk.canvas_xy((6, 15, 20))
+    assert (centre - desk.native.rect().center()).manhattanLength() < 20
 
 
 def test_the_slice_stays_when_a_layer_goes_that_reached_further(
