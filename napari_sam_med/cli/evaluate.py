@@ -12,7 +12,7 @@ from napari_sam_med.cli.case_options import chosen_planes, listed
 from napari_sam_med.cli.cluster_options import device_here, workers_of
 from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table, warn
 from napari_sam_med.cli.outputs import check_input, check_output
-from napari_sam_med.errors import ExportError, ImageError
+from napari_sam_med.errors import ImageError
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.cases import Case
@@ -53,8 +53,11 @@ class EvaluateRequest:
 def run_evaluate(request: EvaluateRequest, *, as_json: bool) -> int:
     """Run the command; returns the exit status."""
     experiment = _experiment(request)
-    files = _output_files(request, experiment)
-    summary = _measured(experiment, request)
+    from napari_sam_med.evaluation.experiment_folder import made_folder
+
+    with made_folder(request.output):
+        files = _output_files(request, experiment)
+        summary = _measured(experiment, request)
     if as_json:
         print_json(summary)
         return 0
@@ -139,18 +142,12 @@ def _cases(request: EvaluateRequest) -> list[Case]:
 
 
 def _output_files(request: EvaluateRequest, experiment: Experiment) -> list[Path]:
-    """Paths of what is written, in a folder that is made when needed."""
+    """Paths of what is written."""
     from napari_sam_med.evaluation.detector_boxes import boxes_of
     from napari_sam_med.evaluation.experiment_folder import FILES, INSTANCES
 
     has_instances = bool(boxes_of(experiment.strategies, alone=True))
     files = [request.output / name for name in (*FILES, *((INSTANCES,) if has_instances else ()))]
-    try:
-        request.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(
-            f"The folder {request.output} cannot be made: {error.strerror}; choose another one with -o."
-        ) from error
     scans = (path for case in experiment.cases for path in (case.image_path, case.labels_path))
     inputs = (request.cases, *scans)
     for path in files:

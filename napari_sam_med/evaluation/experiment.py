@@ -98,6 +98,9 @@ def run_experiment(
 ) -> Iterator[Step]:
     """Measure, slice by slice, and write what is found into a folder.
 
+    What lies in the folder is left alone until the first answers are there: a run that is refused, because a
+    case cannot be read for example, takes nothing away.
+
     Closing the generator ends it; every row that was written is whole, and the next run carries on there:
     slices whose rows are all there are not measured again, and their steps, with ``is_new`` False, come at
     once.
@@ -106,7 +109,7 @@ def run_experiment(
     ----------
     experiment : Experiment
     folder : Path
-        Made when needed.
+        Made when needed; it goes again when nothing is written.
     load : callable
         Loads a model by its name; once each.
     store : EmbeddingStore, optional
@@ -126,6 +129,7 @@ def run_experiment(
     Step
         For every case one with its baselines, then one for every model and slice; where boxes of a detector
         are asked, one more for every slice on which its instances are found; the last one has the summary.
+        Before earlier results are replaced, one warns of that.
 
     Raises
     ------
@@ -165,6 +169,9 @@ def _run_in(
         closing(_steps(experiment, contestants, predictors, cluster, kept.known, devices)) as steps,  # type: ignore[type-var]  # a generator
     ):
         for step in steps:
+            if step.scores and kept.replaces:
+                said = (f"replaces the earlier results in {folder}",)
+                yield Step(step.case, step.progress, [], [], said, is_new=False)
             kept.take(step)
             warnings += step.warnings
             yield replace(step, warnings=(*remarks, *step.warnings))

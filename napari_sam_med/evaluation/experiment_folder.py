@@ -7,6 +7,7 @@ once everything is measured there are ``summary.json``, ``report.md`` and ``repo
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -29,15 +30,40 @@ from napari_sam_med.segmentation.report import write_json
 from napari_sam_med.volume.replacement import Replacement
 from napari_sam_med.volume.slice_view import SliceView
 
-__all__ = ["FILES", "INSTANCES", "EarlierRows", "ExperimentFolder", "locked_folder"]
+__all__ = ["FILES", "INSTANCES", "EarlierRows", "ExperimentFolder", "locked_folder", "made_folder"]
 
 EXPERIMENT, RESULTS, BASELINES = "experiment.json", "results.csv", "baselines.csv"
 SUMMARY, REPORT, INSTANCES = "summary.json", "report.md", "instances.json"
 FILES = (EXPERIMENT, RESULTS, BASELINES, SUMMARY, REPORT, PAGE)
 """What an experiment writes into its folder."""
+_OF_ALL_ROWS = (SUMMARY, REPORT, PAGE, INSTANCES)
 _LOCK = ".lock"
 
 _Slice = tuple[str, str, SliceView]  # case, model, view
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Context in which a folder is there; when it was made for it and is empty at the end, it goes again.
+
+    Raises
+    ------
+    ExportError
+        When it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(
+            f"The folder {folder} cannot be made: {error.strerror}; choose another one."
+        ) from error
+    try:
+        yield
+    finally:
+        for path in missing:
+            with suppress(OSError):  # something was written into it
+                path.rmdir()
 
 
 @contextmanager
@@ -47,7 +73,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     Parameters
     ----------
     folder : Path
-        Made when needed.
+        As `made_folder` makes it.
 
     Raises
     ------
@@ -55,24 +81,24 @@ def locked_folder(folder: Path) -> Iterator[None]:
         When somebody measures into it, or it cannot be written.
     """
     lock = filelock.FileLock(folder / _LOCK, thread_local=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except (filelock.Timeout, RuntimeError):  # RuntimeError: held by this thread, as filelock sees it
-        raise ExportError(
-            f"Another run writes its results into {folder} just now; wait for it, stop it, or choose another "
-            "folder."
-        ) from None
-    except OSError as error:
-        raise ExportError(
-            f"The folder {folder} cannot be written: {error.strerror}; choose another one."
-        ) from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows removes no open file, and filelock does it there
-            (folder / _LOCK).unlink()
-        lock.release()
+    with made_folder(folder):
+        try:
+            lock.acquire(blocking=False)
+        except (filelock.Timeout, RuntimeError):  # RuntimeError: held by this thread, as filelock sees it
+            raise ExportError(
+                f"Another run writes its results into {folder} just now; wait for it, stop it, or choose "
+                "another folder."
+            ) from None
+        except OSError as error:
+            raise ExportError(
+                f"The folder {folder} cannot be written: {error.strerror}; choose another one."
+            ) from error
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes no open file, and filelock does it there
+                (folder / _LOCK).unlink()
+            lock.release()
 
 
 class EarlierRows:
@@ -124,12 +150,11 @@ class EarlierRows:
 
 
 class ExperimentFolder:
-    """Context in which an experiment is measured into a folder.
+    """Context in which an experiment is measured into a folder, which stays as it is until the first answers.
 
     Parameters
     ----------
     folder : Path
-        Made when needed.
     facts : dict
         What is measured, as plain values; only the same is carried on.
     resume : bool
@@ -151,53 +176,55 @@ class ExperimentFolder:
         self._facts = {"version": 1, **facts}
         self._resume = resume
         self.known = EarlierRows(folder / RESULTS)
-        self._results: TextIO | None = None
-        self._baselines: TextIO | None = None
+        self._waiting: list[SliceScore] = []
+        self._files: tuple[TextIO, TextIO] | None = None  # of results and baselines
 
     def __enter__(self) -> ExperimentFolder:
         with self._explained():
-            self.folder.mkdir(parents=True, exist_ok=True)
             if self._resume:
                 self._take_up()
-            for stale in (SUMMARY, REPORT, PAGE, INSTANCES):  # they would stand beside other rows
-                (self.folder / stale).unlink(missing_ok=True)
-            if (
-                not self.known.rows
-            ):  # or, killed now, rows of another experiment would be carried on as of this
-                (self.folder / RESULTS).unlink(missing_ok=True)
-            write_json(self.folder / EXPERIMENT, self._facts)
-            self._begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (self._results, self._baselines):
-            if file is not None:
-                file.close()
+        for file in self._files or ():
+            file.close()
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the first answers will take the place of what an earlier run left in the folder."""
+        if self._resume or self._files is not None:
+            return False
+        return any((self.folder / name).exists() for name in (RESULTS, *_OF_ALL_ROWS))
 
     def take(self, step: Step) -> None:
-        """Write what was measured.
+        """Write what was measured; baselines wait for the first answers of a model.
 
         Raises
         ------
         ExportError
             When that is not possible.
         """
-        if self._results is None or self._baselines is None:
-            raise RuntimeError("The folder is not open.")
+        self._waiting += step.baselines
         with self._explained():
-            write_scores(self._baselines, step.baselines)
+            if self._files is None:
+                if not step.scores:
+                    return
+                self._files = self._begun()
+            results, baselines = self._files
+            write_scores(baselines, self._waiting)
+            self._waiting.clear()
             if step.is_new:
-                write_scores(self._results, step.scores)
+                write_scores(results, step.scores)
 
     def scores(self) -> list[SliceScore]:
         """All rows of models, as they were written."""
-        return read_results(self.folder / RESULTS)
+        return [] if self._files is None else read_results(self.folder / RESULTS)
 
     def baselines(self) -> list[SliceScore]:
         """All rows of the answers that need no model."""
-        return read_results(self.folder / BASELINES)
+        return [] if self._files is None else read_results(self.folder / BASELINES)
 
     def write_pages(
         self, summary: Mapping[str, Any], scores: Sequence[SliceScore], source: GallerySource
@@ -235,17 +262,24 @@ class ExperimentFolder:
         if self.known.rows and not (self.folder / SUMMARY).exists():
             self.known.rows.popitem()  # the last slice may have been broken off between two rows
 
-    def _begin(self) -> None:
-        """Put the rows that are kept in place of the files, and open these for more."""
+    def _begun(self) -> tuple[TextIO, TextIO]:
+        """Put the rows that are kept in place of all that is there; the tables, opened for more."""
         kept = [score for rows in self.known.rows.values() for score in rows]
         with Replacement(self.folder / RESULTS, ".csv") as file:
             with file.temporary.open("w", encoding="utf-8", newline="") as rows:
                 write_header(rows)
                 write_scores(rows, kept)
+            # on a full disk nothing is lost up to here
+            for stale in _OF_ALL_ROWS:  # they would stand beside other rows
+                (self.folder / stale).unlink(missing_ok=True)
+            if not kept:  # or, killed now, rows of another experiment would be carried on as of this
+                (self.folder / RESULTS).unlink(missing_ok=True)
+            write_json(self.folder / EXPERIMENT, self._facts)
             file.put_in_place()
-        self._results = (self.folder / RESULTS).open("a", encoding="utf-8", newline="")
-        self._baselines = (self.folder / BASELINES).open("w", encoding="utf-8", newline="")
-        write_header(self._baselines)
+        results = (self.folder / RESULTS).open("a", encoding="utf-8", newline="")
+        baselines = (self.folder / BASELINES).open("w", encoding="utf-8", newline="")
+        write_header(baselines)
+        return results, baselines
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

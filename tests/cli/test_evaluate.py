@@ -14,11 +14,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_sam_med.cli import main
 from napari_sam_med.evaluation.prompt_strategies import STRATEGIES
 from napari_sam_med.sam.model_registry import NANO_WEIGHTS
 from napari_sam_med.sam.predictor import Predictor
 from napari_sam_med.sample_data import sample_labels, sample_volume
-from tests.cli.cli_scan import Run, Scan, in_wide_field
+from tests.cli.cli_scan import Run, Scan, in_wide_field, make_scan
 
 Runner = Callable[..., Run]
 
@@ -161,7 +162,8 @@ def test_an_interrupted_run_leaves_whole_rows_and_nothing_of_an_earlier_run(
     answer = _evaluate(run, scan, out)
     assert answer.status == 130
     assert answer.err.splitlines() == [
-        "error: interrupted; the same command with --resume carries on where this one stopped."
+        f"warning: replaces the earlier results in {out}",
+        "error: interrupted; the same command with --resume carries on where this one stopped.",
     ]
     left_files = {path.name for path in out.iterdir() if path.is_file()}
     assert left_files == {"results.csv", "baselines.csv", "experiment.json"}
@@ -172,6 +174,93 @@ def test_an_interrupted_run_leaves_whole_rows_and_nothing_of_an_earlier_run(
     left = (out / "results.csv").read_text()
     assert timeless(left) == timeless(whole)[:3]
     assert left.endswith("\n")
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """What every file in a folder holds."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _no_embedding(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished experiment."""
+    folder = tmp_path_factory.mktemp("earlier")
+    measured, out = make_scan(folder), folder / "out"
+    files = ("-i", measured.volume, "-l", measured.labels, "-o", out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_SAM_MED_HOME", str(folder / "home"))
+        assert main(["evaluate", *map(str, files), "--every", "4"]) == 0
+    return out
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-i", "ct.nii.gz", "-l", "ct.nii.gz"], "Give its label file"),
+        (["-c", "cases.csv"], "Give its label file"),
+        (["-i", "ct.nii.gz", "-l", "prompts.json"], "prompts.json"),
+        (["-i", "ct.nii.gz", "-l", "truth.nii.gz", "--only", "spleen"], "pixels of spleen"),
+        (["-i", "ct.nii.gz", "-l", "truth.nii.gz", "-m", "giant"], "nano"),
+    ],
+)
+def test_a_refused_run_leaves_the_folder_as_it_was(
+    run: Runner,
+    scan: Scan,
+    earlier: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    says: str,
+    there: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cases.csv").write_text("image,labels\nct.nii.gz,ct.nii.gz\nct.nii.gz,truth.nii.gz\n")
+    out = Path("new") / "out"
+    if there:
+        shutil.copytree(earlier, out)
+    answer = run("evaluate", *options, "-o", out)
+    assert says in answer.error
+    assert "replaces" not in answer.err
+    if there:
+        assert _files(out) == _files(earlier)
+    else:
+        assert not Path("new").exists()
+
+
+def test_what_is_stopped_before_the_first_answer_leaves_the_folder_as_it_was(
+    run: Runner, scan: Scan, earlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, new = tmp_path / "out", tmp_path / "new"
+    shutil.copytree(earlier, out)
+    monkeypatch.setattr(Predictor, "embed", _no_embedding)
+    for folder in (out, new):
+        assert _evaluate(run, scan, folder).status == 130
+    assert _files(out) == _files(earlier)
+    assert not new.exists()
+
+
+def test_that_earlier_results_are_replaced_is_said(
+    run: Runner, scan: Scan, earlier: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(earlier, out)
+    again = _evaluate(run, scan, out, "--every", "4", "--resume")
+    assert "another experiment" in again.error, "its scan lies elsewhere"
+    assert _files(out) == _files(earlier)
+    answer = _evaluate(run, scan, out, "-s", "random_mask", "--every", "3", "--json")
+    assert answer.status == 0
+    assert answer.err == f"warning: replaces the earlier results in {out}\n"
+    assert json.loads(answer.out)["warnings"] == []
+    assert {row["strategy"] for row in _rows(out)} == {"random_mask"}
+    again = _evaluate(run, scan, out, "-s", "random_mask", "--every", "3", "--resume")
+    assert (again.status, again.err) == (0, "")
+    new = _evaluate(run, scan, tmp_path / "new", "--every", "4")
+    assert (new.status, new.err) == (0, "")
 
 
 def test_an_interrupted_run_is_resumed_and_another_one_refused(

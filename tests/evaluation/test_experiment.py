@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -15,14 +16,16 @@ import pytest
 import SimpleITK
 
 from napari_sam_med.errors import ExportError, ImageError, PromptError
+from napari_sam_med.evaluation import experiment_folder
 from napari_sam_med.evaluation.experiment import Experiment, model_titles, run_experiment
-from napari_sam_med.evaluation.experiment_folder import ExperimentFolder
+from napari_sam_med.evaluation.experiment_folder import locked_folder
 from napari_sam_med.evaluation.measuring import SliceChoice, SliceScore
 from napari_sam_med.evaluation.prompt_strategies import parse_strategies
 from napari_sam_med.evaluation.results_file import read_results
 from napari_sam_med.evaluation.running import Step
 from napari_sam_med.sam.embedding_store import EmbeddingStore
 from napari_sam_med.sam.predictor import Predictor, load_predictor
+from napari_sam_med.volume.replacement import Replacement
 from tests.evaluation.experiment_cases import PROGRAM, small_experiment, write_cases
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -244,10 +247,69 @@ def test_rows_of_an_experiment_that_is_replaced_are_never_those_of_the_new_one(
     write_cases(tmp_path, 1)
     first = small_experiment(tmp_path, 1, "bound_box")
     list(_run(first, tmp_path, nano))
-    monkeypatch.setattr(ExperimentFolder, "_begin", Mock(side_effect=KeyboardInterrupt))
+    put_in_place = Replacement.put_in_place
+
+    def stopped_before_the_rows(self: Replacement) -> None:
+        if self.target.name == "results.csv":
+            raise KeyboardInterrupt
+        put_in_place(self)
+
+    monkeypatch.setattr(Replacement, "put_in_place", stopped_before_the_rows)
     with pytest.raises(KeyboardInterrupt):
         list(_run(replace(first, seeds=(0, 8)), tmp_path, nano, resume=False))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["baselines.csv", "experiment.json"]
+
+
+def test_earlier_results_are_replaced_by_the_first_answers_and_one_step_before_says_so(
+    tmp_path: Path, nano: Predictor
+) -> None:
+    write_cases(tmp_path, 1)
+    first = small_experiment(tmp_path, 1, "bound_box")
+    out = tmp_path / "out"
+    list(_run(first, tmp_path, nano))
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in out.iterdir() if path.name != ".lock"}
+
+    before = files()
+    steps = _run(replace(first, seeds=(0, 8)), tmp_path, nano, resume=False)
+    said = next(step for step in steps if step.warnings)
+    assert said.warnings == (f"replaces the earlier results in {out}",)
+    assert (said.scores, said.view, said.is_new) == ([], None, False)
+    assert files() == before
+    assert next(steps).scores != []
+    assert sorted(files()) == ["baselines.csv", "experiment.json", "results.csv"]
+    assert {score.seed for score in _results(tmp_path)} == {0, 8}
+    assert len(read_results(out / "baselines.csv")) == 2 * (8 + 4)
+    *_, last = steps
+    assert last.summary is not None
+    assert last.summary["warnings"] == []
+
+
+def test_a_full_disk_takes_no_earlier_results_away(
+    tmp_path: Path, nano: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cases(tmp_path, 1)
+    first = small_experiment(tmp_path, 1, "bound_box")
+    list(_run(first, tmp_path, nano))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(experiment_folder, "write_header", Mock(side_effect=full))
+    with pytest.raises(ExportError, match="No space left on device"):
+        list(_run(replace(first, seeds=(0, 8)), tmp_path, nano, resume=False))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_folder_goes_again_when_nothing_is_written_into_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "mine", tmp_path / "mine" / "new" / "out"):
+        with locked_folder(folder):
+            assert folder.is_dir()
+    assert (tmp_path / "mine").is_dir()
+    assert list((tmp_path / "mine").iterdir()) == []
+    with locked_folder(tmp_path / "mine" / "new" / "out"):
+        (tmp_path / "mine" / "new" / "kept").touch()
+    assert [path.name for path in (tmp_path / "mine" / "new").iterdir()] == ["kept"]
 
 
 def test_an_organ_whose_name_two_labels_have_is_there(tmp_path: Path, nano: Predictor) -> None:
@@ -296,7 +358,7 @@ def test_models_strategies_and_organs_that_do_not_fit_are_told(
     with pytest.raises(PromptError, match="bound_box"):
         list(_run(clicks, tmp_path, nano, resume=False))
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(ExportError, match="cannot be made"):
         list(run_experiment(experiment, tmp_path / "file" / "out", load=lambda _: nano))
 
 

@@ -202,18 +202,20 @@ def test_a_locked_organ_says_so_and_stays(desk: Desk) -> None:
 
 
 def test_the_answer_to_a_click_is_waited_for_and_not_that_to_undo(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     awaited: list[float] = []
     plain = Job.deliver_within
 
     def deliver_within(job: Job, seconds: float) -> None:
         awaited.append(seconds)
+        predictor.gate.set()
         plain(job, seconds)
 
     monkeypatch.setattr(Job, "deliver_within", deliver_within)
     desk.session.select_organ(LIVER)
     desk.wait(lambda: desk.actions.model.model is not None)
+    predictor.gate.clear()  # else it may be there before anybody can wait for it
     mask = box_the_organ(desk)
     assert len(awaited) == 1
     desk.key(Qt.Key.Key_Return)

@@ -55,3 +55,27 @@ def test_it_is_a_shapes_layer_of_napari_in_every_other_way() -> None:
         layer.add(corners, shape_type="rectangle")
     assert np.array_equal(ours.world_to_data((4, 2.3, 7.7)), theirs.world_to_data((4, 2.3, 7.7)))
     assert ours._data_view.slice_key == theirs._data_view.slice_key == [0]
+
+
+def test_shapes_are_drawn_anew_only_where_some_come_or_go(desk: Desk) -> None:
+    drawn: list[int] = []
+    desk.look_at(SliceView("axial", 4))
+    layer = desk.bridge.boxes_layer
+    layer.events.set_data.connect(lambda event: drawn.append(len(layer._data_view._visible_shapes)))
+    desk.look_at(SliceView("axial", 5))
+    desk.look_at(SliceView("axial", 6))
+    assert drawn == []
+    desk.bridge.set_tool("box")
+    desk.drag((6, 8, 8), (6, 16, 20))
+    assert drawn[-1] == 1
+    desk.look_at(SliceView("axial", 5))
+    assert drawn[-1] == 0, "it is not seen any more"
+    drawn.clear()
+    desk.look_at(SliceView("axial", 4))
+    assert drawn == []
+    desk.look_at(SliceView("axial", 6))
+    assert drawn[-1] == 1
+    desk.look_at(SliceView("axial", 4))
+    drawn.clear()
+    desk.look_at(SliceView("coronal", 3))
+    assert drawn, "another plane"
