@@ -19,6 +19,7 @@ from napari_sam_med.progress import Progress
 from napari_sam_med.session.experiments import Means, Source, case_name, mean_rows
 from napari_sam_med.session.preloading import preload_torch_libraries
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.volume.replacement import Replacement
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.measuring import SliceScore
@@ -153,9 +154,11 @@ def save_results(folder: Path, results: SavedResults) -> Generator[Progress, Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in (("results.csv", results.scores), ("baselines.csv", results.baselines)):
-            with (folder / name).open("w", encoding="utf-8", newline="") as file:
-                write_header(file)
-                write_scores(file, rows)
+            with Replacement(folder / name, ".csv") as file:  # earlier ones stay whole on a full disk
+                with file.temporary.open("w", encoding="utf-8", newline="") as table:
+                    write_header(table)
+                    write_scores(table, rows)
+                file.put_in_place()
         write_json(folder / "summary.json", summary)
     except OSError as error:
         raise ExportError(

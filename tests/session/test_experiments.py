@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -405,6 +406,20 @@ def test_folders_that_hold_no_results_are_refused(tmp_path: Path) -> None:
     (tmp_path / "results.csv").write_text("image,organ\n")
     with pytest.raises(ImageError, match="has no rows"):
         outcome(experiment_results.open_results(tmp_path))
+
+
+def test_saving_on_a_full_disk_keeps_the_earlier_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_scores(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "results.csv").write_text("earlier\n")
+    monkeypatch.setattr("napari_sam_med.evaluation.results_file.write_scores", write_scores)
+    with pytest.raises(ExportError, match="No space left"):
+        outcome(experiment_results.save_results(tmp_path, SavedResults([], [], {}, None, {})))
+    assert (tmp_path / "results.csv").read_text() == "earlier\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
 
 def test_the_labels_of_a_run_do_not_change_what_is_looked_at(volume: Volume) -> None:
