@@ -24,6 +24,8 @@ __all__ = ["TAPERED", "Front", "Gap", "Key", "gaps_between"]
 TAPERED = "the areas of the key slices fall to nothing here"
 """Reason of an end that several key slices foretell."""
 _FALLING = 0.9
+_CONFIDENT = 0.8
+"""Quality of an answer that outweighs the foretold end: leaks beyond it had less on the tuning cases."""
 _LEAST_BASE = 3
 _LEAST_PIXELS = 4
 _LEAST_SHARE = 0.02
@@ -127,6 +129,8 @@ class Gap:
     done : set of int
     replay : deque of FoundSlice or None
         What is known of it from an earlier run.
+    foretold_end : int or None
+        Slice where the areas of the key slices fall to nothing; only sure answers lead beyond it.
     cache_key : str or None
         Under which its slices are remembered; None where they depend on other objects of the run.
     """
@@ -140,6 +144,7 @@ class Gap:
     prior: ShapePrior | None = None
     done: set[int] = field(default_factory=set)
     replay: deque[FoundSlice] | None = None
+    foretold_end: int | None = None
     cache_key: str | None = None
 
     @property
@@ -153,6 +158,17 @@ class Gap:
         if self.replay is not None:
             return len(self.replay)
         return len(self.indices) - len(self.done) if any(f.active for f in self.fronts) else 0
+
+    def is_past_end(self, front: Front, index: int) -> bool:
+        """Whether a front that reaches this slice is where the key slices foretell the end, or beyond."""
+        return self.foretold_end is not None and (index - self.foretold_end) * front.step >= 0
+
+    def ends_at(self, front: Front, quality: float) -> str | None:
+        """Why a front goes no further than the slice it is on, given its quality; None when it goes on."""
+        if front.index + front.step not in self.indices:
+            return self.end_reason
+        is_sure = quality >= _CONFIDENT and np.count_nonzero(front.mask) <= np.count_nonzero(front.key.mask)
+        return TAPERED if self.is_past_end(front, front.index) and not is_sure else None
 
     def next_steps(self) -> Iterator[tuple[Front, SliceView]]:
         """The fronts that go on, each with its next slice; every slice once."""
@@ -193,8 +209,8 @@ def gaps_between(
     directions : collection of {"forward", "backward"}
         Which way to leave the outermost key slices.
     taper : float
-        Where the areas of the two outermost key slices fall, go on at most so many times as far as the line
-        through them takes to reach nothing; 0 for no such limit.
+        Where the areas of the two outermost key slices fall, go on so many times as far as the line through
+        them takes to reach nothing, and beyond by confident answers that do not grow; 0 for no such limit.
     """
     plane = keys[0].view.plane
     n_slices = volume.shape[keys[0].view.axis]
@@ -222,7 +238,7 @@ def gaps_between(
 
 
 def _tapered(gap: Gap, keys: Sequence[Key], taper: float) -> Gap:
-    """An open gap, ended where the object must have ended by the areas of its key slices, outermost first."""
+    """An open gap, with the end that the areas of its key slices foretell, outermost first."""
     if len(keys) < 2 or not taper:
         return gap
     outer, inner = (int(np.count_nonzero(key.mask)) for key in keys[:2])
@@ -233,6 +249,5 @@ def _tapered(gap: Gap, keys: Sequence[Key], taper: float) -> Gap:
         return gap
     reach = max(1, round(taper * distance * outer / (inner - outer)))
     if reach < len(gap.indices):
-        gap.indices = gap.indices[:reach] if gap.high is None else gap.indices[-reach:]
-        gap.end_reason = TAPERED
+        gap.foretold_end = gap.indices[reach - 1 if gap.high is None else -reach]
     return gap

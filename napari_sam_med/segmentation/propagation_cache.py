@@ -103,7 +103,8 @@ def gap_key(gap: Gap, across: Sequence[Key], facts: Any, locked: npt.NDArray[np.
     locked : ndarray (z, y, x) of bool, optional
         Voxels that are not taken; only those on the slices of the gap count.
     """
-    digest = hashlib.blake2b(repr((gap.plane, gap.indices, gap.end_reason, facts)).encode(), digest_size=20)
+    given = (gap.plane, gap.indices, gap.end_reason, gap.foretold_end, facts)
+    digest = hashlib.blake2b(repr(given).encode(), digest_size=20)
     for key in (gap.low, gap.high, *across):
         digest.update(b"|" if key is None else _key_bytes(key))
     digest.update(repr([(front.direction, front.key.view) for front in gap.fronts]).encode())

@@ -74,8 +74,8 @@ class SlicewisePropagator:
     prior_weight : float
         Of the interpolated shape between key slices, beside the answers' predicted IoU.
     taper : float
-        Where the areas of the two outermost key slices fall, go on at most so many times as far as the line
-        through them takes to reach nothing; 0 for no such limit.
+        Where the areas of the two outermost key slices fall, go on so many times as far as the line through
+        them takes to reach nothing, and beyond by confident answers that do not grow; 0 for no such limit.
     """
 
     min_overlap: float = 0.5

@@ -356,7 +356,6 @@ class Run:
             yield from self._doubt(turn)
             return
         bridged = [doubted for doubted, _ in front.doubts]
-        at_end = view.index + front.step not in gap.indices
         for step, doubted in enumerate(bridged, start=1):
             spacing = self._volume.pixel_spacing(view)
             shape = ShapePrior(front.mask, turn.mask, spacing).at(step / (len(bridged) + 1))
@@ -365,9 +364,9 @@ class Run:
             yield Found(doubted, mask, None, _MIXED_QUALITY, None, "interpolated", front.direction)
         self._advance(turn)
         gap.done.add(view.index)
-        front.active = not at_end
         quality = turn.findings.quality * (0.5 + 0.5 * turn.agreement)
-        reason = gap.end_reason if at_end else None
+        reason = gap.ends_at(front, quality)
+        front.active = reason is None and view.index + front.step in gap.indices
         direction = front.direction
         yield Found(view, turn.mask, turn.logits, quality, iou_prediction, "propagated", direction, reason)
 
@@ -377,7 +376,8 @@ class Run:
         assert turn.doubt is not None
         assert turn.mask is not None
         front.doubts.append((view, turn.doubt))
-        may_go_on = turn.doubt != "the mask vanished" and view.index + front.step in gap.indices
+        at_end = view.index + front.step not in gap.indices or gap.is_past_end(front, view.index)
+        may_go_on = turn.doubt != "the mask vanished" and not at_end
         if may_go_on and len(front.doubts) <= self._settings.most_bridged:
             return
         front.active = False

@@ -445,3 +445,16 @@ def test_falling_areas_of_key_slices_foretell_the_end():
     assert min(z for z, area in areas.items() if area) == 0  # the other way they rise
     free, _ = run(volume_of(data), keys, min_overlap=0.0, max_growth=99.0, taper=0.0)
     assert max(d.view.index for d in free if d.mask.any()) == 29
+
+
+@pytest.mark.parametrize(("iou_prediction", "last"), [(0.9, 25), (0.56, 15)])
+def test_confident_answers_outweigh_the_foretold_end(iou_prediction, last):
+    data = np.zeros((30, 64, 64), dtype=np.uint8)
+    data[:12, 8:56, 8:56] = 200
+    data[12:26, 24:40, 24:40] = 200  # a tail that tapers no further; the areas of the keys foretell slice 15
+    boxes = {8: (6, 6, 57, 57), 14: (22, 22, 42, 42)}
+    objects = {1: (6, {SliceView("axial", z): Prompts.from_box(box) for z, box in boxes.items()})}
+    options = {"window": WINDOW, "store": ImageStore()}
+    done = list(propagate(volume_of(data), objects, ThresholdPredictor(iou_prediction), **options))
+    assert max(d.view.index for d in done if d.mask.any()) == last
+    assert (TAPERED in [d.reason for d in done]) == (last == 15)
