@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,17 +207,22 @@ def test_the_answer_to_a_click_is_waited_for_and_not_that_to_undo(
     desk: Desk, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     awaited: list[float] = []
-    plain = Job.deliver_within
+    is_awaited = Event()
+    plain_wait, plain_predict = Job.deliver_within, predictor.predict
 
     def deliver_within(job: Job, seconds: float) -> None:
         awaited.append(seconds)
-        predictor.gate.set()
-        plain(job, seconds)
+        is_awaited.set()
+        plain_wait(job, seconds)
+
+    def predict(*asked: Any, **how: Any) -> Any:
+        assert is_awaited.wait(10)  # else the answer may be there before anybody can wait for it
+        return plain_predict(*asked, **how)
 
     monkeypatch.setattr(Job, "deliver_within", deliver_within)
+    monkeypatch.setattr(predictor, "predict", predict)
     desk.session.select_organ(LIVER)
     desk.wait(lambda: desk.actions.model.model is not None)
-    predictor.gate.clear()  # else it may be there before anybody can wait for it
     mask = box_the_organ(desk)
     assert len(awaited) == 1
     desk.key(Qt.Key.Key_Return)
