@@ -9,11 +9,13 @@ from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from napari.components import LayerList, ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils.events import Event
 from napari.utils.transforms import Affine
 from OpenGL.error import GLError
+from vispy.visuals import MeshVisual
 
 from napari_sam_med.gui.planes import canvas_of
 from napari_sam_med.volume.disk_labels import labelled_planes
@@ -110,11 +112,33 @@ def drawn_in_parts(canvas: Any, layer: Layer) -> Iterator[None]:
     parts = [part for part in getattr(node, "_subvisuals", ()) if part.visible]
     for part in parts:
         part.visible = False
+        if isinstance(part, MeshVisual):
+            _keep_program(part)
     yield
     for part in parts:
         if part is not getattr(node, "text", None):
             part.visible = True
             yield
+
+
+def _keep_program(mesh: MeshVisual) -> None:
+    """vispy gives a mesh an equal piece of its program anew with whatever is drawn, and so has the graphics
+    card build the whole program again: with every move of a box that is drawn, a third of what that takes
+    (https://github.com/vispy/vispy/issues/2568).
+    """
+    build = getattr(mesh, "_build_color_transform", None)
+    if build is None:  # another vispy
+        return
+    kept: list[Any] = []
+
+    def build_once(colors: npt.NDArray[Any]) -> Any:
+        if colors.ndim == 2 and colors.shape[1] == 1:
+            return build(colors)  # values, for which the colour map may be another
+        if not kept:
+            kept.append(build(colors))
+        return kept[0]
+
+    mesh._build_color_transform = build_once
 
 
 def prepare_dims(viewer: ViewerModel) -> Iterator[None]:

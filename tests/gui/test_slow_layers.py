@@ -7,6 +7,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Points
 from qtpy.QtTest import QTest
+from vispy.gloo.glir import GlirProgram
 
 from napari_sam_med.gui.slow_layers import clear_away, insert_unselected
 from tests.gui.desk import LEFT, NO_KEY, Desk
@@ -45,6 +46,35 @@ def test_layers_that_were_cleared_away_leave_nothing_on_the_canvas(desk: Desk, i
     assert canvas.layer_to_visual[late].node.parent is canvas.view.scene
     desk.viewer.layers.remove(late)
     assert late not in canvas.layer_to_visual
+
+
+def test_no_program_is_built_again_while_a_box_is_drawn(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.look_at(VIEW)
+    desk.session.select_organ(LIVER)
+    desk.bridge.set_tool("box")
+    desk.drag((4, 4, 6), (4, 13, 18))
+    desk.wait_for_proposal()
+    linked: list[object] = []
+    plain = GlirProgram.link_program
+
+    def link_program(program: GlirProgram) -> None:
+        linked.append(program)
+        plain(program)
+
+    monkeypatch.setattr(GlirProgram, "link_program", link_program)
+    before = desk.bridge.boxes_layer.data[0].copy()
+    places = [
+        desk.canvas_xy((4, row, column)) for row, column in ((3, 5), (8, 10), (10, 14), (12, 16), (14, 19))
+    ]
+    QTest.mouseMove(desk.native, places[0])
+    QTest.mousePress(desk.native, LEFT, NO_KEY, places[0])
+    for place in places[1:]:
+        QTest.mouseMove(desk.native, place)
+        desk.settle()
+    assert not np.array_equal(desk.bridge.boxes_layer.data[-1], before)  # it is drawn all the time
+    assert not linked
+    QTest.mouseRelease(desk.native, LEFT, NO_KEY, places[-1])
+    desk.settle()
 
 
 def test_labels_with_a_single_voxel_are_not_cleared_away() -> None:
