@@ -38,6 +38,7 @@ from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.status_line import StatusLine
 from napari_sam_med.gui.volume_panel import VolumePanel
 from napari_sam_med.gui.work_list_panel import WorkListPanel, folder_button
+from napari_sam_med.session.experiment_jobs import catalogue
 
 __all__ = ["DOCK_NAME", "SamMedWidget"]
 
@@ -215,8 +216,13 @@ class SamMedWidget(Docked):
         return made
 
     def _open_experiments(self) -> None:
+        """Once what it imports is there: beside that, docking a panel takes the window twice as long."""
         bridge = self.actions_.bridge
-        bridge.turns.add(opening_experiments(bridge.viewer))
+
+        def opened(_: object) -> None:
+            bridge.turns.add(opening_experiments(bridge.viewer))
+
+        self.actions_.workers.start(catalogue(), "strategies", returned=opened, failed=opened)
 
     def _open_only_image(self) -> None:
         """Start on the image that is there, without being asked."""

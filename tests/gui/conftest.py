@@ -146,10 +146,12 @@ def open_list(make_desk: Callable[[], Desk], predictor: FakePredictor, folder: P
 
     def made(*, is_opened: bool = True) -> Desk:
         desk = make_desk()
-        desk.actions.work_list.open_folder(folder)
-        desk.wait(lambda: desk.actions.work_list.work_list is not None)
-        if is_opened:
-            at(desk, desk.actions.work_list.work_list.next_open(-1))
+        with desk.nothing_drawn():
+            desk.actions.work_list.open_folder(folder)
+            desk.wait(lambda: desk.actions.work_list.work_list is not None)
+            if is_opened:
+                at(desk, desk.actions.work_list.work_list.next_open(-1))
+        desk.settle()
         return desk
 
     return made

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -77,13 +78,27 @@ class Desk:
     # hands
 
     def open(self, volume: Volume, **options) -> None:
-        layer = self.viewer.add_image(
-            volume.data, metadata={"sam_med": volume}, contrast_limits=(-160, 240), **volume.display_transform
-        )
-        self.wait(lambda: self.session.volume is not None and self.bridge.image_layer is layer)
-        self.wait(lambda: self.actions.model.model is not None)
-        self.viewer.reset_view()
+        with self.nothing_drawn():
+            layer = self.viewer.add_image(
+                volume.data,
+                metadata={"sam_med": volume},
+                contrast_limits=(-160, 240),
+                **volume.display_transform,
+            )
+            self.wait(lambda: self.session.volume is not None and self.bridge.image_layer is layer)
+            self.wait(lambda: self.actions.model.model is not None)
+            self.viewer.reset_view()
         self.settle()
+
+    @contextmanager
+    def nothing_drawn(self) -> Iterator[None]:
+        """Of the many frames on the way to what a test is about."""
+        window = self.viewer.window._qt_window
+        window.setUpdatesEnabled(False)
+        try:
+            yield
+        finally:
+            window.setUpdatesEnabled(True)
 
     def canvas_xy(self, index_zyx: Sequence[float]) -> QPoint:
         world = self.bridge.frame.world(index_zyx)
