@@ -231,6 +231,7 @@ class Round:
         """Open the panel, look at it, close it."""
         hands = self.hands
         QTest.mouseClick(hands.widget.experiments, _LEFT)
+        hands.wait(lambda: DOCK_NAME in hands.viewer.window.dock_widgets)
         hands.rest(1.0)
         hands.viewer.window.remove_dock_widget(hands.viewer.window.dock_widgets[DOCK_NAME])
         hands.rest(0.3)

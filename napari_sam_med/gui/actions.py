@@ -32,6 +32,7 @@ from napari_sam_med.session.labels_copy import LabelsCopy
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.organs import OrganTable
+from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
 from napari_sam_med.volume.writing import holds_voxels
 
@@ -50,11 +51,14 @@ class LabelsToWrite(NamedTuple):
     labels : LabelVolume
     change_number : int
         Of the journal, for `SessionJournal.mark_exported`.
+    proposed : SliceView or None
+        Slice with a proposal that was not accepted, and so is not in it.
     """
 
     of: LabelVolume
     labels: LabelVolume
     change_number: int
+    proposed: SliceView | None
 
 
 class _Facts(NamedTuple):
@@ -63,6 +67,7 @@ class _Facts(NamedTuple):
     organs: OrganTable
     model: dict[str, Any]
     change_number: int
+    proposed: SliceView | None
 
 
 class Actions(QObject):
@@ -240,14 +245,11 @@ class Actions(QObject):
             self.status.emit("There is nothing to export: open a scan first.")
             return
 
-        preview = session.preview
-        left_out = (
-            f" The proposal on slice {preview.view.index} is not accepted, and not in it."
-            if preview is not None and preview.mask.any()
-            else ""
-        )
-
         def returned(content: LabelsToWrite, path: Path) -> None:
+            proposed = content.proposed
+            left_out = (
+                f" The proposal on slice {proposed.index} is not accepted, and not in it." if proposed else ""
+            )
             self.status.emit(f"{path.name} written and checked.{left_out}")
             # not where another scan was opened meanwhile, whose changes are counted anew
             if session.labels is content.of and holds_voxels(path):
@@ -282,7 +284,8 @@ class Actions(QObject):
                 if session.labels is copy.of:  # else another scan was opened meanwhile
                     journal.sync()
                     facts = self._facts_to_write()
-                content = LabelsToWrite(copy.of, copy.finish(facts.organs), facts.change_number)
+                labels = copy.finish(facts.organs)
+                content = LabelsToWrite(copy.of, labels, facts.change_number, facts.proposed)
             except Exception as error:  # noqa: BLE001  as of the job: whoever asked is told, and nothing is written
                 failed(error)
                 return
@@ -313,7 +316,9 @@ class Actions(QObject):
             for item in session.objects.values()
             if item.masks
         ]
-        return _Facts(session.organs, about, self.keeping.journal.change_number)
+        preview = session.preview
+        proposed = preview.view if preview is not None and preview.mask.any() else None
+        return _Facts(session.organs, about, self.keeping.journal.change_number, proposed)
 
     def choose_model(self, name: str) -> None:
         """Take a model by its name, or by the path of a checkpoint or of a folder of one."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer, Shapes
+from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import QObject, QTimer
 
@@ -15,6 +15,7 @@ from napari_sam_med.gui.labels_display import thin_array
 from napari_sam_med.gui.layer_bridge import LayerBridge
 from napari_sam_med.gui.own_writing import FOUND_MARK
 from napari_sam_med.gui.slow_layers import clear_away, insert_unselected, inserted_in_parts, without_tools
+from napari_sam_med.gui.whole_slices import Shapes
 from napari_sam_med.session.found import Found, FoundBox
 from napari_sam_med.volume.slice_view import SliceView
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Labels, Layer, Points, Shapes
+from napari.layers import Labels, Layer, Points
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_sam_med.gui import planes
 from napari_sam_med.gui.labels_display import thin_array
 from napari_sam_med.gui.planes import Frame
+from napari_sam_med.gui.whole_slices import Shapes
 from napari_sam_med.session.experiments import Sight
 from napari_sam_med.volume.slice_view import SliceView
 
@@ -151,15 +152,17 @@ class ExperimentLayers:
                 layer.visible = False
             return
         if layer is None:
-            layer = viewer.add_shapes(
-                None,
-                ndim=3,
-                name=BOX_NAME,
-                edge_color=_BOX,
-                face_color=[0, 0, 0, 0],
-                edge_width=max(frame.shape_zyx[1:]) / 250,
-                metadata={MARK: BOX_NAME, "sam_med_frame": frame.layer_arguments},
-                **frame.layer_arguments,
+            layer = viewer.add_layer(
+                Shapes(
+                    None,
+                    ndim=3,
+                    name=BOX_NAME,
+                    edge_color=_BOX,
+                    face_color=[0, 0, 0, 0],
+                    edge_width=max(frame.shape_zyx[1:]) / 250,
+                    metadata={MARK: BOX_NAME, "sam_med_frame": frame.layer_arguments},
+                    **frame.layer_arguments,
+                )
             )
             layer.editable = False
         layer.data = []

@@ -202,9 +202,14 @@ class Finding(QObject):
             self.found.awaits_names = names and volume is not None and volume.is_hounsfield
             self._start(doing, made(sight), returned or self._on_objects)
             if are_objects:
-                QTimer.singleShot(_AFTER_CLICK_MS, self.chooser.layers.prepare)
+                QTimer.singleShot(_AFTER_CLICK_MS, self._prepare)
 
         self._model.with_model(start)
+
+    def _prepare(self) -> None:
+        """Have the layer to choose from before there is anything to choose."""
+        if self.is_busy:
+            self._bridge.turns.add(self.chooser.layers.prepare())
 
     def _start(
         self, doing: str, steps: Generator[FindingStep, None, Any], returned: Callable[[Any], None]
@@ -254,7 +259,7 @@ class Finding(QObject):
     def _begin_to_choose(self) -> Iterator[None]:
         if not self.found.is_empty:  # else cleared meanwhile
             yield from self.chooser.layers.prepare()
-        if not self.found.is_empty:
+        if not self.found.is_empty and not self.chooser.is_on:  # else all was found meanwhile
             self.chooser.begin()
             yield
 

@@ -96,8 +96,8 @@ class LiveModel(QObject):
 
     @property
     def is_coming(self) -> bool:
-        """Whether the mask of the slice that is looked at is on its way."""
-        return self._serving is not None and self._asked is not None and self._asked[0] == self._view
+        """Whether the mask of the slice that is looked at is on its way, or the model that will make it."""
+        return (self._serving is not None or self.is_loading) and self._has_open_prompts(self._view)
 
     @property
     def is_answering(self) -> bool:

@@ -45,9 +45,10 @@ class OneNotification(QObject):
         new = [bubble for bubble in NapariQtNotification._instances if bubble not in before]
         if new:  # none where there is no window, or the user wants none
             self._bubble = new[-1]
-            # napari's own time may never have begun: then it would start, endlessly, when the mouse leaves
+            # napari's own begins again when the mouse leaves, and ends in its ``close``, see `_take_away`
+            self._bubble.timer.stop()
+            self._bubble.timer = QTimer(self._bubble)
             self._bubble.timer.setSingleShot(True)
-            self._bubble.timer.setInterval(self._timer.interval())
             self._timer.start()
 
     def _on_time(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Points, Shapes
+from napari.layers import Layer, Points, Shapes
 
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.sam.outlines import simplified_outline
@@ -317,4 +317,7 @@ def _data(
     """Layer coordinates (N, 3) of voxel indices (N, 3)."""
     if not len(index_zyx):
         return np.empty((0, 3))
-    return np.array([layer.world_to_data(position) for position in frame.world(index_zyx)], dtype=float)
+    # exact also where ours takes the mouse to a whole slice: boxes of other planes lie between slices
+    return np.array(
+        [Layer.world_to_data(layer, position) for position in frame.world(index_zyx)], dtype=float
+    )

@@ -281,7 +281,6 @@ class ScanLoading(QObject):
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
         own, labels = bridge.show(scan, arrival)
-        arrival.appear()
         hidden = [one for one in earlier if one not in (None, arrival.image, arrival.labels, *leaving)]
         # labels before their image; the other way round, software OpenGL crashed
         if labels in (*leaving, arrival.labels):
@@ -306,10 +305,14 @@ class ScanLoading(QObject):
         come: tuple[PreparedScan, Arrival],
         before: tuple[Labels | None, _Left | None],
     ) -> Iterator[None]:
-        """Hide what is left of the scan before, since what is seen is what is exported, or remove it."""
+        """Show what came; hide what is left of the scan before, since what is seen is what is exported, or
+        remove it.
+        """
         scan, arrival = come
         labels, left = before
         try:
+            arrival.appear()
+            yield
             for layer in hidden:
                 layer.visible = False
                 yield

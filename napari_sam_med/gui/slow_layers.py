@@ -160,14 +160,16 @@ def clear_away(viewer: ViewerModel, going: Sequence[Layer], labels: Labels | Non
     some graphics cards need that before the rest is put in order, and puts it in order.
     """
     layers, canvas = viewer.layers, canvas_of(viewer)
-    if labels is not None and (yield from _is_empty(labels)):
-        going = [*going, labels]
-    going = [layer for layer in going if layer in layers]
+    if labels is not None and not (yield from _is_empty(labels)):
+        labels = None
+    going = [layer for layer in (*going, *([] if labels is None else [labels])) if layer in layers]
     waits = bool(going) and hasattr(canvas, "_pause_scene_graph")  # else no window, or another napari
     if waits:
         canvas._pause_scene_graph = True
     try:
         for layer in going:
+            if layer is labels and not (yield from _is_empty(labels)):
+                continue  # drawn on meanwhile
             _empty(layer)
             yield
             if layer in layers:

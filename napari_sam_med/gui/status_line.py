@@ -159,7 +159,7 @@ class StatusLine(QWidget):
         if self._lasting == text:
             self._lasting = "Ready"  # also where it waits behind a text that is over with its work
         if self._said == text:
-            self.say("Ready")
+            self.say(self._lasting)
 
     def _on_loading_ended(self) -> None:
         """What was said of the scan is shown again, as the model often comes after it."""

@@ -45,6 +45,7 @@ __all__ = ["DOCK_NAME", "SamMedWidget"]
 DOCK_NAME = "SAM Med (SAM Med)"
 """As napari's Plugins menu names it, so that there is one of them, whichever way it was opened."""
 _MIN_WIDTH = 320
+_OPENING = "Opening Experiments…"
 _LOW_SCREEN = 800
 """Pixels of a screen's height below which a section shows at first what a first mask needs."""
 _BESIDE_ORGANS = 546
@@ -219,9 +220,16 @@ class SamMedWidget(Docked):
         """Once what it imports is there: beside that, docking a panel takes the window twice as long."""
         bridge = self.actions_.bridge
 
-        def opened(_: object) -> None:
-            bridge.turns.add(opening_experiments(bridge.viewer))
+        def opening() -> Iterator[None]:
+            try:
+                yield from opening_experiments(bridge.viewer)
+            finally:
+                bridge.hint_over.emit(_OPENING)
 
+        def opened(_: object) -> None:
+            bridge.turns.add(opening())
+
+        bridge.hint.emit(_OPENING)
         self.actions_.workers.start(catalogue(), "strategies", returned=opened, failed=opened)
 
     def _open_only_image(self) -> None:

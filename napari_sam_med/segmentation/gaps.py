@@ -210,7 +210,8 @@ def gaps_between(
         Which way to leave the outermost key slices.
     taper : float
         Where the areas of the two outermost key slices fall, go on so many times as far as the line through
-        them takes to reach nothing, and beyond by confident answers that do not grow; 0 for no such limit.
+        them takes to reach nothing, and beyond by confident answers no larger than the mask of their
+        key slice; 0 for no such limit.
     """
     plane = keys[0].view.plane
     n_slices = volume.shape[keys[0].view.axis]

@@ -75,7 +75,8 @@ class SlicewisePropagator:
         Of the interpolated shape between key slices, beside the answers' predicted IoU.
     taper : float
         Where the areas of the two outermost key slices fall, go on so many times as far as the line through
-        them takes to reach nothing, and beyond by confident answers that do not grow; 0 for no such limit.
+        them takes to reach nothing, and beyond by confident answers no larger than the mask of their
+        key slice; 0 for no such limit.
     """
 
     min_overlap: float = 0.5

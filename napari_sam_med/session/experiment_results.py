@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,13 +154,17 @@ def save_results(folder: Path, results: SavedResults) -> Generator[Progress, Non
     summary |= {"comparisons": comparisons(results.scores), "protocol": study}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, rows in (("results.csv", results.scores), ("baselines.csv", results.baselines)):
-            with Replacement(folder / name, ".csv") as file:  # earlier ones stay whole on a full disk
+        with ExitStack() as stack:  # earlier files stay, and stay together, on a full disk
+            written = []
+            for name, rows in (("results.csv", results.scores), ("baselines.csv", results.baselines)):
+                file = stack.enter_context(Replacement(folder / name, ".csv"))
                 with file.temporary.open("w", encoding="utf-8", newline="") as table:
                     write_header(table)
                     write_scores(table, rows)
+                written.append(file)
+            write_json(folder / "summary.json", summary)
+            for file in written:
                 file.put_in_place()
-        write_json(folder / "summary.json", summary)
     except OSError as error:
         raise ExportError(
             f"The results cannot be written into {folder}: {error.strerror or error}; choose another folder."

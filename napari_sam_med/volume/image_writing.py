@@ -64,7 +64,7 @@ def write_image(path: str | os.PathLike[str], data_zyx: npt.NDArray[np.float32],
             "give one value for each voxel of the scan."
         )
     for scan in (source.path, *dicom.files_of(source.header)):
-        if scan is not None and target.exists() and os.path.exists(scan) and target.samefile(scan):
+        if scan is not None and os.path.exists(target) and os.path.exists(scan) and target.samefile(scan):
             raise ExportError(
                 f"{target} is the scan itself, which must not be replaced; choose another name."
             )

@@ -120,9 +120,12 @@ def _sync_folder(folder: Path) -> None:
 
 def not_written(target: Path, error: OSError) -> ExportError:
     """What a user is told where a file could not be written."""
-    if not target.parent.is_dir():
+    # those of os.path answer where pathlib's raise: a share that is gone, a name that is too long
+    if not os.path.exists(target.parent):
         return ExportError(f"The folder {target.parent} does not exist; make it, or write elsewhere.")
-    before = ". The previous file is as it was" if target.exists() else ""
+    if not os.path.isdir(target.parent):
+        return ExportError(f"{target.parent} is a file, not a folder; write elsewhere.")
+    before = ". The previous file is as it was" if os.path.exists(target) else ""
     return ExportError(
         f"{target} could not be written: {error.strerror or error}{before}; free some space or choose "
         "another place."

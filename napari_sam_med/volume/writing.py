@@ -322,7 +322,7 @@ def refuse_sources(
     series = [dicom.files_of(labels.header), () if source is None else dicom.files_of(source.header)]
     for scan in (labels.path, None if source is None else source.path, known, *series[0], *series[1]):
         # of a damaged sidecar a path may be too long, which `exists` of a Path takes ill
-        if scan is not None and target.exists() and os.path.exists(scan) and target.samefile(scan):
+        if scan is not None and os.path.exists(target) and os.path.exists(scan) and target.samefile(scan):
             raise ExportError(
                 f"{target} is the scan itself, which labels must not replace; choose another name."
             )

@@ -310,6 +310,10 @@ def test_a_folder_goes_again_when_nothing_is_written_into_it(tmp_path: Path) -> 
     with locked_folder(tmp_path / "mine" / "new" / "out"):
         (tmp_path / "mine" / "new" / "kept").touch()
     assert [path.name for path in (tmp_path / "mine" / "new").iterdir()] == ["kept"]
+    too_long = tmp_path / "mine" / "other" / ("x" * 300)
+    with pytest.raises(ExportError, match="cannot be made"), locked_folder(too_long):
+        pass
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["new"]
 
 
 def test_an_organ_whose_name_two_labels_have_is_there(tmp_path: Path, nano: Predictor) -> None:

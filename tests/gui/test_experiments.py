@@ -15,6 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit
 
 from napari_sam_med.errors import ModelError
+from napari_sam_med.gui import widget as main_widget
 from napari_sam_med.gui.experiments import DOCK_NAME, open_experiments, opening_experiments
 from napari_sam_med.gui.experiments_layers import BOX_NAME, POINTS_NAME, PREDICTION_NAME, TRUTH_NAME
 from napari_sam_med.gui.experiments_waiting import Waiting
@@ -214,6 +215,28 @@ def test_painting_goes_on_and_is_noticed(desk: PanelDesk) -> None:
     desk.wait(lambda: 9 in (desk.lab.survey.names if desk.lab.survey else {}))
     organs = desk.panel.choices.organs
     assert organs.count() == 3
+
+
+def test_the_panel_is_docked_once_what_it_imports_is_there(
+    desk_with_widget: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, may_end = desk_with_widget, threading.Event()
+    plain = experiment_jobs.catalogue
+
+    def catalogue():
+        assert may_end.wait(10)
+        return (yield from plain())
+
+    monkeypatch.setattr(main_widget, "catalogue", catalogue)
+    said = desk.widget.status.text.text()
+    desk.widget.experiments.click()
+    desk.settle()
+    assert DOCK_NAME not in desk.viewer.window.dock_widgets
+    assert desk.widget.status.text.text() == "Opening Experiments…"
+    may_end.set()
+    desk.wait(lambda: DOCK_NAME in desk.viewer.window.dock_widgets)
+    desk.wait(lambda: desk.widget.status.text.text() == said)
+    desk.viewer.window.dock_widgets[DOCK_NAME].stop()
 
 
 def test_the_panel_opens_beside_the_widget_and_takes_its_scan(

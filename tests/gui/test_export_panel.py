@@ -10,6 +10,8 @@ import pytest
 
 from napari_sam_med.session import jobs
 from napari_sam_med.session.session import Preview
+from napari_sam_med.volume.reading import read_labels
+from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
 from tests.gui.scan_choice import choose_image, click_on
 from tests.gui.test_work_list_meanwhile import held_back
@@ -104,6 +106,20 @@ def test_a_proposal_that_was_not_accepted_is_told_to_be_left_out(labelled: Desk,
         f"open.nii.gz written and checked. The proposal on slice {view.index} is not accepted, and not in it."
     )
     labelled.wait(lambda: says in labelled.said)
+
+
+def test_a_proposal_that_is_accepted_before_the_copy_is_made_is_in_it(labelled: Desk, tmp_path: Path) -> None:
+    labelled.bridge.set_tool("box")
+    labelled.look_at(SliceView("axial", 6))
+    labelled.drag((6, 4, 6), (6, 13, 18))
+    labelled.wait_for_proposal()
+    labelled.actions.export(tmp_path / "whole.nii.gz")
+    labelled.actions.accept()
+    labelled.wait(lambda: any("whole.nii.gz written" in text for text in labelled.said))
+    assert "whole.nii.gz written and checked." in labelled.said
+    assert labelled.labels[6].any()
+    written = read_labels(tmp_path / "whole.nii.gz")
+    assert np.array_equal(written.data, labelled.labels)
 
 
 def test_a_folder_that_is_not_there_is_told(labelled: Desk, tmp_path: Path) -> None:

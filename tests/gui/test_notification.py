@@ -108,11 +108,20 @@ def test_one_that_is_unfolded_stays_and_keeps_to_its_text(
     desk.wait(lambda: texts(desk) == [])
 
 
-def test_the_mouse_over_one_leaves_no_endless_timer(desk: Desk, bubbles: list[NapariQtNotification]) -> None:
+def test_one_that_is_unfolded_stays_when_the_mouse_leaves_it(
+    desk: Desk, bubbles: list[NapariQtNotification], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NapariQtNotification, "FADE_OUT_RATE", 1)
     desk.actions.tell(ONE)
+    QTest.mouseClick(bubbles[0].expand_button, LEFT)
+    desk.widget.model_panel.setFocus()
+    focused = desk.widget.window().focusWidget()
     bubbles[0].leaveEvent(None)
-    assert bubbles[0].timer.isSingleShot()
-    assert bubbles[0].timer.interval() == NapariQtNotification.DISMISS_AFTER
+    assert bubbles[0].timer.isSingleShot(), "no endless timer"
+    bubbles[0].timer.timeout.emit()  # as napari's time is over
+    desk.qtbot.wait(50)
+    assert texts(desk) == [ONE]
+    assert desk.widget.window().focusWidget() is focused
 
 
 def test_a_new_text_does_not_take_the_focus_away(desk: Desk) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -231,6 +233,28 @@ def test_the_answer_to_a_click_is_waited_for_and_not_that_to_undo(
     desk.redo()
     assert len(awaited) == 1
     assert np.array_equal(desk.slice_labels(VIEW) == LIVER, mask)
+
+
+def test_enter_says_that_a_mask_is_on_its_way_only_where_one_is(desk: Desk, predictor: FakePredictor) -> None:
+    desk.session.select_organ(LIVER)
+    desk.look_at(VIEW)
+    desk.wait(lambda: desk.actions.model.model is not None)
+    predictor.predict = partial(_after, predictor.gate, predictor.predict)
+    predictor.gate.clear()
+    desk.bridge.set_tool("box")
+    desk.drag((4, 4, 6), (4, 13, 18))
+    desk.key(Qt.Key.Key_Return)
+    assert desk.said[-1].startswith("The mask is on its way")
+    desk.key(Qt.Key.Key_Escape)
+    desk.key(Qt.Key.Key_Return)
+    assert desk.said[-1].startswith("There is no proposal to accept")
+    predictor.gate.set()
+    desk.wait(lambda: not desk.actions.workers.running)
+
+
+def _after(gate: Event, answer: Callable[..., Any], *asked: Any, **how: Any) -> Any:
+    assert gate.wait(10)
+    return answer(*asked, **how)
 
 
 def test_painting_is_undone_with_the_same_key(desk: Desk) -> None:

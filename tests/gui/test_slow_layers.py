@@ -88,6 +88,18 @@ def test_labels_with_a_single_voxel_are_not_cleared_away() -> None:
     assert drawn not in viewer.layers
 
 
+def test_labels_that_are_drawn_on_while_others_go_stay() -> None:
+    viewer = ViewerModel()
+    going, labels = viewer.add_points(), viewer.add_labels(np.zeros((8, 24, 32), dtype=np.uint8))
+    steps = clear_away(viewer, [going], labels)
+    while going in viewer.layers:
+        next(steps)
+    labels.data[7, 23, 31] = 1
+    list(steps)
+    assert labels in viewer.layers
+    assert labels.data[7, 23, 31] == 1
+
+
 def test_polygon_and_brush_of_napari_paint_labels_as_ever(desk: Desk) -> None:
     desk.look_at(VIEW)
     desk.session.select_organ(LIVER)

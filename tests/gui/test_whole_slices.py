@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from napari.layers import Shapes
 
+from napari_sam_med.gui.prompt_layers import read_prompts, write_shapes
 from napari_sam_med.gui.whole_slices import Shapes as ShapesOnSlices
+from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
 from tests.gui.test_prompting import LIVER
@@ -52,14 +54,34 @@ def test_it_is_a_shapes_layer_of_napari_in_every_other_way() -> None:
     assert ours._data_view.slice_key == theirs._data_view.slice_key == [0]
 
 
+def test_boxes_of_other_planes_stay_exactly_as_they_were_drawn(desk: Desk) -> None:
+    axial, coronal = SliceView("axial", 4), SliceView("coronal", 9)
+    boxes = {coronal: (5.3, 2.6, 18.2, 5.4), axial: (6.25, 7.75, 18.5, 16.0)}
+    outline = [(6.5, 2.2), (14.0, 2.7), (14.0, 5.3)]
+    prompts = {view: Prompts.from_box(box) for view, box in boxes.items()}
+    prompts[SliceView("coronal", 12)] = Prompts(outline_xy=np.array(outline))
+    layer, frame = desk.bridge.boxes_layer, desk.bridge.frame
+    for seen in (axial, coronal, SliceView("sagittal", 11)):
+        desk.look_at(seen)
+        write_shapes(layer, prompts, frame)
+        read = read_prompts(None, layer, frame, "axial").prompts
+        assert read.keys() == prompts.keys()
+        for view, box in boxes.items():
+            assert np.allclose(read[view].box_xyxy, box)
+        assert np.allclose(read[SliceView("coronal", 12)].outline_xy, outline)
+
+
 def test_shapes_are_drawn_anew_only_where_some_come_or_go(desk: Desk) -> None:
     drawn: list[int] = []
+    highlighted: list[object] = []
     desk.look_at(SliceView("axial", 4))
     layer = desk.bridge.boxes_layer
     layer.events.set_data.connect(lambda event: drawn.append(len(layer._data_view._visible_shapes)))
+    layer.events.highlight.connect(highlighted.append)
     desk.look_at(SliceView("axial", 5))
     desk.look_at(SliceView("axial", 6))
     assert drawn == []
+    assert highlighted == []
     desk.bridge.set_tool("box")
     desk.drag((6, 8, 8), (6, 16, 20))
     assert drawn[-1] == 1

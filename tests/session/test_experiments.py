@@ -422,6 +422,36 @@ def test_saving_on_a_full_disk_keeps_the_earlier_table(
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
 
+@pytest.mark.parametrize("failing", ["baselines.csv", "summary.json"])
+def test_saving_that_fails_half_way_leaves_no_mixture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    for name in ("results.csv", "baselines.csv", "summary.json"):
+        (tmp_path / name).write_text("earlier\n")
+    calls: list[object] = []
+
+    def write_scores(*_: object) -> None:
+        calls.append(None)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write_json(path: Path, _: object) -> None:
+        raise ExportError(f"{path} could not be written: No space left on device; choose another folder.")
+
+    if failing == "summary.json":
+        monkeypatch.setattr("napari_sam_med.segmentation.report.write_json", write_json)
+    else:
+        monkeypatch.setattr("napari_sam_med.evaluation.results_file.write_scores", write_scores)
+    with pytest.raises(ExportError, match="No space left"):
+        outcome(experiment_results.save_results(tmp_path, SavedResults([], [], {}, None, {})))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "baselines.csv",
+        "results.csv",
+        "summary.json",
+    ]
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"earlier\n"}
+
+
 def test_the_labels_of_a_run_do_not_change_what_is_looked_at(volume: Volume) -> None:
     """A survey reads the labels as they are; names come from their table."""
     labels: LabelVolume = labels_of(volume)

@@ -65,3 +65,7 @@ def test_what_cannot_be_written_is_refused(scan: Path, tmp_path: Path) -> None:
         write_image(tmp_path / "edges.nii", data[1:], volume)
     with pytest.raises(ExportError, match=r"The folder .*none does not exist; make it, or write elsewhere"):
         write_image(tmp_path / "none" / "edges.nii", data, volume)
+    with pytest.raises(ExportError, match=r"ct.*\.nii.* is a file, not a folder; write elsewhere"):
+        write_image(scan / "edges.nii", data, volume)
+    with pytest.raises(ExportError, match=r"could not be written: File name too long"):
+        write_image(tmp_path / f"{'x' * 300}.nii", data, volume)
