@@ -47,7 +47,7 @@ class OneNotification(QObject):
             self._bubble = new[-1]
             # napari's own begins again when the mouse leaves, and ends in its ``close``, see `_take_away`
             self._bubble.timer.stop()
-            self._bubble.timer = QTimer(self._bubble)
+            self._bubble.timer = QTimer()
             self._bubble.timer.setSingleShot(True)
             self._timer.start()
 

@@ -75,7 +75,7 @@ class StatusLine(QWidget):
         actions.bridge.hint.connect(self.say)
         actions.bridge.hint_over.connect(self.withdraw)
         actions.model.withdrawn.connect(self.withdraw)
-        actions.model.loading_ended.connect(self._on_loading_ended)
+        actions.model.loading_ended.connect(self.end_work)
         actions.progress.connect(self.show_progress)
         self.show_progress(None)
         self._fit_text()
@@ -159,9 +159,9 @@ class StatusLine(QWidget):
         if self._lasting == text:
             self._lasting = "Ready"  # also where it waits behind a text that is over with its work
         if self._said == text:
-            self.say(self._lasting)
+            self.say("Ready")
 
-    def _on_loading_ended(self) -> None:
+    def end_work(self) -> None:
         """What was said of the scan is shown again, as the model often comes after it."""
         if self._said.endswith(_AT_WORK):
             self.say(self._lasting)

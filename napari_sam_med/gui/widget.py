@@ -221,15 +221,13 @@ class SamMedWidget(Docked):
         bridge = self.actions_.bridge
 
         def opening() -> Iterator[None]:
-            try:
-                yield from opening_experiments(bridge.viewer)
-            finally:
-                bridge.hint_over.emit(_OPENING)
+            yield from opening_experiments(bridge.viewer)
+            self.status.end_work()
 
         def opened(_: object) -> None:
             bridge.turns.add(opening())
 
-        bridge.hint.emit(_OPENING)
+        self.actions_.status.emit(_OPENING)
         self.actions_.workers.start(catalogue(), "strategies", returned=opened, failed=opened)
 
     def _open_only_image(self) -> None:

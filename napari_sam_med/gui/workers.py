@@ -21,9 +21,6 @@ _MOST_UNDELIVERED = 4
 """Results that may wait for the main thread: a fast job must not bury the user's clicks under its events."""
 _STOP_SECONDS = 5.0
 _BACKGROUND_NICENESS = 10
-_MOST_HELD_SECONDS = 0.0005
-"""So long another thread may keep Python from the main one, which gives it away at each of the hundreds of
-calls that draw a frame; by default it is ten times as long."""
 _leaving: WeakSet[Job] = WeakSet()
 """Jobs that were discarded as their widget was closed; their threads keep them to the end."""
 
@@ -158,7 +155,6 @@ class Workers(QObject):
         super().__init__(parent)
         self._jobs: set[Job] = set()
         self._is_stopped = False
-        sys.setswitchinterval(min(sys.getswitchinterval(), _MOST_HELD_SECONDS))
 
     def start(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -112,11 +113,13 @@ def test_opening_a_scan(
 
 
 def test_turning_to_another_plane(desk_of_two: Desk, heart: Heartbeat) -> None:
-    took = {
-        plane: longest(desk_of_two, heart, lambda plane=plane: desk_of_two.bridge.show_plane(plane))
-        for plane in ("coronal", "sagittal", "axial")
-    }
-    assert max(took.values()) < MOST_SECONDS, took
+    took: dict[str, list[float]] = {"coronal": [], "sagittal": [], "axial": []}
+    for _ in range(3):  # the least of them, as above
+        for plane, times in took.items():
+            times.append(longest(desk_of_two, heart, partial(desk_of_two.bridge.show_plane, plane)))
+        if max(map(min, took.values())) < MOST_SECONDS:
+            break
+    assert max(map(min, took.values())) < MOST_SECONDS, took
 
 
 def test_to_3d_and_back(desk_of_two: Desk, heart: Heartbeat) -> None:
@@ -148,18 +151,22 @@ def test_finding_and_taking(desk_of_two: Desk, heart: Heartbeat, monkeypatch: py
     desk, finding = desk_of_two, desk_of_two.actions.finding
     desk.session.select_organ(LIVER)
     desk.widget.find_panel.expand(animate=False)
-    took = {"find": longest(desk, heart, lambda: find(desk, every=4))}
-    assert finding.chooser.is_on
 
     def take() -> None:
         finding.chooser.take(3)
         desk.wait(lambda: not finding.chooser.is_taking)
 
-    took["take"] = longest(desk, heart, take)
-    assert np.flatnonzero((desk.labels == LIVER).any(axis=(1, 2))).size == 12
-    took["undo"] = longest(desk, heart, desk.undo)
-    took["leave"] = longest(desk, heart, finding.chooser.leave)
-    assert max(took.values()) < MOST_SECONDS, took
+    took: dict[str, list[float]] = {"find": [], "take": [], "undo": [], "leave": []}
+    for _ in range(3):  # the least of them, as above
+        took["find"].append(longest(desk, heart, lambda: find(desk, every=4)))
+        assert finding.chooser.is_on
+        took["take"].append(longest(desk, heart, take))
+        assert np.flatnonzero((desk.labels == LIVER).any(axis=(1, 2))).size == 12
+        took["undo"].append(longest(desk, heart, desk.undo))
+        took["leave"].append(longest(desk, heart, finding.chooser.leave))
+        if max(map(min, took.values())) < MOST_SECONDS:
+            break
+    assert max(map(min, took.values())) < MOST_SECONDS, took
 
 
 def test_the_experiments_panel(desk_of_two: Desk, heart: Heartbeat) -> None:
