@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_sam_med.errors import ImageError, PromptError
 from napari_sam_med.gui.chooser import Chooser
@@ -28,8 +28,6 @@ __all__ = ["Finding"]
 
 _LIKELY = 0.5
 """Probability from which the first of a ranking is offered without a warning."""
-_AFTER_CLICK_MS = 20
-"""What the click has changed is drawn before the layer of candidates is made."""
 _AFTER_SEARCH = {"naming": "Naming the objects…", "ranking": "Ranking the objects…"}
 """What is said in these parts of a run, by the first word of their progress."""
 _SEARCH_FINER = "search with a smaller grid or more slices"
@@ -158,11 +156,11 @@ class Finding(QObject):
 
     def find_edges(self, plan: FindingPlan) -> None:
         """Edges, as an image on the scan's grid."""
-        self._begin("Looking for edges", lambda sight: finding_jobs.edges(sight, plan), are_objects=False)
+        self._begin("Looking for edges", lambda sight: finding_jobs.edges(sight, plan))
 
     def find_boxes(self, plan: FindingPlan) -> None:
         """Boxes of whatever may be an object, as prompts to take."""
-        self._begin("Proposing", lambda sight: finding_jobs.proposals(sight, plan), are_objects=False)
+        self._begin("Proposing", lambda sight: finding_jobs.proposals(sight, plan))
 
     # running it
 
@@ -173,7 +171,6 @@ class Finding(QObject):
         returned: Callable[[Any], None] | None = None,
         *,
         keeps: bool = False,
-        are_objects: bool = True,
         links: bool = True,
         names: bool = False,
     ) -> None:
@@ -201,15 +198,8 @@ class Finding(QObject):
             self._links = links
             self.found.awaits_names = names and volume is not None and volume.is_hounsfield
             self._start(doing, made(sight), returned or self._on_objects)
-            if are_objects:
-                QTimer.singleShot(_AFTER_CLICK_MS, self._prepare)
 
         self._model.with_model(start)
-
-    def _prepare(self) -> None:
-        """Have the layer to choose from before there is anything to choose."""
-        if self.is_busy:
-            self._bridge.turns.add(self.chooser.layers.prepare())
 
     def _start(
         self, doing: str, steps: Generator[FindingStep, None, Any], returned: Callable[[Any], None]

@@ -62,15 +62,6 @@ def test_candidates_stream_in_and_a_cancelled_run_keeps_them_as_objects(desk: De
     assert (desk.labels == LIVER).any(axis=(1, 2)).nonzero()[0].tolist() == [2, 3, 4]
 
 
-def test_the_layer_to_choose_from_is_there_before_anything_was_found(desk: Desk, search: Search) -> None:
-    search.gate.clear()
-    start(desk)
-    desk.wait(lambda: CANDIDATES_NAME in desk.viewer.layers)
-    assert not desk.actions.finding.found.objects
-    search.gate.set()
-    desk.wait(lambda: done(desk))
-
-
 def test_a_cancelled_run_says_what_it_leaves_out(
     desk: Desk, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
