@@ -70,8 +70,8 @@ def test_a_box_is_answered_there_and_here_when_the_other_machine_is_lost(
     make_desk: Callable[[], Desk], volume, machine, asked: list[str], user_folders: Path
 ) -> None:
     desk, address = make_desk(), machine.scheduler_address
-    desk.open(volume)
     desk.actions.model.hold(True)  # embeds nothing ahead, so that tasks can be told apart
+    desk.open(volume)
     panel = desk.widget.model_panel.compute_on
     assert not panel.address.isVisible()
     connect(panel, address)
