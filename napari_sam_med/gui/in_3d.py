@@ -74,6 +74,19 @@ class In3d:
             yield  # hiding takes napari as long as turning
         if self._is_wanted:
             planes.show_in_3d(self._bridge.viewer, self._bridge.frame)
+            yield from self._labels_after_scan()
+
+    def _labels_after_scan(self) -> Iterator[None]:
+        """The graphics card takes as long for the program of each, and labels without organs are not seen."""
+        visual = planes.visual_of(self._bridge.viewer, self._bridge.labels_layer)
+        node = getattr(visual, "node", None)
+        if node is not None and node.visible and not self._has_organs:
+            node.visible = False
+            try:
+                yield
+            finally:
+                if visual.node is node:  # else a plane came meanwhile, which has another
+                    node.visible = visual.layer.visible
 
     def stay(self) -> None:
         """A plane is wanted, so that 3-D is not, if it is still to come."""

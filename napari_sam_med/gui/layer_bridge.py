@@ -15,6 +15,7 @@ from napari_sam_med.gui import planes
 from napari_sam_med.gui.arrival import Arrival
 from napari_sam_med.gui.in_3d import In3d
 from napari_sam_med.gui.labels_display import LabelsDisplay
+from napari_sam_med.gui.own_context import delete_in_own_context
 from napari_sam_med.gui.own_writing import ANSWER_MARKS, OwnWriting
 from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.prompt_editing import PromptEditing
@@ -146,6 +147,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def _listen(self) -> None:
         layers, dims = self.viewer.layers, self.viewer.dims
+        delete_in_own_context(self.canvas())
         dims.events.ndisplay.connect(self.display.refuse_3d, position="first")
         self._connections.append((dims.events.ndisplay, self.display.refuse_3d))
         for emitter, callback in (

@@ -14,6 +14,7 @@ import pytest
 
 # Beside Mesa's software OpenGL the first import of torchvision crashes; before it, it does not.
 import torchvision  # noqa: F401
+from napari import Viewer
 from napari._vispy import canvas
 from napari.layers import Layer
 from napari.settings._base import EventedConfigFileSettings
@@ -29,6 +30,7 @@ from tests.gui.case_list import at
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor, FakeStore
 from tests.gui.find_desk import search  # noqa: F401  a fixture
+from tests.gui.spare_viewer import SpareViewer
 
 # Mesa draws in the thread that asks for it: for small pictures, threads that wait for each other cost more.
 os.environ.setdefault("LP_NUM_THREADS", "0")
@@ -103,20 +105,49 @@ def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
     return fake
 
 
+@pytest.fixture(scope="session")
+def spare_viewer() -> Iterator[SpareViewer]:
+    """A viewer that tests give back as good as new."""
+    spare = SpareViewer()
+    yield spare
+    spare.drop()
+
+
 @pytest.fixture
-def make_desk(
-    make_napari_viewer: Callable, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], Desk]]:
+def _no_spare_viewer(spare_viewer: SpareViewer) -> None:
+    spare_viewer.drop()
+
+
+@pytest.fixture
+def make_napari_viewer(_no_spare_viewer: None, make_napari_viewer: Callable) -> Callable:
+    """A viewer that is closed as the test ends; no other window is open beside it."""
+    return make_napari_viewer
+
+
+@pytest.fixture
+def make_viewer(
+    spare_viewer: SpareViewer, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Callable[[], Viewer]]:
+    """A shown viewer as good as new, for tests to which it does not matter that it is no new one."""
+    with spare_viewer.lent(qtbot, monkeypatch) as (give, reasons):
+        yield give
+        # napari looks for garbage as each layer of a viewer goes; once all have gone is enough.
+        monkeypatch.setattr(canvas, "gc", SimpleNamespace(collect=lambda: None))
+        report = getattr(request.node, "rep_call", None)
+        if report is None or report.failed:
+            reasons.append("the test failed")
+
+
+@pytest.fixture
+def make_desk(make_viewer: Callable[[], Viewer], qtbot: QtBot) -> Iterator[Callable[[], Desk]]:
     """A shown viewer with the docked widget; its threads are stopped at the end."""
     desks: list[Desk] = []
 
     def make() -> Desk:
-        desks.append(Desk(make_napari_viewer(show=True), qtbot))
+        desks.append(Desk(make_viewer(), qtbot))
         return desks[-1]
 
     yield make
-    # napari looks for garbage as each layer of a viewer goes; `make_napari_viewer` does once all have gone.
-    monkeypatch.setattr(canvas, "gc", SimpleNamespace(collect=lambda: None))
     for desk in desks:
         desk.widget.stop()
 

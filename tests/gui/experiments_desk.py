@@ -127,13 +127,13 @@ def model_that_answers(monkeypatch: pytest.MonkeyPatch) -> MeasuredPredictor:
 
 @pytest.fixture(name="make_panel")
 def panels(
-    make_napari_viewer: Callable, qtbot: QtBot, volume, answering: MeasuredPredictor
+    make_viewer: Callable[[], Viewer], qtbot: QtBot, volume, answering: MeasuredPredictor
 ) -> Iterator[Callable[..., PanelDesk]]:
     """A shown viewer with a scan, labels and the docked panel."""
     made: list[PanelDesk] = []
 
     def make(labels: LabelVolume | None = None) -> PanelDesk:
-        made.append(PanelDesk(make_napari_viewer(show=True), qtbot, volume, labels))
+        made.append(PanelDesk(make_viewer(), qtbot, volume, labels))
         return made[-1]
 
     yield make

@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 
 from napari_sam_med.gui import in_3d, planes
 from napari_sam_med.gui.coarse import coarsen_image, coarsen_labels, draws_in_software, leave_fine
+from napari_sam_med.gui.planes import visual_of
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
@@ -65,7 +66,20 @@ def test_without_organs_the_scan_is_what_is_seen(desk: Desk) -> None:
     to_3d(desk)
     assert desk.bridge.image_layer.visible
     assert "the prompts come back with Axial" in text(desk)
+    desk.wait(
+        lambda: visual_of(desk.viewer, desk.bridge.labels_layer).node.visible
+    )  # as soon as there are some
     back(desk)
+
+
+def test_labels_are_seen_in_3d_though_nobody_went_on_to_show_them(desk: Desk) -> None:
+    desk.bridge.turns.clear()
+    steps = desk.bridge.in_3d._labels_after_scan()
+    next(steps)
+    node = visual_of(desk.viewer, desk.bridge.labels_layer).node
+    assert not node.visible
+    steps.close()
+    assert node.visible
 
 
 @pytest.mark.parametrize("changed", [True, False])
