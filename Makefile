@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # Tests draw on a virtual screen where there is one to be had, so that no window ever opens over your work.
-SCREEN = $(if $(shell command -v xvfb-run 2>/dev/null),env QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1400x900x24 +extension GLX",)
+SCREEN = $(if $(shell command -v xvfb-run 2>/dev/null),QT_QPA_PLATFORM=xcb xvfb-run -a -s "-screen 0 1400x900x24 +extension GLX",)
 
 TESTS := tests-of-the-window-a-to-l tests-of-the-window-m-to-z tests-of-the-commands tests-of-the-rest
 
@@ -53,8 +53,6 @@ UNMIXED := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target,)
 SIDE_BY_SIDE = OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=4 $(UNMIXED)
 
 PYTEST = $(SCREEN) $(BIN)/python -m pytest
-# Those without a window take a third of the two cores: else those of the window, which are more, end long after them.
-YIELDING = $(if $(shell command -v nice 2>/dev/null),nice -n 3,)
 COMMANDS := tests/cli tests/evaluation tests/training
 
 tests: $(INSTALLED)
@@ -67,10 +65,10 @@ tests-of-the-window-m-to-z: $(INSTALLED)
 	$(PYTEST) tests/gui --ignore-glob='*/gui/test_[a-l]*.py'
 
 tests-of-the-commands: $(INSTALLED)
-	$(YIELDING) $(PYTEST) $(COMMANDS)
+	$(PYTEST) $(COMMANDS)
 
 tests-of-the-rest: $(INSTALLED)
-	$(YIELDING) $(PYTEST) tests benchmarks --ignore=tests/gui $(COMMANDS:%=--ignore=%)
+	$(PYTEST) tests benchmarks --ignore=tests/gui $(COMMANDS:%=--ignore=%)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

@@ -34,6 +34,8 @@ from napari_sam_med.gui.experiments_control import Experiments
 from napari_sam_med.gui.experiments_dock import PanelPlace
 from napari_sam_med.gui.experiments_results import AnswersPage, MeansPage, PlotsPage
 from napari_sam_med.gui.experiments_study import StudyPage
+from napari_sam_med.gui.own_context import delete_in_own_context
+from napari_sam_med.gui.planes import canvas_of
 from napari_sam_med.session.experiments import Sight
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class ExperimentsWidget(Docked):
         viewer = current_viewer() if napari_viewer is None else napari_viewer
         # napari hands plugins a proxy that nobody else keeps: a weak reference to it would be dead at once
         viewer = getattr(viewer, "__wrapped__", viewer)
+        delete_in_own_context(canvas_of(viewer))
         self.control = Experiments(viewer, self)
         self._place = PanelPlace(self, viewer.window._qt_window, self.control.main_widget)
         self.choices = ChoicesPage(self.control)

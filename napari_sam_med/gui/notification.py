@@ -39,13 +39,13 @@ class OneNotification(QObject):
         ----------
         text : str
         """
-        self._take_away()
+        self.take_away()
         before = list(NapariQtNotification._instances)
         show_warning(text)
         new = [bubble for bubble in NapariQtNotification._instances if bubble not in before]
         if new:  # none where there is no window, or the user wants none
             self._bubble = new[-1]
-            # napari's own begins again when the mouse leaves, and ends in its ``close``, see `_take_away`
+            # napari's own begins again when the mouse leaves, and ends in its ``close``, see `take_away`
             self._bubble.timer.stop()
             self._bubble.timer = QTimer()
             self._bubble.timer.setSingleShot(True)
@@ -55,10 +55,13 @@ class OneNotification(QObject):
         bubble = self._bubble
         is_there = bubble is not None and isalive(bubble)
         if not (is_there and (bubble.underMouse() or bubble.property("expanded"))):
-            self._take_away()
+            self.take_away()
 
-    def _take_away(self) -> None:
-        """Not by its own ``close``, which gives the focus to the canvas while somebody types elsewhere."""
+    def take_away(self) -> None:
+        """Take away what is shown, if anything is.
+
+        Not by its own ``close``, which gives the focus to the canvas while somebody types elsewhere.
+        """
         self._timer.stop()
         bubble, self._bubble = self._bubble, None
         if bubble is not None:

@@ -161,10 +161,16 @@ class StatusLine(QWidget):
         if self._said == text:
             self.say("Ready")
 
-    def end_work(self) -> None:
-        """What was said of the scan is shown again, as the model often comes after it."""
-        if self._said.endswith(_AT_WORK):
+    def end_work(self, text: str | None = None) -> None:
+        """What was said of the scan is shown again, as the model often comes after it; with a text, only
+        where that one is shown.
+        """
+        if self._said.endswith(_AT_WORK) and text in (None, self._said):
             self.say(self._lasting)
+
+    def stop(self) -> None:
+        """Take what stands over the canvas away."""
+        self._notification.take_away()
 
     def show_progress(self, progress: Progress | None) -> None:
         """Show how far the job has come, or that there is none."""

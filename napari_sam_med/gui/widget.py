@@ -221,8 +221,11 @@ class SamMedWidget(Docked):
         bridge = self.actions_.bridge
 
         def opening() -> Iterator[None]:
-            yield from opening_experiments(bridge.viewer)
-            self.status.end_work()
+            try:
+                yield from opening_experiments(bridge.viewer)
+            finally:
+                if isalive(self.status):
+                    self.status.end_work(_OPENING)
 
         def opened(_: object) -> None:
             bridge.turns.add(opening())
@@ -335,6 +338,7 @@ class SamMedWidget(Docked):
         if not self._is_stopped:
             self._is_stopped = True
             self._at_work.discard(self)
+            self.status.stop()
             self.disk_panel.stop()
             self.find_panel.detach()
             self._open_timer.stop()

@@ -7,7 +7,8 @@ then as it was when it was new, the next test gets another.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
@@ -19,6 +20,7 @@ from napari import Viewer
 from napari._app_model._app import NapariApplication, _napari_names
 from napari._qt import qt_main_window
 from napari._qt._qapp_model.qactions import init_qactions
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari._qt.qt_viewer import QtViewer
 from napari.plugins import _initialize_plugins
 from napari.settings import get_settings
@@ -46,6 +48,7 @@ class SpareViewer:
         self._app: NapariApplication | None = None
         self._as_new: dict[str, object] = {}
         self._tests = 0
+        self._given_up: list[weakref.ref[QtViewer]] = []
 
     @contextmanager
     def lent(
@@ -54,6 +57,7 @@ class SpareViewer:
         """For one test: what gives a shown viewer, the spare one first, and an empty list; what is written
         into it is a reason why no other test gets that viewer.
         """
+        assert not self._leaked(), "Something keeps the viewer of a test before this one, which was closed."
         reasons: list[str] = []
         others: list[Viewer] = []
         is_lent = False
@@ -69,26 +73,50 @@ class SpareViewer:
 
         with self._own_app():
             yield give, reasons
-            for viewer in others:
-                _close(viewer)
-            if is_lent:
-                self._tests += 1
-                self._empty()
-                if reasons or self._tests == _MOST_TESTS or not self._is_as_new():
-                    self.drop()
-        if others:
-            gc.collect()
+            try:
+                while others:
+                    self._close(others.pop(), reasons)
+                if is_lent:
+                    self._tests += 1
+                    self._empty()
+                    if self._tests == _MOST_TESTS or not self._is_as_new():
+                        self.drop()
+            except BaseException:
+                reasons.append("it could not be emptied")
+                raise
+            finally:
+                if reasons:
+                    self.drop(reasons)
 
-    def drop(self) -> None:
+    def drop(self, reasons: Sequence[str] = ()) -> None:
         """Close it: the next test gets a new one."""
-        if self._viewer is not None:
-            _close(self._viewer)
-            self._viewer = None
+        viewer, self._viewer = self._viewer, None
+        app, self._app = self._app, None
+        try:
+            if viewer is not None:
+                self._close(viewer, reasons)
+                gc.unfreeze()  # what was set aside since it was made has to go with it
+                del viewer
+                _delete_what_is_due()
+                gc.collect()
+        finally:
+            if app is not None:
+                Application.destroy(app.name)
+
+    def _close(self, viewer: Viewer, reasons: Sequence[str]) -> None:
+        if _is_open(viewer):
+            if not reasons:
+                self._given_up.append(weakref.ref(viewer.window._qt_viewer))
+            with patch.object(viewer.window._qt_window, "_save_current_window_settings"):
+                viewer.close()
+
+    def _leaked(self) -> bool:
+        given_up, self._given_up = self._given_up, []
+        if any(one() is not None for one in given_up):
             _delete_what_is_due()
+            gc.unfreeze()
             gc.collect()
-        if self._app is not None:
-            Application.destroy(self._app.name)
-            self._app = None
+        return any(one() is not None for one in given_up)
 
     @contextmanager
     def _own_app(self) -> Iterator[None]:
@@ -106,8 +134,9 @@ class SpareViewer:
             self._viewer, self._tests = _made(qtbot), 0
             self._as_new = _state(self._viewer)
         else:
-            self._viewer.window._qt_window.show()
-            qtbot.waitExposed(self._viewer.window._qt_window)
+            window = self._viewer.window._qt_window
+            with qtbot.waitExposed(window):
+                window.show()
             self._viewer.window.activate()
         return self._viewer
 
@@ -116,6 +145,7 @@ class SpareViewer:
         if not _is_open(self._viewer):  # the test closed it
             return
         window = self._viewer.window
+        canvas = window._qt_viewer.canvas
         window._qt_window.hide()
         for dock in list(window._wrapped_dock_widgets.values()):
             if dock.name in window.dock_widgets:
@@ -126,7 +156,11 @@ class SpareViewer:
         self._viewer.reset_view()
         for model, names in ((self._viewer.scene.camera, _CAMERA), (self._viewer.dims, _DIMS)):
             model.update({name: getattr(type(model)(), name) for name in names})
-        self._viewer.mouse_over_canvas = False
+        vars(canvas._scene_canvas.context).pop("finish", None)  # see gui/own_context.py: each widget's own
+        for bubble in canvas.native.findChildren(NapariQtNotification):
+            if bubble in NapariQtNotification._instances:
+                NapariQtNotification._instances.remove(bubble)
+            bubble.deleteLater()
         with suppress(AttributeError):
             get_settings().reset()
         window.resize(*_SIZE)
@@ -140,8 +174,8 @@ class SpareViewer:
 def _made(qtbot: QtBot) -> Viewer:
     get_settings().reset()
     viewer = Viewer(show=True, show_welcome_screen=False)
-    viewer.window.resize(*_SIZE)
-    qtbot.waitExposed(viewer.window._qt_window)
+    with qtbot.waitExposed(viewer.window._qt_window):
+        viewer.window.resize(*_SIZE)
     QtViewer._instances.discard(viewer.window._qt_viewer)  # else `make_napari_viewer` says it was not cleaned
     return viewer
 
@@ -149,12 +183,6 @@ def _made(qtbot: QtBot) -> Viewer:
 def _is_open(viewer: Viewer) -> bool:
     window = getattr(viewer.window, "_qt_window", None)
     return window is not None and bool(isalive(window))
-
-
-def _close(viewer: Viewer) -> None:
-    if _is_open(viewer):
-        with patch.object(viewer.window._qt_window, "_save_current_window_settings"):
-            viewer.close()
 
 
 def _delete_what_is_due() -> None:
@@ -176,16 +204,17 @@ def _keep_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _state(viewer: Viewer) -> dict[str, object]:
     """What a test could leave behind: settings of the viewer, docks, keys, and who listens."""
-    left_out = {"layers", "cursor", "status"}
+    left_out = {"layers", "cursor", "status", "mouse_over_canvas"}
     settings: dict[str, Any] = dict(viewer.model_dump(exclude=left_out))
-    canvas = settings["canvas"] = {
-        name: value for name, value in settings["canvas"].items() if name != "size"
-    }
-    canvas["overlays"] = {name: value for name, value in canvas["overlays"].items() if name not in _LEFT_OVER}
-    window = viewer.window._qt_window
+    canvas = settings["canvas"] = dict(settings["canvas"])
+    overlays = canvas["overlays"] = dict(canvas["overlays"])
+    for of_no_weight, name in ((canvas, "size"), *((overlays, name) for name in _LEFT_OVER)):
+        of_no_weight.pop(name, None)
+    window, qt_viewer = viewer.window._qt_window, viewer.window._qt_viewer
     listened_to = (viewer, viewer.dims, viewer.cursor, viewer.layers, viewer.layers.selection)
     return {
         **{name: repr(value) for name, value in settings.items()},
+        "cursor": viewer.cursor.style,
         "docks": list(viewer.window.dock_widgets),
         "keys": repr(viewer.keymap),
         "mouse": (
@@ -193,7 +222,7 @@ def _state(viewer: Viewer) -> dict[str, object]:
             [*viewer.mouse_wheel_callbacks, *viewer.mouse_double_click_callbacks],
         ),
         "listeners": [
-            (name, len(emitter.callbacks))
+            (name, sorted(map(_name_of, emitter.callbacks)))
             for model in listened_to
             for name, emitter in model.events.emitters.items()
             if name != "mouse_over_canvas"  # the brush's circle, which is made when it is first shown
@@ -201,7 +230,18 @@ def _state(viewer: Viewer) -> dict[str, object]:
         "widgets": sorted(
             f"{type(child).__name__} {child.objectName()}"
             for child in window.children()
-            if not isinstance(child, QTabBar)  # Qt keeps those of docks that lay on one another
+            if not isinstance(child, QTabBar)  # Qt keeps those of docks that lie on one another
         ),
-        "drawn": len(window._qt_viewer.canvas.view.scene.children),
+        "seen": [
+            (widget.isHidden(), widget.updatesEnabled())
+            for widget in (qt_viewer.canvas.native, qt_viewer.dockLayerList, qt_viewer.dockLayerControls)
+        ],
+        "over the canvas": len(qt_viewer.canvas.native.children()),
+        "drawn": len(qt_viewer.canvas.view.scene.children),
+        "updates": window.updatesEnabled(),
+        "window": window.windowState(),
     }
+
+
+def _name_of(callback: Any) -> str:
+    return str(callback[1]) if isinstance(callback, tuple) else getattr(callback, "__qualname__", "")

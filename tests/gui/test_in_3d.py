@@ -63,12 +63,20 @@ def test_what_is_hidden_is_not_said_again_when_a_model_has_come_meanwhile(desk: 
 
 
 def test_without_organs_the_scan_is_what_is_seen(desk: Desk) -> None:
+    visual, seen = visual_of(desk.viewer, desk.bridge.labels_layer), []
+    canvas = desk.viewer.window._qt_viewer.canvas._scene_canvas
+
+    def on_draw(_: object) -> None:
+        if desk.viewer.dims.ndisplay == 3:
+            seen.append(visual.node.visible)
+
+    canvas.events.draw.connect(on_draw)
     to_3d(desk)
     assert desk.bridge.image_layer.visible
     assert "the prompts come back with Axial" in text(desk)
-    desk.wait(
-        lambda: visual_of(desk.viewer, desk.bridge.labels_layer).node.visible
-    )  # as soon as there are some
+    desk.wait(lambda: seen[-1:] == [True])  # labels that come meanwhile are seen
+    assert not seen[0], "each has its program built in a turn of its own"
+    canvas.events.draw.disconnect(on_draw)
     back(desk)
 
 

@@ -51,6 +51,13 @@ def test_the_newest_warning_takes_the_place_of_the_one_before(desk: Desk) -> Non
     assert len(notification_manager.records) == noted + 5, "napari has each of them"
 
 
+def test_it_goes_with_the_widget(desk: Desk) -> None:
+    desk.actions.tell(ONE)
+    assert texts(desk) == [ONE]
+    desk.widget.stop()
+    assert texts(desk) == []
+
+
 def test_what_was_read_is_not_said_again(desk: Desk) -> None:
     desk.actions.tell(ONE)
     desk.widget.status._on_read()

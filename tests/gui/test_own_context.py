@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from qtpy.QtGui import QOpenGLContext
+from qtpy.QtWidgets import QApplication
 from vispy.gloo import glir
 
 from tests.gui.desk import Desk
+from tests.gui.experiments_desk import (  # noqa: F401  fixtures
+    PanelDesk,
+    model_that_answers,
+    panels,
+)
 
 
 @pytest.fixture
@@ -42,10 +50,22 @@ def test_a_frame_follows_when_all_layers_have_gone(desk: Desk, deleted: list[QOp
     assert all(context is desk.native.context() for context in deleted)
 
 
-def test_a_window_that_was_closed_deletes_nothing(desk: Desk, deleted: list[QOpenGLContext | None]) -> None:
-    context = desk.viewer.window._qt_viewer.canvas._scene_canvas.context
+def test_the_experiments_panel_alone_sees_to_it_too(
+    make_panel: Callable[..., PanelDesk], deleted: list[QOpenGLContext | None]
+) -> None:
+    viewer = make_panel().viewer
+    QApplication.processEvents()
+    viewer.layers.clear()
+    own = viewer.window._qt_viewer.canvas.native.context()
+    assert deleted
+    assert all(context is own for context in deleted)
+
+
+def test_a_window_that_was_closed_is_left_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = desk.viewer.window._qt_viewer.canvas._scene_canvas
     desk.viewer.close()
     desk.settle()
-    deleted.clear()
-    context.finish()
-    assert not deleted
+    asked: list[object] = []
+    monkeypatch.setattr(scene, "set_current", asked.append)
+    scene.context.finish()
+    assert not asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from napari_sam_med.volume.volume import Volume
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.heartbeat import MOST_SECONDS, Heartbeat, longest_turns
+from tests.gui.spare_viewer import SpareViewer
 from tests.gui.test_carrying import accept_a_box
 from tests.gui.test_prompting import INSIDE, LIVER, VIEW
 
@@ -27,8 +28,11 @@ SPLEEN = 1
 
 
 @pytest.fixture(autouse=True)
-def what_never_changes_is_remembered() -> None:
-    """Not here: napari takes the time that it takes users."""
+def what_never_changes_is_remembered(spare_viewer: SpareViewer) -> Iterator[None]:
+    """Not here: napari takes the time that it takes users, with a viewer that no other test prepared."""
+    spare_viewer.drop()
+    yield
+    spare_viewer.drop()
 
 
 @pytest.fixture

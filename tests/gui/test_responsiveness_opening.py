@@ -21,6 +21,7 @@ from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.find_desk import find
+from tests.gui.spare_viewer import SpareViewer
 from tests.gui.test_prompting import LIVER
 from tests.gui.test_responsiveness import MOST_SECONDS, Heartbeat
 
@@ -30,8 +31,11 @@ ROWS, COLUMNS, SLICES = 512, 512, 60
 
 
 @pytest.fixture(autouse=True)
-def what_never_changes_is_remembered() -> None:
-    """Not here: napari takes the time that it takes users."""
+def what_never_changes_is_remembered(spare_viewer: SpareViewer) -> Iterator[None]:
+    """Not here: napari takes the time that it takes users, with a viewer that no other test prepared."""
+    spare_viewer.drop()
+    yield
+    spare_viewer.drop()
 
 
 @pytest.fixture

@@ -181,7 +181,6 @@ def test_labels_that_were_exported_go_with_their_scan(desk: Desk, tmp_path: Path
     desk.wait(lambda: not desk.actions.keeping.has_unexported_work)
     desk.wait(lambda: not desk.actions.workers.running)
     labels = weakref.ref(desk.session.labels)
-    desk.native.hide()  # software OpenGL crashes where labels are drawn while other layers go
     for layer in (desk.bridge.image_layer, desk.bridge.labels_layer):
         desk.viewer.layers.remove(layer)
     del layer
