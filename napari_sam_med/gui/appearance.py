@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import (
@@ -54,6 +54,7 @@ __all__ = [
     "labelled",
     "narrow_button",
     "note",
+    "press",
     "row",
     "swatch",
     "tool_buttons",
@@ -354,6 +355,15 @@ def tool_buttons(
         layout.addWidget(made, len(buttons) // columns, len(buttons) % columns)
         buttons[key] = made
     return layout, buttons
+
+
+def press(buttons: Mapping[str, QToolButton], key: str | None) -> None:
+    """Have one of `tool_buttons` down, or none: Qt lets none of a group go by itself."""
+    for name, made in buttons.items():
+        group = made.group()
+        group.setExclusive(False)
+        made.setChecked(name == key)
+        group.setExclusive(True)
 
 
 def window_to_ask_in() -> QWidget | None:

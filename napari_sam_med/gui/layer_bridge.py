@@ -288,7 +288,9 @@ class LayerBridge(OwnWriting, QObject):
 
     def _close_now(self) -> None:
         self.turns.add(clear_away(self.viewer, *self._leave_scan()))
-        self._on_view()
+        self._last_view = None
+        self.view_changed.emit(None)  # also where it was none before, as layers went
+        self.tool_changed.emit()
 
     def _leave_scan(self, *, keeps_own: bool = False) -> tuple[list[Layer], Labels | None]:
         """Let go of the layers; answers what `clear_away` takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari.layers import Points, Shapes
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import Section, button, labelled, note, row, tool_buttons
+from napari_sam_med.gui.appearance import Section, button, labelled, note, press, row, tool_buttons
 from napari_sam_med.gui.layer_combo import LayerCombo
 
 __all__ = ["PromptPanel"]
@@ -110,7 +110,7 @@ class PromptPanel(Section):
         has_scan = bridge.frame is not None
         for key, made in self.tools.items():
             made.setEnabled(has_scan and (takes_points or key not in ("plus", "minus", "scribble")))
-            made.setChecked(has_scan and key == tool)
+        press(self.tools, tool if has_scan else None)
         self.as_key.setEnabled(has_scan)
         self.points.setEnabled(takes_points)
 

@@ -8,7 +8,7 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog
 
 from napari_sam_med.gui.actions import Actions
-from napari_sam_med.gui.appearance import Section, labelled, narrow_button, note, tool_buttons
+from napari_sam_med.gui.appearance import Section, labelled, narrow_button, note, press, tool_buttons
 from napari_sam_med.gui.layer_combo import LayerCombo
 from napari_sam_med.gui.window_panel import WindowPanel
 from napari_sam_med.volume.slice_view import SliceView
@@ -119,11 +119,13 @@ class VolumePanel(Section):
             bridge.show_plane(key)
 
     def _on_view(self, view: SliceView | None) -> None:
-        has_scan = self._actions.bridge.frame is not None
-        shown = "3d" if view is None else view.plane
-        for key, made in self.planes.items():
+        bridge, shown = self._actions.bridge, None if view is None else view.plane
+        has_scan = bridge.frame is not None
+        if view is None and bridge.viewer.dims.ndisplay == 3:  # else it is beside the scan
+            shown = "3d"
+        for made in self.planes.values():
             made.setEnabled(has_scan)
-            made.setChecked(has_scan and key == shown)
+        press(self.planes, shown if has_scan else None)
 
     def _open(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a scan", "", _SCANS)

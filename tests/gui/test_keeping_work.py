@@ -174,6 +174,8 @@ def test_all_layers_can_be_removed_at_once(desk: Desk, how: str) -> None:
     assert list(desk.viewer.layers) == []
     assert desk.session.volume is None
     assert not any("labels layer was removed" in text for text in desk.said)
+    of_the_scan = [*desk.widget.volume_panel.planes.values(), *desk.widget.prompt_panel.tools.values()]
+    assert not any(made.isEnabled() or made.isChecked() for made in of_the_scan)
 
 
 def test_a_label_picked_in_naparis_controls_goes_on_with_its_object(desk: Desk) -> None:

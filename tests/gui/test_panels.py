@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QHelpEvent, QWheelEvent
@@ -191,3 +192,15 @@ def test_an_export_is_never_suggested_among_the_packages_own_files(
     assert desk.widget.export_panel.suggested_path() == tmp_path / "abdomen_phantom_labels.nii.gz"
     desk.actions.settings.export_folder = str(folder)
     assert desk.widget.export_panel.suggested_path().parent == tmp_path
+
+
+def test_beside_the_scan_no_plane_of_it_is_shown_and_3d_neither(desk: Desk) -> None:
+    planes = desk.widget.volume_panel.planes
+    below = desk.viewer.dims.range[0].start - 100
+    desk.viewer.add_image(np.zeros((4, 24, 32)), translate=(below, 0, 0))
+    desk.settle()
+    desk.viewer.dims.set_point(0, below)
+    assert desk.bridge.current_view() is None
+    assert not any(made.isChecked() for made in planes.values())
+    desk.key(Qt.Key.Key_1, Qt.KeyboardModifier.AltModifier)
+    assert planes["axial"].isChecked()
