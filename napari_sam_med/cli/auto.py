@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sam_med.cli.classify import doubts_of_modality
-from napari_sam_med.cli.console import counted, print_json, progress_bar, say_faintly, show_table, warn
+from napari_sam_med.cli.console import print_json, progress_bar, say_faintly, show_table, warn
 from napari_sam_med.cli.doubts import looks_like_labels
 from napari_sam_med.cli.outputs import check_input, check_label_output, check_output
 from napari_sam_med.errors import ExportError, PromptError
 from napari_sam_med.volume.formats.sidecar import path_beside
+from napari_sam_med.wording import number_of
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import Predictor
@@ -342,8 +343,8 @@ def _show(document: dict[str, Any]) -> None:
         ]
         for entry in objects[:_ROWS]
     ]
-    searched = counted(len(document["slices_searched"]), f"{document['plane']} slice")
-    show_table(f"{document['output']}: {counted(len(objects), 'object')} on {searched}", columns, rows)
+    searched = number_of(len(document["slices_searched"]), f"{document['plane']} slice")
+    show_table(f"{document['output']}: {number_of(len(objects), 'object')} on {searched}", columns, rows)
     if len(objects) > _ROWS:
         say_faintly(f"  and {len(objects) - _ROWS} more; --records FILE.json or --json lists them all")
     if any(entry["abstained"] for entry in objects[:_ROWS]):
@@ -360,7 +361,7 @@ def _say_what_is_written(request: AutoRequest, document: dict[str, Any]) -> None
     objects = document["objects"]
     if request.format != "labels":
         if request.slice_index is not None:
-            masks = counted(document["masks_found"], "mask")
+            masks = number_of(document["masks_found"], "mask")
             say_faintly(
                 f"  {request.output} has all {masks} of the slice, from 0 on as segment-anything writes "
                 "them; the objects above are what is left without small and repeated ones, each with the "
@@ -380,7 +381,7 @@ def _say_what_is_written(request: AutoRequest, document: dict[str, Any]) -> None
         ("surer", "") if request.surer_on_top else ("smaller", ", --on-top surer puts surer ones on top")
     )
     say_faintly(
-        f"  {counted(len(less), 'object')} with fewer voxels in the file, as {kind} ones lie on top: {most}"
+        f"  {number_of(len(less), 'object')} with fewer voxels in the file, as {kind} ones lie on top: {most}"
         f"{', ...' if len(less) > _NAMED_LOSSES else ''}; --format masks keeps overlaps{remedy}",
         indent=2,
     )

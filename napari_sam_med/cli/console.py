@@ -15,7 +15,6 @@ from typing import Any
 from napari_sam_med.progress import Progress
 
 __all__ = [
-    "counted",
     "log_as_warnings",
     "note",
     "print_error",
@@ -87,12 +86,6 @@ def say(text: str = "") -> None:
     """A plain line on standard output; what its encoding lacks is escaped, as standard error does."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201  printing is its work
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things in words, such as ``1 box`` and ``2 boxes``."""
-    ending = "" if number == 1 else "es" if what.endswith("x") else "s"
-    return f"{number} {what}{ending}"
 
 
 def say_faintly(text: str, indent: int = 0) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_sam_med.cli.console import counted, print_json, progress_bar, say, say_faintly, show_table
+from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table
 from napari_sam_med.cli.slice_search import OpenedSearch, SliceSearch, open_search
 from napari_sam_med.errors import ExportError
 from napari_sam_med.volume.image_writing import IMAGE_ENDINGS
+from napari_sam_med.wording import number_of
 
 __all__ = ["EdgesRequest", "run_edges"]
 
@@ -113,7 +114,7 @@ def _show(report: dict[str, Any]) -> None:
     scores = report["scores"]
     if scores is None:
         return
-    say(f"borders of labels on {counted(scores['slices'], 'slice')}, found within a distance:")
+    say(f"borders of labels on {number_of(scores['slices'], 'slice')}, found within a distance:")
     columns = {"edges": "left", "ODS": "right", "OIS": "right", "AP": "right", "R50": "right"}
     for distance, methods in scores["max_distance"].items():
         pixels = " to ".join(f"{reach:g}" for reach in sorted({methods["pixels"][0], methods["pixels"][-1]}))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from napari_sam_med.cli.case_options import chosen_planes, listed
 from napari_sam_med.cli.cluster_options import is_shared, workers_of
 from napari_sam_med.cli.console import (
-    counted,
     log_as_warnings,
     print_json,
     progress_bar,
@@ -19,6 +18,7 @@ from napari_sam_med.cli.console import (
     warn,
 )
 from napari_sam_med.errors import ModelError
+from napari_sam_med.wording import number_of
 
 if TYPE_CHECKING:
     from napari_sam_med.training.recipes import Recipe
@@ -67,8 +67,8 @@ def run_finetune(request: FinetuneRequest, *, as_json: bool) -> int:
         return 0
     data, seconds = card["data"], card["seconds"]
     say(
-        f"{counted(data['learned_slices'], 'slice')} learned from "
-        f"({counted(data['learned_views'], 'view')}), {data['held_out_slices']} held out; "
+        f"{number_of(data['learned_slices'], 'slice')} learned from "
+        f"({number_of(data['learned_views'], 'view')}), {data['held_out_slices']} held out; "
         f"{seconds['all'] / 60:.1f} min, {seconds['epoch']:.1f} s an epoch"
     )
     if not card["improved"]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam_med.cli.console import counted, print_json, progress_bar, say, say_faintly, show_table
+from napari_sam_med.cli.console import print_json, progress_bar, say, say_faintly, show_table
 from napari_sam_med.cli.slice_search import OpenedSearch, SliceSearch, open_search
 from napari_sam_med.errors import ExportError
+from napari_sam_med.wording import number_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -197,9 +198,9 @@ def _show(report: dict[str, Any], volume_boxes: Path | None) -> None:
         if len(slices) > 1
         else f"{report['plane']} slice {slices[0]}"
     )
-    say(f"{report['boxes']}: {counted(report['proposals'], 'box')} on {many}; {report['seconds']:.0f} s")
+    say(f"{report['boxes']}: {number_of(report['proposals'], 'box')} on {many}; {report['seconds']:.0f} s")
     if volume_boxes is not None:
-        say(f"{volume_boxes}: {counted(report['volume_boxes'], 'box')} in the volume, linked from these")
+        say(f"{volume_boxes}: {number_of(report['volume_boxes'], 'box')} in the volume, linked from these")
     scores = report["scores"]
     if scores is None:
         return
@@ -215,7 +216,7 @@ def _show(report: dict[str, Any], volume_boxes: Path | None) -> None:
             [method, f"{figures['proposals']:.0f}", *_cells([figures[kind][key] for key in keys])]
             for method, figures in scores["methods"].items()
         ]
-        what = f"{counted(objects['all'], 'object')} on {counted(scores['slices'], 'slice')}"
+        what = f"{number_of(objects['all'], 'object')} on {number_of(scores['slices'], 'slice')}"
         title = f"average recall of {kind}: {what} ({sizes})"
         show_table(title, columns, rows)
     for data, published in scores["published"].items():

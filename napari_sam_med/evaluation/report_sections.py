@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_sam_med.evaluation.report import interval_notes, interval_of
 from napari_sam_med.evaluation.slice_scores import SliceScore
+from napari_sam_med.wording import number_of
 
 __all__ = [
     "STRATEGY_WORDS",
@@ -273,7 +274,7 @@ def extent(scores: Sequence[SliceScore]) -> str:
         (len({(row.volume, row.view) for row in scores}), "slice"),
         (len({row.patient or row.volume for row in scores}), "patient"),
     )
-    return f"{_counted(len(scores), 'answer')} ({', '.join(_counted(*one) for one in counts)})"
+    return f"{number_of(len(scores), 'answer')} ({', '.join(number_of(*one) for one in counts)})"
 
 
 def _against_baselines(model: str, value: float, baselines: Mapping[str, Any]) -> Iterator[str]:
@@ -330,7 +331,3 @@ def _listed(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -11,6 +11,7 @@ from napari_sam_med.gui.appearance import button, combo, labelled, note, row
 from napari_sam_med.gui.other_machine import ComputingElsewhere
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.session.other_machine import OtherMachine
+from napari_sam_med.wording import number_of
 
 __all__ = ["LONGEST_CAPTION", "ComputeOn"]
 
@@ -102,7 +103,7 @@ class ComputeOn(QWidget):
 
 
 def _described(machine: OtherMachine) -> str:
-    workers = f"{machine.workers} worker{'' if machine.workers == 1 else 's'}"
+    workers = number_of(machine.workers, "worker")
     gpus = {0: "no GPU stated", 1: "1 GPU"}.get(machine.gpus, f"{machine.gpus} GPUs")
     text = f"Connected: {workers}, {gpus}."
     if machine.dashboard:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QToolTip, QVBoxLayout
 from napari_sam_med.gui.actions import Actions
 from napari_sam_med.gui.appearance import row
 from napari_sam_med.gui.embedding_ahead import AheadState
+from napari_sam_med.wording import number_of
 
 __all__ = ["EmbeddingBar", "EmbeddingStrip", "runs_of", "text_of"]
 
@@ -148,7 +149,7 @@ def text_of(state: AheadState, is_on: bool) -> str:
         return "Embedded when prompted"
     if total == 0:
         return "Nothing to prepare: all air"
-    slices = "1 slice" if total == 1 else f"{total} slices"
+    slices = number_of(total, "slice")
     if n_ready >= total:
         return f"{slices} ready" if total == 1 else f"All {slices} ready"
     text = f"{n_ready} of {slices} ready"

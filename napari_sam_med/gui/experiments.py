@@ -37,6 +37,7 @@ from napari_sam_med.gui.experiments_study import StudyPage
 from napari_sam_med.gui.own_context import delete_in_own_context
 from napari_sam_med.gui.planes import canvas_of
 from napari_sam_med.session.experiments import Sight
+from napari_sam_med.wording import number_of
 
 if TYPE_CHECKING:
     from napari_sam_med.evaluation.measuring import SliceScore
@@ -195,7 +196,8 @@ class ExperimentsWidget(Docked):
         if counts is None:
             return "What a run takes is said here, once image and labels are chosen."
         slices, rows, prompts = counts
-        return f"{slices} slices, {rows} answers, about {prompts} prompts."
+        answers = f"{number_of(slices, 'slice')}, {number_of(rows, 'answer')}"
+        return f"{answers}, about {number_of(prompts, 'prompt')}."
 
     def _show_progress(self, text: str, share: float) -> None:
         self.bar.setValue(round(share * _BAR_STEPS))

@@ -19,6 +19,7 @@ from napari_sam_med.session.finding_jobs import FindingPlan, FindingStep, GivenE
 from napari_sam_med.session.found import Found
 from napari_sam_med.session.jobs import ModelView
 from napari_sam_med.session.session import Session
+from napari_sam_med.wording import number_of
 
 if TYPE_CHECKING:
     from napari_sam_med.segmentation.automatic.found_objects import FoundObject
@@ -321,16 +322,16 @@ class Finding(QObject):
     def _told_left_out(self) -> str:
         if not self._left_out:
             return ""
-        those = _counted(self._left_out, "mask")
+        those = number_of(self._left_out, "mask")
         return f" Left out: {those} seen on one slice alone, too small, or nearly the same as another."
 
     def _told(self) -> str:
         """What was found, and what can be done with it."""
         found, count = self.found, len(self.found.objects)
         if found.boxes:
-            return f"{_counted(len(found.boxes), 'box', 'boxes')} proposed. Click one to take it as a prompt."
+            return f"{number_of(len(found.boxes), 'box')} proposed. Click one to take it as a prompt."
         if self._shows_edges:
-            return f"The edges of {_counted(self._n_slices, 'slice')} are shown."
+            return f"The edges of {number_of(self._n_slices, 'slice')} are shown."
         if not count:
             return f"Nothing was found; {_SEARCH_FINER}, or choose another window."
         if found.is_nothing_like_it:
@@ -344,8 +345,4 @@ class Finding(QObject):
         them = "it" if count == 1 else "one"
         order = f", the likeliest {found.word} first" if found.is_ranked and count > 1 else ""
         what_next = f"Point at {them} in the list or on the image; click it on the image to take it."
-        return f"{_counted(count, 'object')} found{order}. {what_next}"
-
-
-def _counted(count: int, one: str, many: str | None = None) -> str:
-    return f"{count} {one if count == 1 else many or f'{one}s'}"
+        return f"{number_of(count, 'object')} found{order}. {what_next}"

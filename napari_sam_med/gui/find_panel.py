@@ -12,6 +12,7 @@ from napari_sam_med.gui.find_options import EverythingForm, ExampleForm, WordFor
 from napari_sam_med.gui.find_options import column as column_of
 from napari_sam_med.gui.find_sight import is_used_elsewhere, scroll_area_of, scroll_to
 from napari_sam_med.session.finding_jobs import FindingPlan
+from napari_sam_med.wording import number_of
 
 __all__ = ["FindPanel"]
 
@@ -161,11 +162,11 @@ class FindPanel(Foldable):
         self.take.setEnabled(found.pointed is not None)
         self.forget.setEnabled(not self._finding.is_busy)
         count = len(found.boxes) or len(found.objects)
-        what = ("box" if count == 1 else "boxes") if found.boxes else f"object{'s' * (count != 1)}"
+        what = number_of(count, "box" if found.boxes else "object")
         taken = f", {len(found.taken)} taken" if found.taken else ""
         so_far = " so far" if self._finding.is_busy else ""
         nothing = f" None looks like {found.word}." if found.is_nothing_like_it else ""
-        self.told.setText(f"{count} {what}{so_far}{taken}.{nothing} Not for clinical use.")
+        self.told.setText(f"{what}{so_far}{taken}.{nothing} Not for clinical use.")
         self.told.setVisible(True)
 
     def _bring_into_sight(self) -> None:

@@ -6,6 +6,7 @@ window that is not the active one none ever goes. Each lies on the canvas that i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from napari._qt.dialogs.qt_notification import NapariQtNotification
@@ -17,7 +18,7 @@ __all__ = ["OneNotification"]
 
 
 class OneNotification(QObject):
-    """What napari shows of our warnings: the newest takes the place of the one before, and goes by itself
+    """What napari shows of ours: the newest takes the place of the one before, and goes by itself
     unless it is unfolded or under the mouse.
 
     Parameters
@@ -32,16 +33,18 @@ class OneNotification(QObject):
         self._timer.setInterval(NapariQtNotification.DISMISS_AFTER)
         self._timer.timeout.connect(self._on_time)
 
-    def show(self, text: str) -> None:
-        """Show a warning as a napari notification; of several lines the first, until it is unfolded.
+    def show(self, text: str, tell: Callable[[str], None] = show_warning) -> None:
+        """Show a napari notification; of several lines the first, until it is unfolded.
 
         Parameters
         ----------
         text : str
+        tell : callable
+            napari's function for its kind.
         """
         self.take_away()
         before = list(NapariQtNotification._instances)
-        show_warning(text)
+        tell(text)
         new = [bubble for bubble in NapariQtNotification._instances if bubble not in before]
         if new:  # none where there is no window, or the user wants none
             self._bubble = new[-1]

@@ -17,6 +17,7 @@ from napari_sam_med.gui.scribble import Stroke
 from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.slice_view import Plane, SliceView
+from napari_sam_med.wording import number_of
 
 __all__ = ["PromptEditing"]
 
@@ -64,6 +65,7 @@ class PromptEditing(OwnWriting, QObject):
         self._is_negative_click = False
         self._released_at: npt.NDArray[np.float64] | None = None
         self._is_outdated = False
+        self._n_outside = 0
         # posted events come after napari has finished with the layer, and before Qt draws
         self._reading_wanted.connect(self._read_outdated, Qt.ConnectionType.QueuedConnection)
         session.events.objects.connect(self._on_objects)
@@ -72,6 +74,7 @@ class PromptEditing(OwnWriting, QObject):
     def start(self, frame: Frame) -> None:
         """Work on another scan."""
         self._frame = frame
+        self._n_outside = 0
 
     def let_go(self) -> None:
         """Leave the layers to the user."""
@@ -243,9 +246,9 @@ class PromptEditing(OwnWriting, QObject):
             if self.points is not None:
                 prompt_layers.color_points(self.points)
             self._give(reading.prompts)
-        if reading.n_outside:
-            count = f"{reading.n_outside} prompt{'s' if reading.n_outside > 1 else ''}"
-            self.message.emit(f"{count} outside the volume ignored.")
+        if reading.n_outside > self._n_outside:  # else it was said when they were drawn
+            self.message.emit(f"{number_of(reading.n_outside, 'prompt')} outside the volume ignored.")
+        self._n_outside = reading.n_outside
 
     def _give(self, prompts: Mapping[SliceView, Prompts]) -> None:
         """Let the session know what differs from what it knows."""

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QFrame, QLabel, QVBoxLayout, QWidget
 from napari_sam_med.gui.appearance import button, row
 from napari_sam_med.gui.keeping import Keeping
 from napari_sam_med.session.journal_recovery import Offer
+from napari_sam_med.wording import number_of
 
 __all__ = ["RecoveryBar", "described"]
 
@@ -88,15 +89,11 @@ class RecoveryBar(QWidget):
 def described(offer: Offer) -> str:
     """What is offered, in a sentence or two."""
     when = datetime.fromtimestamp(offer.last_change).strftime("%Y-%m-%d %H:%M")
-    organs = _counted(offer.n_organs, "organ")
-    objects = _counted(offer.n_objects, "object")
+    organs = number_of(offer.n_organs, "organ")
+    objects = number_of(offer.n_objects, "object")
     end = "exported" if offer.is_exported else "not exported"
     how = "" if offer.was_closed else " Its window was not closed properly."
     return (
         f"Earlier work on {offer.image.name}, last changed {when}: "
         f"{offer.volume_ml:.1f} ml of {organs}, {objects}; {end}.{how}"
     )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -29,6 +29,7 @@ from napari_sam_med.gui.layer_bridge import Tool
 from napari_sam_med.gui.learn_panel import LearnPanel
 from napari_sam_med.gui.leaving import Leaving
 from napari_sam_med.gui.model_panel import ModelPanel
+from napari_sam_med.gui.notification import OneNotification
 from napari_sam_med.gui.organ_panel import HIGHEST_LIST, LOWEST_LIST, OrganPanel
 from napari_sam_med.gui.prompt_panel import PromptPanel
 from napari_sam_med.gui.propagation_panel import PropagationPanel
@@ -161,6 +162,7 @@ class SamMedWidget(Docked):
         content.installEventFilter(self)
         self._fit()
         self.status = StatusLine(self.actions_)
+        self._reminder = OneNotification(self)
         self._manners = InputManners(content, self.actions_.bridge.give_keyboard_to_canvas)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 4)
@@ -275,9 +277,12 @@ class SamMedWidget(Docked):
         self._tool = bridge.tool
         if self._tool is not None:  # else another layer of the user's is at hand
             bridge.set_tool("pan")  # so that no click draws what is not seen to be a prompt
-        show_info("Not exported yet: open SAM Med again.")  # as much as napari's notification shows
+        self._reminder.show(
+            "Not exported yet: open SAM Med again.", show_info
+        )  # as much as napari's notification shows
 
     def _go_on(self) -> None:
+        self._reminder.take_away()
         bridge = self.actions_.bridge
         shown = (bridge.image_layer, bridge.labels_layer, bridge.points_layer, bridge.boxes_layer)
         for provider in (bridge.viewer, *shown):
@@ -339,6 +344,7 @@ class SamMedWidget(Docked):
             self._is_stopped = True
             self._at_work.discard(self)
             self.status.stop()
+            self._reminder.take_away()
             self.disk_panel.stop()
             self.find_panel.detach()
             self._open_timer.stop()

@@ -141,20 +141,21 @@ def encode_slice(change: LabelChange, shape_hw: tuple[int, int], blobs: Blobs) -
     one class written (None: many), bytes a class number takes, blob. The blob holds a bit for every pixel of
     the rectangle and, for many classes, their numbers.
     """
-    rows, columns = np.divmod(change.indices, shape_hw[1])
-    top, bottom = int(rows.min()), int(rows.max()) + 1
-    left, right = int(columns.min()), int(columns.max()) + 1
-    bits = np.zeros((bottom - top, right - left), dtype=bool)
-    bits[rows - top, columns - left] = True
+    indices = change.indices.astype(np.intp, copy=False)
+    changed = np.zeros(shape_hw, dtype=bool)  # to divide every index takes three times as long
+    changed.reshape(-1)[indices] = True
+    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    bits = changed[top:bottom, left:right]
     after = np.asarray(change.after)
     content = np.packbits(bits).tobytes()
     value: int | None = int(after[0])
     size = 1 if after.max() < 256 else 2
     if (after != after[0]).any():
         value = None
-        image = np.zeros(bits.shape, dtype=f"<u{size}")
-        image[rows - top, columns - left] = after
-        content += image[bits].tobytes()
+        image = np.zeros(shape_hw, dtype=f"<u{size}")
+        image.reshape(-1)[indices] = after
+        content += image[changed].tobytes()
     view = change.view
     return [view.plane, view.index, top, bottom, left, right, value, size, blobs.add(content)]
 

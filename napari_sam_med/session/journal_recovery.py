@@ -23,6 +23,7 @@ from napari_sam_med.session.new_labels import NewLabels, compare
 from napari_sam_med.session.objects import Annotations
 from napari_sam_med.volume.disk_labels import DiskLabels, is_on_disk
 from napari_sam_med.volume.labels import LabelVolume
+from napari_sam_med.wording import number_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,8 +84,8 @@ class Offer:
     def text(self) -> str:
         """For people: what there is, from when, and what is odd about it."""
         when = datetime.fromtimestamp(self.last_change).strftime("%Y-%m-%d %H:%M")
-        objects = "1 object" if self.n_objects == 1 else f"{self.n_objects} objects"
-        organs = "1 organ" if self.n_organs == 1 else f"{self.n_organs} organs"
+        objects = number_of(self.n_objects, "object")
+        organs = number_of(self.n_organs, "organ")
         parts = [
             f"{self.image.name}, last changed {when}",
             f"{self.n_voxels} voxels ({self.volume_ml:.1f} ml) of {organs}, {objects}",

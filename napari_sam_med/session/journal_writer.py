@@ -287,8 +287,7 @@ class JournalWriter:
             return None
         if after.max() > np.iinfo(self._shadow.dtype).max:
             self._shadow = self._shadow.astype(np.uint16)
-        window = view.window_on(self._shadow)
-        before = window[np.divmod(indices, window.shape[1])]
+        before = view.window_on(self._shadow).reshape(-1)[indices.astype(np.intp, copy=False)]
         differs = before != after
         if not differs.any():
             return None

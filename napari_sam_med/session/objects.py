@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_sam_med.wording import number_of
+
 if TYPE_CHECKING:
     from napari_sam_med.sam.prompts import Prompts
     from napari_sam_med.volume.organs import OrganTable
@@ -216,7 +218,7 @@ class AnnotatedObject:
         if not self.masks:
             return "not accepted yet" if self.key_slices else "empty"
         n_slices = len(self.masks)
-        text = f"{n_slices} slice{'s' if n_slices > 1 else ''}"
+        text = number_of(n_slices, "slice")
         if n_slices == 1:
             [only] = self.masks.values()
             return text if only.quality is None else f"{text}, quality {only.quality:.2f}"

@@ -24,6 +24,7 @@ from napari_sam_med.session.work_list_cases import (
 from napari_sam_med.session.work_list_status import KeptCase, Status, StatusFile
 from napari_sam_med.volume.formats import dicom
 from napari_sam_med.volume.formats.sidecar import read_origin, sha256_of_files, stem_of
+from napari_sam_med.wording import number_of
 
 if TYPE_CHECKING:
     from napari_sam_med.session.jobs import PreparedScan
@@ -156,9 +157,8 @@ class WorkList:
     @property
     def summary(self) -> str:
         """``40 cases: 12 done, 3 in progress, 25 new``."""
-        n_cases = len(self.cases)
         parts = ", ".join(f"{number} {status}" for status, number in self.counts.items())
-        return f"{n_cases} {'case' if n_cases == 1 else 'cases'}: {parts}"
+        return f"{number_of(len(self.cases), 'case')}: {parts}"
 
     def note(self, case: Case, **changes: Any) -> None:
         """Note what is known of a case now (see `KeptCase`); raises ExportError if it cannot be written."""

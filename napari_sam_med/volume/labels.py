@@ -77,10 +77,11 @@ class LabelChange:
                 "which widens its array."
             )
         window = self.view.window_on(data_zyx)
+        indices = self.indices.astype(np.intp, copy=False)  # numpy takes half as long again to do it itself
         if window.flags.c_contiguous:  # an axial slice: four times as fast, and large steps have hundreds
-            window.reshape(-1)[self.indices] = values
+            window.reshape(-1)[indices] = values
             return
-        rows, columns = np.divmod(self.indices, window.shape[1])
+        rows, columns = np.divmod(indices, window.shape[1])
         window[rows, columns] = values
 
 

@@ -38,7 +38,6 @@ class Desk:
     """One annotator in front of one viewer."""
 
     def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
-        viewer.window.resize(900, 700)  # software OpenGL draws a small canvas sooner
         self.viewer = viewer
         self.qtbot = qtbot
         self.said: list[str] = []

@@ -9,7 +9,8 @@ from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils.notifications import notification_manager, show_info
 from qtpy.QtTest import QTest
 
-from tests.gui.desk import LEFT, Desk
+from tests.gui.desk import LEFT, Desk, choose_in_menu
+from tests.gui.test_carrying import accept_a_box
 
 ONE, TWO = "ct_2 is damaged; it was left out.", "ct_3 is damaged; it was left out."
 
@@ -55,6 +56,20 @@ def test_it_goes_with_the_widget(desk: Desk) -> None:
     desk.actions.tell(ONE)
     assert texts(desk) == [ONE]
     desk.widget.stop()
+    assert texts(desk) == []
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_what_reminds_of_a_closed_widget_goes_when_it_comes_back_or_ends(
+    desk: Desk, comes_back: bool
+) -> None:
+    accept_a_box(desk)
+    QTest.mouseClick(desk.widget.parentWidget().title.close_button, LEFT)
+    assert texts(desk) == ["Not exported yet: open SAM Med again."]
+    if comes_back:
+        choose_in_menu(desk.viewer, "SAM Med", "SAM Med")
+    else:
+        desk.widget.stop()
     assert texts(desk) == []
 
 

@@ -290,7 +290,15 @@ def test_prompts_outside_the_volume_are_ignored_with_a_message(desk: Desk) -> No
     desk.bridge.set_tool("point")
     desk.click((4, -4, 11))
     assert not desk.session.objects
-    assert any("outside the volume" in text for text in desk.said)
+    told = "1 prompt outside the volume ignored."
+    assert desk.said.count(told) == 1
+    desk.bridge.set_tool("box")
+    desk.drag((4, 4, 6), (4, 11, 15))
+    assert desk.session.objects
+    assert desk.said.count(told) == 1, "it was said when it was drawn"
+    desk.bridge.set_tool("point")
+    desk.click((4, -4, 8))
+    assert desk.said.count("2 prompts outside the volume ignored.") == 1
 
 
 def test_a_model_that_takes_boxes_only_turns_points_off(desk: Desk, predictor: FakePredictor) -> None:

@@ -20,6 +20,7 @@ from napari_sam_med.errors import ImageError, SamMedError
 from napari_sam_med.volume.formats.byte_source import GZIP_EXPANSION, refuse_beyond_memory
 from napari_sam_med.volume.formats.dicom import DicomSource, find_files
 from napari_sam_med.volume.formats.dicom_stack import Plane, Stack, shortened, stack_planes
+from napari_sam_med.wording import number_of
 
 __all__ = ["Series", "Slice", "damages", "functional_group", "numbers", "open_series", "read_header"]
 
@@ -196,10 +197,9 @@ def _described(headers: dict[Path, Dataset]) -> str:
     file, header = next(iter(headers.items()))
     text = str(header.get("SeriesDescription") or "").strip() or "no description"
     number = header.get("SeriesNumber")
-    n = len(headers)
     return (
         f"series {'without number' if number is None else number} ({header.get('Modality', '?')}, {text}, "
-        f"{n} file{'s' if n > 1 else ''}, such as {file.name})"
+        f"{number_of(len(headers), 'file')}, such as {file.name})"
     )
 
 
