@@ -310,22 +310,33 @@ def open_experiments(viewer: ViewerModel) -> ExperimentsWidget:
 
 
 def opening_experiments(viewer: ViewerModel) -> Iterator[None]:
-    """`open_experiments` in steps: making the panel takes as long as docking it."""
+    """`open_experiments` in steps: making the panel takes as long as docking it, without its tabs, and these
+    take as long again.
+    """
     window = viewer.window
     widget = window.dock_widgets.get(DOCK_NAME)
     if widget is None:
         widget = ExperimentsWidget(viewer)
         yield
     if DOCK_NAME not in window.dock_widgets:
-        widget.tabs.hide()  # to lay out what is in it takes as long as to dock it
+        tabs, column = widget.tabs, widget.layout()
+        tabs.hide()
+        tabs.setParent(None)
         try:
+            yield
             window.add_dock_widget(
                 widget, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False
             )
             yield
+            column.insertWidget(0, tabs, 1)
+            yield
         finally:  # also where no further step is taken
             if isalive(widget):
-                widget.tabs.show()
+                if column.indexOf(tabs) < 0:
+                    column.insertWidget(0, tabs, 1)
+                tabs.show()
+            elif isalive(tabs):
+                tabs.deleteLater()
         yield
     if DOCK_NAME in window.dock_widgets:  # else closed already
         dock = window.dock_widgets[DOCK_NAME].parentWidget()

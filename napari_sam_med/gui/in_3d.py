@@ -13,6 +13,7 @@ from napari.layers import Labels, Layer
 
 from napari_sam_med.gui import planes
 from napari_sam_med.gui.coarse import coarsen_image, coarsen_labels, draws_in_software, leave_fine
+from napari_sam_med.gui.slow_layers import drawn_in_parts
 
 if TYPE_CHECKING:
     from napari_sam_med.gui.layer_bridge import LayerBridge, Tool
@@ -152,9 +153,10 @@ class In3d:
         labels = self._bridge.labels_layer
         return labels is not None and labels.visible and self._bridge.session.has_labels
 
-    def show_scan(self) -> None:
-        """Show the scan again."""
-        self._show(self._bridge.image_layer)
+    @property
+    def hides_scan(self) -> bool:
+        """Whether it is still to be shown again."""
+        return self._bridge.image_layer in self._to_show
 
     def _show(self, layer: Layer | None) -> None:
         if layer in self._to_show:
@@ -163,9 +165,13 @@ class In3d:
                 layer.visible = True
 
     def _coming_back(self) -> Iterator[None]:
-        for layer in (self._bridge.image_layer, self._bridge.boxes_layer, self._bridge.points_layer):
+        bridge = self._bridge
+        for layer in (bridge.image_layer, bridge.boxes_layer, bridge.points_layer):
             if not self._is_there:  # else 3-D was asked for again meanwhile
+                is_hidden = layer in self._to_show
                 self._show(layer)
+                if is_hidden and layer is bridge.boxes_layer:
+                    yield from drawn_in_parts(bridge.canvas(), layer)
                 yield
         if not self._is_there:
             self._to_show.clear()  # of a scan that was left in 3-D

@@ -99,7 +99,7 @@ class LayerBridge(OwnWriting, QObject):
         self.display = LabelsDisplay(session, self.current_view, self)
         self.prompts = PromptEditing(session, self.current_view, self)
         self.turns = Turns(self.canvas, self)
-        self._last_view: SliceView | None = None
+        self._last_shown: tuple[SliceView | None, int] = (None, 2)
         self._point_before: tuple[float, ...] = ()
         self.in_3d = In3d(self)
         self._connections: list[tuple[Any, Callable[..., None]]] = []
@@ -159,8 +159,8 @@ class LayerBridge(OwnWriting, QObject):
             (layers.selection.events.active, self._on_tool),
             (dims.events.point, self._on_view),
             (dims.events.order, self._on_view),
-            (dims.events.ndisplay, self._on_view),
             (dims.events.ndisplay, self.in_3d.after_turn),
+            (dims.events.ndisplay, self._on_view),  # after it, which moves the point: napari tells nobody
         ):
             emitter.connect(callback)
             self._connections.append((emitter, callback))
@@ -288,7 +288,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def _close_now(self) -> None:
         self.turns.add(clear_away(self.viewer, *self._leave_scan()))
-        self._last_view = None
+        self._last_shown = None, self.viewer.dims.ndisplay
         self.view_changed.emit(None)  # also where it was none before, as layers went
         self.tool_changed.emit()
 
@@ -439,7 +439,12 @@ class LayerBridge(OwnWriting, QObject):
         planes.show_plane(self.viewer, plane, self.frame)
         if self.frame is not None:
             planes.go_inside(self.viewer, self.frame)
-        self.in_3d.show_scan()
+        self._draw_with_scan()
+
+    def _draw_with_scan(self) -> None:
+        """After 3-D the scan is hidden; to show it takes napari as long as to turn, so it is another turn."""
+        if self.in_3d.hides_scan:
+            self.turns.draw_later(after_step=True)
 
     def _look_at_scan(self) -> None:
         """Bring a scan that lies elsewhere into sight; who sees it already keeps place and zoom."""
@@ -461,13 +466,13 @@ class LayerBridge(OwnWriting, QObject):
             if now is None or now.plane != view.plane:
                 self.turns.draw_later()
             planes.go_to(self.viewer, self.frame, view)
-            self.in_3d.show_scan()
+            self._draw_with_scan()
 
     def _on_view(self, event: Any = None) -> None:
-        view = self.current_view()
-        if view != self._last_view:
-            self._last_view = view
-            self.view_changed.emit(view)
+        shown = self.current_view(), self.viewer.dims.ndisplay
+        if shown != self._last_shown:  # beside the scan there is none in 2-D either
+            self._last_shown = shown
+            self.view_changed.emit(shown[0])
 
     # the window, both ways
 

@@ -26,13 +26,14 @@ def delete_in_own_context(canvas: Any) -> None:
     """
     scene = getattr(canvas, "_scene_canvas", None)
     context = getattr(scene, "context", None)
-    if context is None or "finish" in vars(context):
+    plain = getattr(type(context), "finish", None)
+    if plain is None or "finish" in vars(context):
         return
-    its_scene, plain = weakref.ref(scene), type(context).finish
+    its_scene = weakref.ref(scene)
 
     def finish() -> None:
         scene = its_scene()
-        if scene is not None and isalive(scene.native):
+        if scene is not None and isalive(scene.native) and scene.native.isValid():
             scene.set_current()
             plain(scene.context)
 

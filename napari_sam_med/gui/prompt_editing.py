@@ -91,6 +91,7 @@ class PromptEditing(OwnWriting, QObject):
 
     def take_points(self, layer: Points | None) -> None:
         """Read points from this layer."""
+        self._n_outside = 0
         if self.points is not None:
             self.points.events.data.disconnect(self._on_edited)
             self.points.events.data.disconnect(self._on_point_coming)
@@ -106,6 +107,7 @@ class PromptEditing(OwnWriting, QObject):
 
     def take_boxes(self, layer: Shapes | None) -> None:
         """Read boxes and outlines from this layer."""
+        self._n_outside = 0
         if self.boxes is not None:
             self.boxes.events.data.disconnect(self._on_edited)
             if self._on_box_press in self.boxes.mouse_drag_callbacks:
@@ -320,6 +322,7 @@ class PromptEditing(OwnWriting, QObject):
                 prompt_layers.write_points(self.points, wanted, self._frame)
             if self.boxes is not None:
                 prompt_layers.write_shapes(self.boxes, wanted, self._frame)
+        self._n_outside = 0
 
 
 def _action(event: Any) -> str:

@@ -18,7 +18,7 @@ from napari.utils.transforms import Affine
 from OpenGL.error import GLError
 from vispy.visuals import MeshVisual
 
-from napari_sam_med.gui.planes import canvas_of
+from napari_sam_med.gui.planes import canvas_of, visual_of
 from napari_sam_med.volume.disk_labels import labelled_planes
 
 __all__ = [
@@ -105,8 +105,9 @@ def _show_overlay(layer: Labels, name: str, is_shown: bool) -> None:
 
 
 def drawn_in_parts(canvas: Any, layer: Layer) -> Iterator[None]:
-    """Let the parts of a layer that was just inserted be drawn one after another, in steps: the graphics card
-    takes 20 to 60 ms for the program of each. Text, which ours have none of, is not drawn: 90 ms.
+    """Let the parts of a layer that was just inserted or shown be drawn one after another, in steps: the
+    graphics card takes 20 to 60 ms for the program of each. Text, which ours have none of, is not drawn:
+    90 ms.
     """
     visual = getattr(canvas, "layer_to_visual", {}).get(layer)
     node = getattr(visual, "node", None)
@@ -115,11 +116,15 @@ def drawn_in_parts(canvas: Any, layer: Layer) -> Iterator[None]:
         part.visible = False
         if isinstance(part, MeshVisual):
             _keep_program(part)
-    yield
-    for part in parts:
-        if part is not getattr(node, "text", None):
-            part.visible = True
+    parts = [part for part in parts if part is not getattr(node, "text", None)]
+    try:
+        yield
+        while parts:
+            parts.pop(0).visible = True
             yield
+    finally:  # also where nobody goes on with it
+        for part in parts:
+            part.visible = True
 
 
 def _keep_program(mesh: MeshVisual) -> None:
@@ -128,7 +133,7 @@ def _keep_program(mesh: MeshVisual) -> None:
     (https://github.com/vispy/vispy/issues/2568).
     """
     build = getattr(mesh, "_build_color_transform", None)
-    if build is None:  # another vispy
+    if build is None or "_build_color_transform" in vars(mesh):  # another vispy; done already
         return
     kept: list[Any] = []
 
@@ -171,7 +176,7 @@ def clear_away(viewer: ViewerModel, going: Sequence[Layer], labels: Labels | Non
         for layer in going:
             if layer is labels and not (yield from _is_empty(labels)):
                 continue  # drawn on meanwhile
-            _empty(layer)
+            _empty(layer, visual_of(viewer, layer))
             yield
             if layer in layers:
                 layers.remove(layer)
@@ -190,12 +195,16 @@ def clear_away(viewer: ViewerModel, going: Sequence[Layer], labels: Labels | Non
         canvas._update_scenegraph()
 
 
-def _empty(layer: Layer) -> None:
+def _empty(layer: Layer, visual: Any) -> None:
     """napari layers are circles of references, which keep what they hold until Python searches for them: a
-    removed one holds no voxels any more.
+    removed one holds no voxels any more, nor does what drew it in 3-D, which keeps them when 2-D is back.
     """
     if isinstance(layer, Image | Labels) and isinstance(layer.data, np.ndarray):
         layer.data = np.zeros((1, 1, 1), dtype=layer.data.dtype)
+    volume = getattr(getattr(visual, "_layer_node", None), "_volume_node", None)
+    drawn = getattr(volume, "_last_data", None)
+    if drawn is not None:
+        volume.set_data(np.zeros((1, 1, 1), dtype=drawn.dtype))
     layer.metadata = {}  # it names the scan or its labels
 
 

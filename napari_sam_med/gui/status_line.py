@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
@@ -38,6 +39,7 @@ class StatusLine(QWidget):
 
     def __init__(self, actions: Actions) -> None:
         super().__init__()
+        self._actions = actions
         self.text = QLabel("Ready")
         self._lasting = self._said = "Ready"
         self._matters = ""
@@ -168,9 +170,19 @@ class StatusLine(QWidget):
         if self._said.endswith(_AT_WORK) and text in (None, self._said):
             self.say(self._lasting)
 
-    def stop(self) -> None:
-        """Take what stands over the canvas away."""
+    def remind(self, text: str) -> None:
+        """Show over the canvas, in the place of any warning, what a closed widget is still there for."""
+        self._notification.show(text, show_info)
+
+    def clear_canvas(self) -> None:
+        """Take away what stands over the canvas."""
         self._notification.take_away()
+
+    def stop(self) -> None:
+        """Show nothing over the canvas any more."""
+        self._actions.told.disconnect(self.keep)
+        self._end_reading()
+        self.clear_canvas()
 
     def show_progress(self, progress: Progress | None) -> None:
         """Show how far the job has come, or that there is none."""

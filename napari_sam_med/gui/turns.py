@@ -41,9 +41,11 @@ class Turns(QObject):
         self._steps.append(steps)
         self._go_on()
 
-    def draw_later(self) -> None:
-        """What is changed now is drawn in the next turn."""
+    def draw_later(self, *, after_step: bool = False) -> None:
+        """What is changed now is drawn in the next turn, or with what the step that waits changes."""
         self._hold(True)
+        if after_step and self._steps and not self._is_in_step:
+            self._is_held = False  # so that the next turn takes the step
         self._timer.start(0)
 
     def clear(self) -> None:

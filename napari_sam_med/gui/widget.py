@@ -9,7 +9,6 @@ from weakref import WeakSet
 
 from napari.components import ViewerModel
 from napari.layers import Image
-from napari.utils.notifications import show_info
 from napari.viewer import current_viewer
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
@@ -29,7 +28,6 @@ from napari_sam_med.gui.layer_bridge import Tool
 from napari_sam_med.gui.learn_panel import LearnPanel
 from napari_sam_med.gui.leaving import Leaving
 from napari_sam_med.gui.model_panel import ModelPanel
-from napari_sam_med.gui.notification import OneNotification
 from napari_sam_med.gui.organ_panel import HIGHEST_LIST, LOWEST_LIST, OrganPanel
 from napari_sam_med.gui.prompt_panel import PromptPanel
 from napari_sam_med.gui.propagation_panel import PropagationPanel
@@ -162,7 +160,6 @@ class SamMedWidget(Docked):
         content.installEventFilter(self)
         self._fit()
         self.status = StatusLine(self.actions_)
-        self._reminder = OneNotification(self)
         self._manners = InputManners(content, self.actions_.bridge.give_keyboard_to_canvas)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 4)
@@ -277,12 +274,10 @@ class SamMedWidget(Docked):
         self._tool = bridge.tool
         if self._tool is not None:  # else another layer of the user's is at hand
             bridge.set_tool("pan")  # so that no click draws what is not seen to be a prompt
-        self._reminder.show(
-            "Not exported yet: open SAM Med again.", show_info
-        )  # as much as napari's notification shows
+        self.status.remind("Not exported yet: open SAM Med again.")  # as much as napari's notification shows
 
     def _go_on(self) -> None:
-        self._reminder.take_away()
+        self.status.clear_canvas()
         bridge = self.actions_.bridge
         shown = (bridge.image_layer, bridge.labels_layer, bridge.points_layer, bridge.boxes_layer)
         for provider in (bridge.viewer, *shown):
@@ -344,7 +339,6 @@ class SamMedWidget(Docked):
             self._is_stopped = True
             self._at_work.discard(self)
             self.status.stop()
-            self._reminder.take_away()
             self.disk_panel.stop()
             self.find_panel.detach()
             self._open_timer.stop()

@@ -22,7 +22,7 @@ from napari_sam_med.session.journal_records import Blobs, encode_slice, pack_pay
 from napari_sam_med.session.journal_recovery import FORMAT
 from napari_sam_med.session.voxel_counts import VoxelCounts
 from napari_sam_med.volume.disk_labels import labelled_planes
-from napari_sam_med.volume.labels import LabelChange, sparse_copy
+from napari_sam_med.volume.labels import LabelChange, labels_at, sparse_copy
 from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class JournalWriter:
             return None
         if after.max() > np.iinfo(self._shadow.dtype).max:
             self._shadow = self._shadow.astype(np.uint16)
-        before = view.window_on(self._shadow).reshape(-1)[indices.astype(np.intp, copy=False)]
+        before = labels_at(self._shadow, view, indices)
         differs = before != after
         if not differs.any():
             return None

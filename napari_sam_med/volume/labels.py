@@ -19,7 +19,7 @@ from napari_sam_med.volume.organs import MAX_CLASS_ID, OrganTable
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["LabelChange", "LabelVolume", "sparse_copy"]
+__all__ = ["LabelChange", "LabelVolume", "labels_at", "sparse_copy"]
 
 LabelArray = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -76,13 +76,25 @@ class LabelChange:
                 f"LabelVolume, "
                 "which widens its array."
             )
-        window = self.view.window_on(data_zyx)
-        indices = self.indices.astype(np.intp, copy=False)  # numpy takes half as long again to do it itself
-        if window.flags.c_contiguous:  # an axial slice: four times as fast, and large steps have hundreds
-            window.reshape(-1)[indices] = values
-            return
-        rows, columns = np.divmod(indices, window.shape[1])
-        window[rows, columns] = values
+        pixels, where = _flat(self.view.window_on(data_zyx), self.indices)
+        pixels[where] = values
+
+
+def labels_at(
+    data_zyx: npt.NDArray[Any], view: SliceView, indices: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[Any]:
+    """Class numbers (N,) of a label array (z, y, x) at flat positions (N,) in a slice; a copy."""
+    pixels, where = _flat(view.window_on(data_zyx), indices)
+    found: npt.NDArray[Any] = pixels[where]
+    return found
+
+
+def _flat(window: npt.NDArray[Any], indices: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Any]:
+    """A slice, and what flat indices are in it."""
+    indices = indices.astype(np.intp, copy=False)  # numpy takes half as long again to do it itself
+    if window.flags.c_contiguous:  # an axial slice: four times as fast, and large steps have hundreds
+        return window.reshape(-1), indices
+    return window, np.divmod(indices, window.shape[1])
 
 
 class LabelVolume:

@@ -57,6 +57,8 @@ def test_it_goes_with_the_widget(desk: Desk) -> None:
     assert texts(desk) == [ONE]
     desk.widget.stop()
     assert texts(desk) == []
+    desk.actions.tell(TWO)
+    assert texts(desk) == []
 
 
 @pytest.mark.parametrize("comes_back", [True, False])
@@ -64,6 +66,7 @@ def test_what_reminds_of_a_closed_widget_goes_when_it_comes_back_or_ends(
     desk: Desk, comes_back: bool
 ) -> None:
     accept_a_box(desk)
+    desk.actions.tell(ONE)
     QTest.mouseClick(desk.widget.parentWidget().title.close_button, LEFT)
     assert texts(desk) == ["Not exported yet: open SAM Med again."]
     if comes_back:

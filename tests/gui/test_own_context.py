@@ -33,7 +33,7 @@ def deleted(monkeypatch: pytest.MonkeyPatch) -> list[QOpenGLContext | None]:
 
 def test_it_goes_in_the_context_that_drew_it(desk: Desk, deleted: list[QOpenGLContext | None]) -> None:
     own = desk.native.context()
-    assert QOpenGLContext.currentContext() is not own  # Qt has put the window together
+    desk.native.doneCurrent()
     desk.viewer.layers.remove(desk.bridge.image_layer)
     desk.settle()
     assert deleted
@@ -63,9 +63,13 @@ def test_the_experiments_panel_alone_sees_to_it_too(
 
 def test_a_window_that_was_closed_is_left_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = desk.viewer.window._qt_viewer.canvas._scene_canvas
+    asked: list[str] = []
+    monkeypatch.setattr(scene, "set_current", lambda: asked.append("current"))
+    monkeypatch.setattr(scene.context.glir, "command", lambda *_: asked.append("command"))
+    scene.context.finish()
+    assert asked[0] == "current"
     desk.viewer.close()
     desk.settle()
-    asked: list[object] = []
-    monkeypatch.setattr(scene, "set_current", asked.append)
+    asked.clear()
     scene.context.finish()
     assert not asked

@@ -202,5 +202,12 @@ def test_beside_the_scan_no_plane_of_it_is_shown_and_3d_neither(desk: Desk) -> N
     desk.viewer.dims.set_point(0, below)
     assert desk.bridge.current_view() is None
     assert not any(made.isChecked() for made in planes.values())
+    desk.key(Qt.Key.Key_4, Qt.KeyboardModifier.AltModifier)
+    desk.settle()
+    assert planes["3d"].isChecked()
+    desk.viewer.dims.ndisplay = 2
+    desk.settle()
+    assert desk.bridge.current_view() is None
+    assert not any(made.isChecked() for made in planes.values())
     desk.key(Qt.Key.Key_1, Qt.KeyboardModifier.AltModifier)
     assert planes["axial"].isChecked()

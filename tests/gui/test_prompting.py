@@ -299,6 +299,10 @@ def test_prompts_outside_the_volume_are_ignored_with_a_message(desk: Desk) -> No
     desk.bridge.set_tool("point")
     desk.click((4, -4, 8))
     assert desk.said.count("2 prompts outside the volume ignored.") == 1
+    desk.session.new_object()
+    desk.settle()
+    desk.click((4, -4, 8))
+    assert desk.said.count(told) == 2, "of another object it was not"
 
 
 def test_a_model_that_takes_boxes_only_turns_points_off(desk: Desk, predictor: FakePredictor) -> None:

@@ -14,8 +14,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QDockWidget, QFileDialog, QLabel
 
-from napari_sam_med.gui import leaving
-from napari_sam_med.gui import widget as widget_module
+from napari_sam_med.gui import leaving, status_line
 from napari_sam_med.gui.chooser_layers import CANDIDATES_NAME
 from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.gui.widget import DOCK_NAME, SamMedWidget
@@ -36,7 +35,7 @@ OWN = {POINTS_NAME, BOXES_NAME, PREVIEW_NAME}
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a notification said; napari's own would outlive a test."""
     texts: list[str] = []
-    monkeypatch.setattr(widget_module, "show_info", texts.append)
+    monkeypatch.setattr(status_line, "show_info", texts.append)
     return texts
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Points
+from napari.layers import Image, Labels, Points
 from qtpy.QtTest import QTest
 from vispy.gloo.glir import GlirProgram
 
+from napari_sam_med.gui import slow_layers
+from napari_sam_med.gui.planes import visual_of
 from napari_sam_med.gui.slow_layers import clear_away, insert_unselected
 from tests.gui.desk import LEFT, NO_KEY, Desk
 from tests.gui.test_prompting import LIVER, VIEW
@@ -46,6 +52,44 @@ def test_layers_that_were_cleared_away_leave_nothing_on_the_canvas(desk: Desk, i
     assert canvas.layer_to_visual[late].node.parent is canvas.view.scene
     desk.viewer.layers.remove(late)
     assert late not in canvas.layer_to_visual
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8])
+def test_no_voxels_are_left_of_a_layer_that_was_seen_in_3d(desk: Desk, dtype: type) -> None:
+    """While layers are circles of references, for which nobody has searched yet."""
+    viewer, data = desk.viewer, np.ones((8, 24, 32), dtype=dtype)
+    kind = Labels if dtype is np.uint8 else Image
+    layer = viewer.add_layer(kind(data, name="seen"))  # for a name napari looks at what is named here
+    for ndisplay in (3, 2):
+        viewer.dims.ndisplay = ndisplay
+        desk.settle()
+    volume = visual_of(viewer, layer)._layer_node._volume_node
+    assert volume._last_data.size > 1
+    shown, gone = weakref.ref(volume._last_data), weakref.ref(data)
+    del data
+    gc.collect()
+    gc.disable()
+    try:
+        list(clear_away(viewer, [layer], None))
+        desk.settle()
+        assert volume._last_data.size == 1
+        del volume
+        assert gone() is None
+        assert shown() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("system", "searches"), [("win32", 1), ("linux", 0), ("darwin", 0)])
+def test_garbage_is_searched_for_on_windows_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, system: str, searches: int
+) -> None:
+    going = [desk.viewer.add_points(ndim=3) for _ in range(2)]
+    searched: list[None] = []
+    monkeypatch.setattr(slow_layers, "sys", SimpleNamespace(platform=system))
+    monkeypatch.setattr(slow_layers, "gc", SimpleNamespace(collect=lambda: searched.append(None)))
+    list(clear_away(desk.viewer, going, None))
+    assert len(searched) == searches
 
 
 def test_no_program_is_built_again_while_a_box_is_drawn(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
