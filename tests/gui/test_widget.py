@@ -175,6 +175,8 @@ def test_3d_shows_the_patient_from_the_front_and_leads_back(desk: Desk) -> None:
     assert np.allclose(camera.up_direction, (1, 0, 0), atol=1e-6)
     assert not desk.bridge.image_layer.visible
     desk.widget.volume_panel.planes["axial"].click()
+    assert not desk.native.updatesEnabled(), "organs are not drawn without the scan"
+    desk.wait(desk.native.updatesEnabled)
     assert desk.bridge.image_layer.visible
     desk.wait(lambda: desk.bridge.tool == "box")
 
