@@ -166,7 +166,7 @@ class In3d:
 
     def _coming_back(self) -> Iterator[None]:
         bridge = self._bridge
-        for layer in (bridge.image_layer, bridge.boxes_layer, bridge.points_layer):
+        for layer in (bridge.image_layer, bridge.points_layer, bridge.boxes_layer):
             if not self._is_there:  # else 3-D was asked for again meanwhile
                 is_hidden = layer in self._to_show
                 self._show(layer)

@@ -40,11 +40,14 @@ class LabelsDisplay(QObject):
     -------
     message : str
         Something that the user should know.
+    preview_wanted
+        There is no layer to show a proposal in.
     array_replaced
         The labels had to grow: their layer shows an array that is no longer theirs.
     """
 
     message = Signal(str)
+    preview_wanted = Signal()
     array_replaced = Signal()
 
     def __init__(
@@ -170,7 +173,10 @@ class LabelsDisplay(QObject):
             self.preview_layer.visible = False
 
     def _on_preview(self, *_: Any) -> None:
-        preview, layer = self._session.preview, self.preview_layer
+        preview = self._session.preview
+        if self.preview_layer is None and preview is not None and self._frame is not None:
+            self.preview_wanted.emit()
+        layer = self.preview_layer
         if layer is None or self._frame is None:
             return
         if preview is None:

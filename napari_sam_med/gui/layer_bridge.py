@@ -28,8 +28,9 @@ from napari_sam_med.gui.scan_layers import (
     boxes_layer,
     labels_layer,
     points_layer,
+    preview_layer,
 )
-from napari_sam_med.gui.slow_layers import clear_away
+from napari_sam_med.gui.slow_layers import clear_away, insert_unselected
 from napari_sam_med.gui.turns import Turns
 from napari_sam_med.gui.work_of_scan import labels_of_work, note_work
 from napari_sam_med.session.jobs import PreparedScan
@@ -38,6 +39,8 @@ from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane, SliceView
 
 __all__ = ["BOXES_NAME", "LABELS_NAME", "POINTS_NAME", "PREVIEW_NAME", "LayerBridge", "Tool"]
+
+_LABELS_REMOVED = 'The labels layer was removed; choose "Bring the labels back" under Scan, Labels.'
 
 Tool = Literal["box", "lasso", "point", "scribble", "paint", "erase", "pan"]
 _MODES: dict[Tool, tuple[str, str]] = {  # whose layer, in which mode of napari's
@@ -110,8 +113,10 @@ class LayerBridge(OwnWriting, QObject):
         self._close_timer.setSingleShot(True)
         self._close_timer.timeout.connect(self._close_now)
         self.display.message.connect(self.message)
+        self.display.preview_wanted.connect(self._on_preview_wanted)
         self.display.array_replaced.connect(self.show_labels_again)
         self.prompts.message.connect(self.message)
+        self.prompts.message_over.connect(self.hint_over)
         self.prompts.sign_changed.connect(self.tool_changed)
         self.prompts.points_wanted.connect(self._on_points_wanted)
         self._listen()
@@ -241,9 +246,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def _tell_missing(self) -> None:
         if self.frame is not None and self.image_layer is not None and self.labels_layer is None:
-            self.message.emit(
-                'The labels layer was removed; choose "Bring the labels back" under Scan, Labels.'
-            )
+            self.message.emit(_LABELS_REMOVED)
 
     def remove(self, layer: Layer | None) -> None:
         if layer is not None and layer in self.viewer.layers:
@@ -331,12 +334,20 @@ class LayerBridge(OwnWriting, QObject):
         labels = self.session.labels
         if labels is None or self.frame is None:
             return
+        self.hint_over.emit(_LABELS_REMOVED)
         old = self.labels_layer
         self.display.let_go()
         with self._writing(), self._keeping_tool():
             self.remove(old)
             place = self.viewer.layers.index(self.image_layer) + 1
             self._show_labels(labels, self._put(labels_layer(labels, self.frame), place))
+
+    def _on_preview_wanted(self) -> None:
+        """The user removed it; a proposal that is not seen would be accepted unseen."""
+        if self.frame is not None:
+            place = self.own_layers.lowest(self.viewer.layers)
+            layer = self.display.preview_layer = preview_layer(self.frame)
+            insert_unselected(self.viewer.layers, place, layer)
 
     def _put(self, layer: Layer, place: int | None = None) -> Any:
         """Add a layer, above all others or at a place of the list."""

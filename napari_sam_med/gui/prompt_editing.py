@@ -37,6 +37,8 @@ class PromptEditing(OwnWriting, QObject):
     -------
     message : str
         Something that the user should know.
+    message_over : str
+        It does not hold any more.
     sign_changed
         Plain clicks set points of the other sign now.
     points_wanted
@@ -44,6 +46,7 @@ class PromptEditing(OwnWriting, QObject):
     """
 
     message = Signal(str)
+    message_over = Signal(str)
     sign_changed = Signal()
     points_wanted = Signal()
     _reading_wanted = Signal()
@@ -65,7 +68,7 @@ class PromptEditing(OwnWriting, QObject):
         self._is_negative_click = False
         self._released_at: npt.NDArray[np.float64] | None = None
         self._is_outdated = False
-        self._n_outside = 0
+        self._n_outside, self._told = 0, ""
         # posted events come after napari has finished with the layer, and before Qt draws
         self._reading_wanted.connect(self._read_outdated, Qt.ConnectionType.QueuedConnection)
         session.events.objects.connect(self._on_objects)
@@ -248,9 +251,17 @@ class PromptEditing(OwnWriting, QObject):
             if self.points is not None:
                 prompt_layers.color_points(self.points)
             self._give(reading.prompts)
-        if reading.n_outside > self._n_outside:  # else it was said when they were drawn
-            self.message.emit(f"{number_of(reading.n_outside, 'prompt')} outside the volume ignored.")
-        self._n_outside = reading.n_outside
+        self._note_outside(reading.n_outside)
+
+    def _note_outside(self, number: int) -> None:
+        """Say that prompts lie outside the volume; not again where that was said when they were drawn."""
+        if number > self._n_outside:
+            self._told = f"{number_of(number, 'prompt')} outside the volume ignored."
+            self.message.emit(self._told)
+        elif not number and self._told:
+            self.message_over.emit(self._told)
+            self._told = ""
+        self._n_outside = number
 
     def _give(self, prompts: Mapping[SliceView, Prompts]) -> None:
         """Let the session know what differs from what it knows."""
@@ -322,7 +333,7 @@ class PromptEditing(OwnWriting, QObject):
                 prompt_layers.write_points(self.points, wanted, self._frame)
             if self.boxes is not None:
                 prompt_layers.write_shapes(self.boxes, wanted, self._frame)
-        self._n_outside = 0
+        self._note_outside(0)
 
 
 def _action(event: Any) -> str:

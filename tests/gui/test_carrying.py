@@ -228,7 +228,9 @@ def test_a_removed_labels_layer_can_be_brought_back(desk: Desk) -> None:
     assert any("Bring the labels back" in text for text in desk.said)
     combo = desk.widget.volume_panel.labels
     assert combo.itemText(0) == "Bring the labels back"
+    assert "Bring the labels back" in desk.widget.status._lasting
     combo.activated.emit(0)
+    assert "Bring the labels back" not in desk.widget.status._lasting
     assert desk.bridge.labels_layer.data is desk.labels
     assert desk.labels.any()
 

@@ -10,12 +10,13 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_sam_med.errors import DeviceMemoryError
+from napari_sam_med.gui.scan_layers import PREVIEW_NAME
 from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
 from tests.gui.test_carrying import accept_a_box, organ
-from tests.gui.test_prompting import INSIDE, LIVER, VIEW, organ_mask
+from tests.gui.test_prompting import INSIDE, LIVER, VIEW, box_the_organ, organ_mask
 
 
 def _renamed(desk: Desk) -> None:
@@ -116,6 +117,26 @@ def test_a_job_of_a_scan_that_was_replaced_writes_nothing(
     assert desk.labels is not earlier
     assert not desk.labels.any()
     assert np.array_equal(earlier, before)
+
+
+def test_a_proposal_is_seen_though_its_layer_was_removed(desk: Desk) -> None:
+    """Else Enter would accept what nobody has seen."""
+    layers = desk.viewer.layers
+    removed = desk.bridge.display.preview_layer
+    layers.selection = {removed}
+    layers.remove_selected()
+    box_the_organ(desk)
+    shown = desk.bridge.display.preview_layer
+    assert shown is not removed
+    assert shown.visible
+    assert np.count_nonzero(shown.data) == np.count_nonzero(desk.session.preview.mask)
+    assert desk.bridge.labels_layer in layers
+    assert layers.index(desk.bridge.labels_layer) < layers.index(shown)
+    assert layers.index(shown) < layers.index(desk.bridge.boxes_layer)
+    assert desk.bridge.tool == "box", "the user's tool stays in hand"
+    desk.key(Qt.Key.Key_Return)
+    assert not shown.data.any()
+    assert PREVIEW_NAME in [layer.name for layer in layers]
 
 
 def test_a_proposal_of_a_slice_that_was_left_is_not_shown_on_another(

@@ -301,6 +301,7 @@ def test_prompts_outside_the_volume_are_ignored_with_a_message(desk: Desk) -> No
     assert desk.said.count("2 prompts outside the volume ignored.") == 1
     desk.session.new_object()
     desk.settle()
+    assert "outside" not in desk.widget.status._lasting, "none of this object is"
     desk.click((4, -4, 8))
     assert desk.said.count(told) == 2, "of another object it was not"
 
