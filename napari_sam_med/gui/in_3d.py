@@ -49,6 +49,8 @@ class In3d:
         """Napari has turned, whoever asked for it; it hears of that before anybody else."""
         if event.source.ndisplay == 3:
             self.enter()
+            if self._is_there:
+                planes.keep_place_of_sliders(self._bridge.viewer, is_kept=True)
         elif self._is_there:
             self._come_to_point()
             self._back()
@@ -60,6 +62,7 @@ class In3d:
 
     def _back(self) -> None:
         self._is_there, self._point = False, None
+        planes.keep_place_of_sliders(self._bridge.viewer, is_kept=False)
         self._let_scan_through()
         self._bridge.hint_over.emit(self._told)
         self._bridge.turns.add(self._coming_back())
@@ -191,6 +194,7 @@ class In3d:
     def forget(self) -> None:
         """Bring all back at once, and let the layers be."""
         self._is_there = False
+        planes.keep_place_of_sliders(self._bridge.viewer, is_kept=False)
         self._let_scan_through()
         for layer in [*self._to_show]:
             self._show(layer)

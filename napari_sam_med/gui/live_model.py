@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["LiveModel"]
 
 _PATIENCE_SECONDS = 0.05
-"""A quick answer is waited for before anything is drawn: drawing meanwhile would take the processor from the
-model, and the canvas would be drawn twice."""
+"""After the question. A quick answer is waited for before anything is drawn: drawing meanwhile would take the
+processor from the model, and the canvas would be drawn twice."""
 
 
 class LiveModel(QObject):
@@ -75,6 +76,7 @@ class LiveModel(QObject):
         self._wanted: SliceView | None = None
         self._waiting: list[Callable[[ModelView], None]] = []
         self._asked: tuple[Any, ...] | None = None
+        self._asked_at = 0.0
         self._told: str | None = None
         self._waits = True
         self.ahead = AheadControl(workers, self._sight, self)
@@ -291,7 +293,7 @@ class LiveModel(QObject):
             failed=self.failed.emit,
             finished=lambda: self._on_served(job),
         )
-        self._serving = job
+        self._serving, self._asked_at = job, time.monotonic()
         self.answering.emit(True)
         return True
 
@@ -338,7 +340,7 @@ class LiveModel(QObject):
 
     def _await_answer(self) -> None:
         if self._serving is not None:
-            self._serving.deliver_within(_PATIENCE_SECONDS)
+            self._serving.deliver_within(max(0.0, self._asked_at + _PATIENCE_SECONDS - time.monotonic()))
 
     def _on_window(self, *_: Any) -> None:
         """The model sees something else now."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "fit",
     "go_inside",
     "go_to",
+    "keep_place_of_sliders",
     "sees",
     "show_in_3d",
     "show_plane",
@@ -135,9 +137,10 @@ def go_inside(viewer: ViewerModel, frame: Frame) -> None:
 
 def show_plane(viewer: ViewerModel, plane: Plane, frame: Frame | None = None) -> None:
     """Show a plane the way radiologists look at it, and all of a scan; of all layers where none is given."""
-    viewer.dims.ndisplay = 2
-    others = viewer.dims.ndim - 3
-    viewer.dims.order = (*range(others), *(axis + others for axis in _ORDERS[plane]))
+    with _laid_out_once(viewer):
+        viewer.dims.ndisplay = 2
+        others = viewer.dims.ndim - 3
+        viewer.dims.order = (*range(others), *(axis + others for axis in _ORDERS[plane]))
     _camera(viewer).orientation2d = _ORIENTATIONS[plane]
     fit(viewer, frame)
 
@@ -173,8 +176,7 @@ def _box_seen(viewer: ViewerModel, frame: Frame) -> npt.NDArray[np.float64]:
 
 def canvas_of(viewer: ViewerModel | None) -> Any:
     """What a viewer is drawn on; None without a window."""
-    window = getattr(viewer, "window", None)
-    return getattr(getattr(window, "_qt_viewer", None), "canvas", None)
+    return getattr(_qt_viewer(viewer), "canvas", None)
 
 
 def visual_of(viewer: ViewerModel, layer: Layer) -> Any:
@@ -182,11 +184,38 @@ def visual_of(viewer: ViewerModel, layer: Layer) -> Any:
     return getattr(canvas_of(viewer), "layer_to_visual", {}).get(layer)
 
 
+def keep_place_of_sliders(viewer: ViewerModel, *, is_kept: bool) -> None:
+    """Leave the place empty of those that just went, or let the canvas have it again: one of another size is
+    grey until it is drawn.
+    """
+    sliders = getattr(_qt_viewer(viewer), "dims", None)
+    if sliders is not None:
+        gone = max(0, sliders.height() - sliders.minimumHeight()) if is_kept else 0
+        sliders.layout().setContentsMargins(0, gone, 0, 0)
+
+
+@contextmanager
+def _laid_out_once(viewer: ViewerModel) -> Iterator[None]:
+    """Have Qt lay the window out when all sliders that go are gone: napari shows another one before that."""
+    sliders = getattr(_qt_viewer(viewer), "dims", None)
+    layout = None if sliders is None else sliders.parentWidget().layout()
+    if layout is None:
+        yield
+        return
+    layout.setEnabled(False)
+    try:
+        yield
+    finally:
+        layout.setEnabled(True)
+        layout.invalidate()
+
+
 def show_in_3d(viewer: ViewerModel, frame: Frame | None = None) -> None:
     """Show a scan, or all layers, from in front of the patient, head up, the patient's right on the left."""
     others = viewer.dims.ndim - 3
-    viewer.dims.order = (*range(others), *(axis + others for axis in (0, 1, 2)))
-    viewer.dims.ndisplay = 3
+    with _laid_out_once(viewer):
+        viewer.dims.order = (*range(others), *(axis + others for axis in (0, 1, 2)))
+        viewer.dims.ndisplay = 3
     camera = _camera(viewer)
     camera.orientation = ("away", "down", "right")  # anything else would mirror the patient
     fit(viewer, frame)
@@ -212,3 +241,7 @@ def come_back_to(viewer: ViewerModel, point: Sequence[float]) -> None:
 def _camera(viewer: ViewerModel) -> Any:
     scene = getattr(viewer, "scene", None)
     return viewer.camera if scene is None else scene.camera
+
+
+def _qt_viewer(viewer: ViewerModel | None) -> Any:
+    return getattr(getattr(viewer, "window", None), "_qt_viewer", None)

@@ -214,13 +214,21 @@ class ScanLoading(QObject):
                         f"{scan.volume.name} was not opened, because a layer of it was removed before all of "
                         "them were there; open it again."
                     )
-                if next(coming, self) is self:
+                if next(coming, self) is self and not self._takes_box(arrival):
                     then()
                     return
                 yield
         except Exception as error:  # noqa: BLE001  shown to the user; the scan before stays
             self.give_up()
             failed(error)
+
+    def _takes_box(self, arrival: Arrival) -> bool:
+        """Let boxes be drawn, as in the scan that is about to come, a turn before it where that goes."""
+        bridge = self._bridge
+        takes = arrival.keeps_own and bridge.viewer.dims.ndisplay == 2 and bridge.tool != "box"
+        if takes:
+            bridge.set_tool("box")
+        return takes and bridge.tool == "box"
 
     def give_up(self) -> None:
         """Leave no layer of a scan that was on its way, nor of one that was left for good."""

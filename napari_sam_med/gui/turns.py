@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, Qt, QTimer
 
 __all__ = ["Turns"]
 
@@ -78,9 +78,11 @@ class Turns(QObject):
             self._go_on()
 
     def _hold(self, is_held: bool) -> None:
-        """Let the canvas wait with drawing, or no more."""
+        """Let the canvas wait with drawing, or no more; meanwhile its last picture is seen."""
         canvas = self._canvas()
         self._is_held = is_held
         if canvas is not None:
             with suppress(RuntimeError):  # the window is being taken down
+                # else Qt paints what is behind it over the picture, as soon as it has anything to paint
+                canvas.native.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
                 canvas.native.setUpdatesEnabled(not is_held)

@@ -113,11 +113,13 @@ class EmbeddingAhead:
         while True:
             self._follow()
             yield self._state()
-            self._follow()  # the user may have moved while this was paused
+            is_elsewhere = self._follow()  # the user may have moved while this was paused
             at = self._view  # once: the user may move at any time
             ready = self._ready[at.plane]
             index = next((index for index in islice(self._stack(at), self._room) if index not in ready), None)
             if index is None:
+                if is_elsewhere:
+                    yield self._state()  # all is there, which nobody was told
                 return
             with suppress(CancelledError):
                 self._embed(SliceView(at.plane, index))
@@ -132,12 +134,12 @@ class EmbeddingAhead:
         air = self._air[at.plane]
         return (i for i in by_distance(at.index, self.sight.volume.shape[at.axis]) if i not in air)
 
-    def _follow(self) -> None:
+    def _follow(self) -> bool:
         """Where the user has moved, see what the store still has, and use it in an order in which the nearest
-        is last: the store drops first what was not used for longest.
+        is last: the store drops first what was not used for longest. Answers whether the user has moved.
         """
         if not self._has_moved:
-            return
+            return False
         self._has_moved = False  # first: whoever moves from here on is followed the next time
         at = self._view
         ready = self._ready[at.plane]
@@ -148,6 +150,7 @@ class EmbeddingAhead:
                 continue
             is_kept = self._use(key, view) if place < self._room else key in self.sight.store
             (ready.add if is_kept else ready.discard)(index)
+        return True
 
     def _embed(self, view: SliceView) -> None:
         from napari_sam_med.sam.interruption import interruptible

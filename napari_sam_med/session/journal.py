@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["JournalPlace", "SessionJournal"]
 
 _PATIENCE_SECONDS = 10.0
+_WAITED_FOR = 8
+"""Slices; a step of more takes longer to write than the user may be kept waiting."""
 
 
 @dataclass(frozen=True)
@@ -333,9 +335,12 @@ class SessionJournal:
         self._keep(f"Redo {change.label}")
 
     def _keep(self, label: str) -> None:
-        """What the user has done is on its way to the disk before the user can do the next thing."""
+        """What the user has done is on its way to the disk before the user can do the next thing; a moment
+        later where that takes long.
+        """
+        is_short = len(self._pending) <= _WAITED_FOR
         self._hand_over(label)
-        if self._writer is not None and self._writer.path is not None:
+        if is_short and self._writer is not None and self._writer.path is not None:
             self._writer.keep_up()
 
     def _hand_over(self, label: str) -> None:

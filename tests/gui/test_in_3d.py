@@ -103,6 +103,34 @@ def test_all_comes_back_whatever_was_shown_meanwhile(desk: Desk, changed: bool) 
     assert desk.bridge.tool == "point"
 
 
+def test_the_canvas_keeps_its_size_in_3d_and_through_every_plane(desk: Desk) -> None:
+    canvas = desk.viewer.window._qt_viewer.canvas
+    on_slices, heights = canvas.native.height(), []
+
+    def on_resize(event: object) -> None:
+        heights.append(event.size[1])
+
+    canvas._scene_canvas.events.resize.connect(on_resize)
+    to_3d(desk)
+    desk.key(Qt.Key.Key_2, ALT)  # coronal: another slider
+    desk.wait(lambda: all(layer.visible for layer in hidden_in_3d(desk)))
+    desk.settle()
+    desk.key(Qt.Key.Key_3, ALT)
+    desk.settle()
+    assert set(heights) <= {on_slices}, "a canvas of another size is grey until it is drawn"
+    canvas._scene_canvas.events.resize.disconnect(on_resize)
+    sliders = desk.viewer.window._qt_viewer.dims.slider_widgets
+    assert [slider.isHidden() for slider in sliders] == [True, True, False]
+    to_3d(desk)
+    desk.widget.stop()  # in 3-D: from here on it is napari's own
+    desk.viewer.dims.ndisplay = 2
+    desk.settle()
+    assert canvas.native.height() == on_slices
+    desk.viewer.dims.ndisplay = 3
+    desk.settle()
+    assert canvas.native.height() > on_slices
+
+
 def test_labels_that_were_hidden_in_3d_stay_so(desk: Desk) -> None:
     accept_a_box(desk)
     to_3d(desk)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QPainter, QPaintEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_sam_med.gui.turns import Turns
@@ -44,6 +45,34 @@ def test_others_come_in_between_and_what_a_step_changed_is_drawn_after_it(
     qtbot.waitUntil(lambda: done.count("other") == 4)
     assert done == ["a 1", "other", "a 2", "other", "b 1", "other", "b 2", "other"]
     qtbot.waitUntil(canvas.updatesEnabled)
+
+
+class Red(QWidget):
+    """A picture."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802  Qt's name
+        QPainter(self).fillRect(self.rect(), Qt.GlobalColor.red)
+
+
+def test_the_last_picture_stays_on_a_canvas_that_waits(qtbot: QtBot) -> None:
+    window = QWidget()
+    qtbot.addWidget(window)
+    window.resize(60, 60)
+    picture = Red(window)
+    picture.resize(40, 40)
+    turns = Turns(lambda: SimpleNamespace(native=picture), window)
+    with qtbot.waitExposed(window):
+        window.show()
+
+    def is_red() -> bool:
+        return window.screen().grabWindow(window.winId()).toImage().pixelColor(20, 20) == Qt.GlobalColor.red
+
+    qtbot.waitUntil(is_red)
+    turns.draw_later()
+    assert not picture.updatesEnabled()
+    window.repaint()  # as Qt does where a slider has come beside it
+    assert is_red()
+    qtbot.waitUntil(picture.updatesEnabled)
 
 
 def test_steps_that_fail_end_and_the_next_go_on(turns: Turns, canvas: QWidget, qtbot: QtBot) -> None:

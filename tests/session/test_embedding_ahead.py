@@ -102,6 +102,17 @@ def test_who_moves_is_followed_and_nothing_is_made_twice(sight: ModelView) -> No
     assert len(set(made(sight))) == len(made(sight))
 
 
+def test_who_moves_to_a_plane_that_is_all_there_is_told_of_it(sight: ModelView) -> None:
+    ahead = EmbeddingAhead(sight, axial(5))
+    list(ahead.run())
+    ahead.look_at(SliceView("coronal", 3))
+    steps = ahead.run()
+    next(steps)
+    ahead.look_at(axial(2))  # while it is paused
+    stack = last(steps)
+    assert (stack.plane, stack.ready) == ("axial", set(range(8)))
+
+
 def test_who_moves_to_another_plane_while_a_slice_is_chosen_is_followed(sight: ModelView) -> None:
     ahead = EmbeddingAhead(sight, axial(5))
     steps = ahead.run()

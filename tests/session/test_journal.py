@@ -56,12 +56,32 @@ def test_s01_what_was_accepted_is_in_the_file_before_the_next_thing_can_be_done(
     assert_kept(folder, image, session)
 
 
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """How long the main thread was ready to wait for a thread, each time."""
+    found: list[float | None] = []
+    wait = threading.Event.wait
+
+    def counted(event: threading.Event, timeout: float | None = None) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            found.append(timeout)
+        return wait(event, timeout)
+
+    monkeypatch.setattr(threading.Event, "wait", counted)
+    return found
+
+
 def test_a_writer_that_hangs_is_waited_for_once(
-    session: Session, accept: Callable, journal: SessionJournal, monkeypatch: pytest.MonkeyPatch
+    session: Session,
+    accept: Callable,
+    journal: SessionJournal,
+    waited: list[float | None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     accept()
     assert journal.flush()
-    gate, waited = threading.Event(), []
+    waited.clear()
+    gate = threading.Event()
     append = JournalLog.append
 
     def hanging(log: JournalLog, payload: bytes) -> None:
@@ -69,14 +89,6 @@ def test_a_writer_that_hangs_is_waited_for_once(
         append(log, payload)
 
     monkeypatch.setattr(JournalLog, "append", hanging)
-    wait = threading.Event.wait
-
-    def counted(event: threading.Event, timeout: float | None = None) -> bool:
-        if threading.current_thread() is threading.main_thread():
-            waited.append(timeout)
-        return wait(event, timeout)
-
-    monkeypatch.setattr(threading.Event, "wait", counted)
     for rows in (slice(3, 7), slice(4, 8)):
         accept(rows=rows)
     assert len(waited) == 1
@@ -85,6 +97,26 @@ def test_a_writer_that_hangs_is_waited_for_once(
     waited.clear()
     accept(rows=slice(5, 9))
     assert waited
+
+
+@pytest.mark.parametrize(("n_slices", "is_waited_for"), [(3, True), (20, False)])
+def test_a_step_that_takes_long_to_write_keeps_nobody_waiting(
+    session: Session,
+    journal: SessionJournal,
+    waited: list[float | None],
+    folder: JournalFolder,
+    image: ImageIdentity,
+    n_slices: int,
+    is_waited_for: bool,
+) -> None:
+    session.labels.data[2:6, :n_slices, 4:9] = SPLEEN
+    views = [SliceView("coronal", index) for index in range(n_slices)]
+    for step in (lambda: session.record_stroke(views), session.undo, session.redo):
+        waited.clear()
+        step()
+        assert bool(waited) == is_waited_for
+        assert journal.flush()
+    assert_kept(folder, image, session)
 
 
 # statement 3: every change is seen
