@@ -4,8 +4,9 @@
 window (use xvfb-run without a display), and goes through what an annotator does, with real mouse and key
 events, over and over: `benchmarks.annotating`. Memory is noted every second, objects after every round, and
 every time in which the main thread did not come back to its event loop for 30 ms (`benchmarks.heartbeat`).
-What the allocator of glibc says of itself tells a leak (allocated memory grows) from memory that was freed
-and lies between what is used (resident memory grows alone).
+After every round the main thread does the same work of 50 ms some times over: how often that takes twice as
+long is the machine's share. What the allocator of glibc says of itself tells a leak (allocated memory grows)
+from memory that was freed and lies between what is used (resident memory grows alone).
 
 Written to FOLDER: ``memory.csv``, ``gaps.csv``, ``objects.csv``, ``long_session.png``.
 """
@@ -51,6 +52,10 @@ _WARM_UP_SHARE = 0.3
 """Of the time: until then the store of embeddings and the undo stack fill up."""
 _SETTLING_SECONDS = 0.1
 """After a search for garbage: by then other threads have made what they were making."""
+_YARDSTICK = "yardstick"
+_YARDSTICK_SECONDS = 0.05
+_YARDSTICKS = 20
+"""After each round."""
 _SHOWN_GAPS = 15
 _SHOWN_TYPES = 12
 
@@ -96,6 +101,7 @@ def play(hands: Annotator, work: Round, minutes: float, record: Record, heart: H
     clock = QTimer()
     clock.timeout.connect(lambda: _note_memory(hands, record, heart))
     clock.start(1000)
+    length = _length_of_yardstick()
     while record.seconds < minutes * 60:
         for name, step in work.steps():
             heart.doing = name
@@ -105,6 +111,10 @@ def play(hands: Annotator, work: Round, minutes: float, record: Record, heart: H
                 record.failed.append(f"round {work.number}, {name}: {type(error).__name__}: {error}")
         heart.doing = "between rounds"
         hands.rest(0.5)
+        heart.doing = _YARDSTICK
+        for _ in range(_YARDSTICKS):
+            QTimer.singleShot(0, lambda: _count(length))
+            hands.rest(1.5 * _YARDSTICK_SECONDS)
         _note_objects(hands, work, record)
         heart.skip()
         print(
@@ -113,6 +123,24 @@ def play(hands: Annotator, work: Round, minutes: float, record: Record, heart: H
             flush=True,
         )
     clock.stop()
+
+
+def _count(length: int) -> int:
+    total = 0
+    for number in range(length):
+        total += number
+    return total
+
+
+def _length_of_yardstick() -> int:
+    """How far to count for it, as fast as this machine is at its best."""
+    probe = 100_000
+    times = []
+    for _ in range(50):
+        begun = time.thread_time()
+        _count(probe)
+        times.append(time.thread_time() - begun)
+    return int(probe * _YARDSTICK_SECONDS / min(times))
 
 
 def _note_memory(hands: Annotator, record: Record, heart: Heartbeat) -> None:
@@ -145,8 +173,9 @@ def _note_objects(hands: Annotator, work: Round, record: Record) -> None:
 # what came of it
 
 
-def tell(record: Record, gaps: list[Gap], folder: Path, title: str) -> None:
+def tell(record: Record, noted: list[Gap], folder: Path, title: str) -> None:
     """Print the tables, and write the files."""
+    gaps = [gap for gap in noted if gap.doing != _YARDSTICK]
     _write(
         folder / "memory.csv",
         [
@@ -170,13 +199,14 @@ def tell(record: Record, gaps: list[Gap], folder: Path, title: str) -> None:
             g.doing,
             " || ".join(g.stacks),
         )
-        for g in gaps
+        for g in noted
     ]
     _write(folder / "gaps.csv", head, rows)
     console = Console(width=150)
     console.print(_memory_table(record, title))
     console.print(_gap_table(gaps, "own", "longest work of the main thread at a stretch"))
     console.print(_gap_table(gaps, "asleep", "longest waits of the main thread for a lock or a file"))
+    console.print(_told_of_yardstick([gap.own for gap in noted if gap.doing == _YARDSTICK]))
     console.print(_growth_table(record))
     for line in record.failed:
         console.print(f"did not end: {line}")
@@ -221,6 +251,17 @@ def _gap_table(gaps: list[Gap], by: str, title: str) -> Table:
         where = Counter(_own_call(stack) for stack in gap.stacks).most_common(2)
         made.add_row(f"{gap.at:.0f} s", gap.doing, *times, ", ".join(name for name, _ in where))
     return made
+
+
+def _told_of_yardstick(seconds: list[float]) -> str:
+    if not seconds:
+        return "The yardstick was not used."
+    times = 1000 * np.array(seconds)
+    return (
+        f"The same work {len(times)} times: {np.median(times):.0f} ms at the median, {times.max():.0f} at "
+        f"most; {(times > 1.5 * np.median(times)).sum()} times 1.5 times the median and more, "
+        f"{(times > 2 * np.median(times)).sum()} times twice and more."
+    )
 
 
 def _own_call(stack: str) -> str:

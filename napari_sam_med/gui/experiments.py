@@ -324,12 +324,17 @@ def opening_experiments(viewer: ViewerModel) -> Iterator[None]:
         tabs.setParent(None)
         try:
             yield
+            if DOCK_NAME in window.dock_widgets:  # opened from napari's menu meanwhile
+                widget.stop(waits=False)
+                widget.deleteLater()
+                return
             window.add_dock_widget(
                 widget, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False
             )
             yield
-            column.insertWidget(0, tabs, 1)
-            yield
+            if isalive(widget):  # else closed meanwhile
+                column.insertWidget(0, tabs, 1)
+                yield
         finally:  # also where no further step is taken
             if isalive(widget):
                 if column.indexOf(tabs) < 0:

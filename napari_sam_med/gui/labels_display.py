@@ -70,7 +70,7 @@ class LabelsDisplay(QObject):
         events = session.events
         events.organs.connect(self._on_organs)
         events.active_class_id.connect(self._on_active_class)
-        events.preview.connect(self._on_preview)
+        events.preview.connect(self.show_proposal)
 
     def show(self, layer: Labels, labels: LabelVolume, frame: Frame) -> None:
         """Take on a layer whose data is the labels' array."""
@@ -101,14 +101,14 @@ class LabelsDisplay(QObject):
         events = self._session.events
         events.organs.disconnect(self._on_organs, missing_ok=True)
         events.active_class_id.disconnect(self._on_active_class, missing_ok=True)
-        events.preview.disconnect(self._on_preview, missing_ok=True)
+        events.preview.disconnect(self.show_proposal, missing_ok=True)
 
     # the labels
 
     def _on_organs(self, *_: Any) -> None:
         if self.layer is not None:
             self.layer.colormap = organ_colormap(self._session.organs)
-        self._on_preview()
+        self.show_proposal()
 
     def _on_active_class(self, *_: Any) -> None:
         label = self._session.active_class_id
@@ -172,7 +172,8 @@ class LabelsDisplay(QObject):
         elif self.preview_layer is not None and self.preview_layer.visible:
             self.preview_layer.visible = False
 
-    def _on_preview(self, *_: Any) -> None:
+    def show_proposal(self, *_: Any) -> None:
+        """Show the mask that is proposed, if one is; in a new layer where the user removed the one for it."""
         preview = self._session.preview
         if self.preview_layer is None and preview is not None and self._frame is not None:
             self.preview_wanted.emit()

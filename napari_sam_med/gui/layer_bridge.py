@@ -109,6 +109,9 @@ class LayerBridge(OwnWriting, QObject):
         self._missing_timer = QTimer(self)
         self._missing_timer.setSingleShot(True)
         self._missing_timer.timeout.connect(self._tell_missing)
+        self._preview_timer = QTimer(self)
+        self._preview_timer.setSingleShot(True)
+        self._preview_timer.timeout.connect(self.display.show_proposal)
         self._close_timer = QTimer(self)
         self._close_timer.setSingleShot(True)
         self._close_timer.timeout.connect(self._close_now)
@@ -184,6 +187,7 @@ class LayerBridge(OwnWriting, QObject):
     def detach(self) -> None:
         """Stop listening; the layers stay with the user, the preview goes."""
         self._missing_timer.stop()
+        self._preview_timer.stop()
         self._close_timer.stop()
         self.turns.clear()
         for emitter, callback in self._connections:
@@ -235,6 +239,7 @@ class LayerBridge(OwnWriting, QObject):
             self.prompts.take_boxes(None)
         if layer is self.display.preview_layer:
             self.display.preview_layer = None
+            self._preview_timer.start(0)  # napari may be going through a list of layers to remove
         if layer is self.display.layer and not self._is_writing:
             self.display.let_go()
             self._missing_timer.start(0)  # not while the viewer is being closed

@@ -29,6 +29,7 @@ class OneNotification(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._bubble: NapariQtNotification | None = None
+        self._text = ""
         self._timer = QTimer(self)
         self._timer.setInterval(NapariQtNotification.DISMISS_AFTER)
         self._timer.timeout.connect(self._on_time)
@@ -43,6 +44,7 @@ class OneNotification(QObject):
             napari's function for its kind.
         """
         self.take_away()
+        self._text = text
         before = list(NapariQtNotification._instances)
         tell(text)
         new = [bubble for bubble in NapariQtNotification._instances if bubble not in before]
@@ -53,6 +55,16 @@ class OneNotification(QObject):
             self._bubble.timer = QTimer()
             self._bubble.timer.setSingleShot(True)
             self._timer.start()
+
+    def withdraw(self, line: str) -> None:
+        """Take one of the lines away."""
+        lines = self._text.splitlines()
+        if self._bubble is not None and line in lines:
+            rest = "\n".join(other for other in lines if other != line)
+            if rest:
+                self.show(rest)
+            else:
+                self.take_away()
 
     def _on_time(self) -> None:
         bubble = self._bubble

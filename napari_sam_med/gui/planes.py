@@ -11,6 +11,7 @@ import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.utils.transforms import Affine
+from qtpy.compat import isalive
 
 from napari_sam_med.volume.slice_view import PLANES, Plane, SliceView
 
@@ -188,26 +189,29 @@ def keep_place_of_sliders(viewer: ViewerModel, *, is_kept: bool) -> None:
     """Leave the place empty of those that just went, or let the canvas have it again: one of another size is
     grey until it is drawn.
     """
-    sliders = getattr(_qt_viewer(viewer), "dims", None)
+    sliders = _sliders_of(viewer)
     if sliders is not None:
-        gone = max(0, sliders.height() - sliders.minimumHeight()) if is_kept else 0
-        sliders.layout().setContentsMargins(0, gone, 0, 0)
+        layout = sliders.layout()
+        layout.setContentsMargins(0, 0, 0, 0)
+        if is_kept:
+            layout.setContentsMargins(0, max(0, sliders.height() - layout.sizeHint().height()), 0, 0)
 
 
 @contextmanager
 def _laid_out_once(viewer: ViewerModel) -> Iterator[None]:
     """Have Qt lay the window out when all sliders that go are gone: napari shows another one before that."""
-    sliders = getattr(_qt_viewer(viewer), "dims", None)
-    layout = None if sliders is None else sliders.parentWidget().layout()
-    if layout is None:
+    sliders = _sliders_of(viewer)
+    around = None if sliders is None else sliders.parentWidget()
+    if around is None or around.layout() is None:
         yield
         return
-    layout.setEnabled(False)
+    around.layout().setEnabled(False)
     try:
         yield
     finally:
-        layout.setEnabled(True)
-        layout.invalidate()
+        around.layout().setEnabled(True)
+        sliders.layout().activate()
+        around.layout().activate()  # at once: what is fitted next goes by the size of the canvas
 
 
 def show_in_3d(viewer: ViewerModel, frame: Frame | None = None) -> None:
@@ -241,6 +245,12 @@ def come_back_to(viewer: ViewerModel, point: Sequence[float]) -> None:
 def _camera(viewer: ViewerModel) -> Any:
     scene = getattr(viewer, "scene", None)
     return viewer.camera if scene is None else scene.camera
+
+
+def _sliders_of(viewer: ViewerModel) -> Any:
+    """napari's, below the canvas; None without a window, or where it is being taken down."""
+    sliders = getattr(_qt_viewer(viewer), "dims", None)
+    return sliders if sliders is not None and isalive(sliders) else None
 
 
 def _qt_viewer(viewer: ViewerModel | None) -> Any:

@@ -76,8 +76,8 @@ class PromptEditing(OwnWriting, QObject):
 
     def start(self, frame: Frame) -> None:
         """Work on another scan."""
+        self._note_outside(0)
         self._frame = frame
-        self._n_outside = 0
 
     def let_go(self) -> None:
         """Leave the layers to the user."""
@@ -94,7 +94,8 @@ class PromptEditing(OwnWriting, QObject):
 
     def take_points(self, layer: Points | None) -> None:
         """Read points from this layer."""
-        self._n_outside = 0
+        if layer is None:
+            self._note_outside(0)
         if self.points is not None:
             self.points.events.data.disconnect(self._on_edited)
             self.points.events.data.disconnect(self._on_point_coming)
@@ -110,7 +111,8 @@ class PromptEditing(OwnWriting, QObject):
 
     def take_boxes(self, layer: Shapes | None) -> None:
         """Read boxes and outlines from this layer."""
-        self._n_outside = 0
+        if layer is None:
+            self._note_outside(0)
         if self.boxes is not None:
             self.boxes.events.data.disconnect(self._on_edited)
             if self._on_box_press in self.boxes.mouse_drag_callbacks:
@@ -151,15 +153,16 @@ class PromptEditing(OwnWriting, QObject):
     @property
     def _is_readable(self) -> bool:
         """Whether there is a scan, and no shape half drawn: napari announces it when it is done."""
-        return self._frame is not None and self._session.volume is not None and not self._is_half_drawn
+        return self._frame is not None and self._session.volume is not None and not self.is_half_drawn
 
     @property
-    def _is_half_drawn(self) -> bool:
+    def is_half_drawn(self) -> bool:
+        """Whether a shape is being drawn."""
         return getattr(self.boxes, "_is_creating", False)
 
     def end_shape(self, keep: bool) -> bool:
         """End the polygon that is being drawn corner by corner, or drop it; False when there is none."""
-        if not self._is_half_drawn or str(self.boxes.mode) not in _MODES_OF_CLICKS:
+        if not self.is_half_drawn or str(self.boxes.mode) not in _MODES_OF_CLICKS:
             return False
         with self._writing():
             count = len(self.boxes.data)
@@ -255,13 +258,13 @@ class PromptEditing(OwnWriting, QObject):
 
     def _note_outside(self, number: int) -> None:
         """Say that prompts lie outside the volume; not again where that was said when they were drawn."""
-        if number > self._n_outside:
+        before, self._n_outside = self._n_outside, number
+        if number != before and self._told:
+            told, self._told = self._told, ""
+            self.message_over.emit(told)
+        if number > before:
             self._told = f"{number_of(number, 'prompt')} outside the volume ignored."
             self.message.emit(self._told)
-        elif not number and self._told:
-            self.message_over.emit(self._told)
-            self._told = ""
-        self._n_outside = number
 
     def _give(self, prompts: Mapping[SliceView, Prompts]) -> None:
         """Let the session know what differs from what it knows."""
@@ -293,7 +296,7 @@ class PromptEditing(OwnWriting, QObject):
         if begun is None or self.boxes is None or self._frame is None:
             return
         n_shapes, position = begun
-        if self._is_half_drawn:
+        if self.is_half_drawn:
             with self._writing():
                 self.boxes._finish_drawing()
         if len(self.boxes.data) == n_shapes:
@@ -323,7 +326,7 @@ class PromptEditing(OwnWriting, QObject):
             return
         active = self._session.active_object
         wanted = {} if active is None else dict(active.key_slices)
-        half_drawn = len(self.boxes.data) - 1 if self._is_half_drawn else None  # is no prompt yet
+        half_drawn = len(self.boxes.data) - 1 if self.is_half_drawn else None  # is no prompt yet
         shown = prompt_layers.read_prompts(self.points, self.boxes, self._frame, self._plane, half_drawn)
         if shown.prompts == wanted:
             return

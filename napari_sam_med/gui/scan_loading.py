@@ -188,14 +188,17 @@ class ScanLoading(QObject):
         image: Image | None = None,
         labels: Labels | None = None,
         failed: Callable[[Exception], object] | None = None,
+        *,
+        is_certain: bool = True,
     ) -> None:
         """Put the layers of a scan into the viewer, and go on with ``then``; until then, or `give_up`, the
-        scan before is worked on.
+        scan before is worked on. It is not certain that it will be left where ``then`` may ask the user.
         """
         self._job = None
         if self._arrival is None:
             self._arrival = Arrival(self._bridge.viewer, image, labels)
-        self._bridge.turns.add(self._bringing(self._arrival, scan, then, failed or self.failed.emit))
+        bringing = self._bringing(self._arrival, scan, then, failed or self.failed.emit, is_certain)
+        self._bridge.turns.add(bringing)
 
     def _bringing(
         self,
@@ -203,6 +206,7 @@ class ScanLoading(QObject):
         scan: PreparedScan,
         then: Callable[[], object],
         failed: Callable[[Exception], object],
+        is_certain: bool,
     ) -> Iterator[None]:
         bridge = self._bridge
         before = None if bridge.image_layer is None else bridge.frame
@@ -214,7 +218,7 @@ class ScanLoading(QObject):
                         f"{scan.volume.name} was not opened, because a layer of it was removed before all of "
                         "them were there; open it again."
                     )
-                if next(coming, self) is self and not self._takes_box(arrival):
+                if next(coming, self) is self and not (is_certain and self._takes_box(arrival)):
                     then()
                     return
                 yield
@@ -225,10 +229,12 @@ class ScanLoading(QObject):
     def _takes_box(self, arrival: Arrival) -> bool:
         """Let boxes be drawn, as in the scan that is about to come, a turn before it where that goes."""
         bridge = self._bridge
-        takes = arrival.keeps_own and bridge.viewer.dims.ndisplay == 2 and bridge.tool != "box"
-        if takes:
-            bridge.set_tool("box")
-        return takes and bridge.tool == "box"
+        if not arrival.keeps_own or bridge.viewer.dims.ndisplay == 3 or bridge.tool == "box":
+            return False
+        if bridge.boxes_layer is None or bridge.prompts.is_half_drawn:  # napari would end a shape with it
+            return False
+        bridge.set_tool("box")
+        return bridge.tool == "box"
 
     def give_up(self) -> None:
         """Leave no layer of a scan that was on its way, nor of one that was left for good."""
@@ -289,7 +295,10 @@ class ScanLoading(QObject):
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
         own, labels = bridge.show(scan, arrival)
-        hidden = [one for one in earlier if one not in (None, arrival.image, arrival.labels, *leaving)]
+        # labels whose image was removed would seem to be of this scan
+        orphans = [one for one in bridge.layers_of_type(Labels) if one.visible and "sam_med" in one.metadata]
+        kept = (None, arrival.image, arrival.labels, *leaving)
+        hidden = [one for one in dict.fromkeys([*earlier, *orphans]) if one not in kept]
         # labels before their image; the other way round, software OpenGL crashed
         if labels in (*leaving, arrival.labels):
             labels = None

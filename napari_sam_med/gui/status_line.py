@@ -160,8 +160,12 @@ class StatusLine(QWidget):
         """Take a text away that does not hold any more, unless another one has taken its place."""
         if self._lasting == text:
             self._lasting = "Ready"  # also where it waits behind a text that is over with its work
+        self._matters = "\n".join(line for line in self._matters.splitlines() if line != text)
+        self._notification.withdraw(text)
         if self._said == text:
             self.say("Ready")
+        else:
+            self._show()
 
     def end_work(self, text: str | None = None) -> None:
         """What was said of the scan is shown again, as the model often comes after it; with a text, only

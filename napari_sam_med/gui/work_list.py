@@ -313,6 +313,7 @@ class WorkListControl(QObject):
             opened.scan,
             lambda: self._leave(lambda: self._show(opened)),  # the user may have gone on with the one before
             failed=lambda error: self._on_unreadable(opened.case, error),
+            is_certain=False,
         )
 
     def _show(self, opened: OpenedCase) -> None:

@@ -102,8 +102,9 @@ class EmbeddingAhead:
     def run(self) -> Generator[EmbeddedStack, None, None]:
         """Embed what the store does not have, be it in memory or on disk since an earlier session.
 
-        Yields before each slice. Slices of air are left out. Ends where nothing is left that there is room
-        for; closing it between two slices ends it at once, and `interrupt` within one.
+        Yields before each slice, and at the end where the user has moved. Slices of air are left out. Ends
+        where nothing is left that there is room for; closing it between two slices ends it at once, and
+        `interrupt` within one.
 
         Raises
         ------
@@ -113,12 +114,12 @@ class EmbeddingAhead:
         while True:
             self._follow()
             yield self._state()
-            is_elsewhere = self._follow()  # the user may have moved while this was paused
+            has_moved = self._follow()  # the user may have moved while this was paused
             at = self._view  # once: the user may move at any time
             ready = self._ready[at.plane]
             index = next((index for index in islice(self._stack(at), self._room) if index not in ready), None)
             if index is None:
-                if is_elsewhere:
+                if has_moved:
                     yield self._state()  # all is there, which nobody was told
                 return
             with suppress(CancelledError):

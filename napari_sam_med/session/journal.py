@@ -1,7 +1,8 @@
 """The journal of a session: every accepted change is kept, so that a crash loses nothing.
 
 The session's thread hands over references to frozen values, and a thread of its own writes them
-(`JournalWriter`); a step is waited for, but not for long. Whatever goes wrong there, the session goes on.
+(`JournalWriter`); a step of a few slices is waited for, but not for long. Whatever goes wrong there, the
+session goes on.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["JournalPlace", "SessionJournal"]
 
 _PATIENCE_SECONDS = 10.0
-_WAITED_FOR = 8
-"""Slices; a step of more takes longer to write than the user may be kept waiting."""
+_MOST_SLICES_WAITED_FOR = 8
+"""A step of more takes longer to write than the user may be kept waiting."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +339,7 @@ class SessionJournal:
         """What the user has done is on its way to the disk before the user can do the next thing; a moment
         later where that takes long.
         """
-        is_short = len(self._pending) <= _WAITED_FOR
+        is_short = len(self._pending) <= _MOST_SLICES_WAITED_FOR
         self._hand_over(label)
         if is_short and self._writer is not None and self._writer.path is not None:
             self._writer.keep_up()

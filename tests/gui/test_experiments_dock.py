@@ -111,6 +111,7 @@ def test_closing_it_before_it_is_all_there_is_no_error(desk: Desk) -> None:
         next(steps)
     QTest.mouseClick(docks[DOCK_NAME].parentWidget().title.close_button, LEFT)
     desk.wait(lambda: DOCK_NAME not in docks)
+    desk.settle()  # Qt deletes it
     for _ in steps:
         desk.settle()
     assert DOCK_NAME not in docks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -180,6 +180,24 @@ def test_the_slice_before_3d_is_of_no_account_later(desk: Desk) -> None:
     desk.key(Qt.Key.Key_2, ALT)
     desk.key(Qt.Key.Key_1, ALT)
     assert desk.bridge.current_view() == VIEW
+
+
+def test_the_tool_is_in_the_hand_before_all_boxes_are_drawn(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept_a_box(desk)
+    to_3d(desk)
+    tools: list[str | None] = []
+
+    def in_parts(canvas: object, layer: Layer) -> Iterator[None]:
+        for _ in range(3):
+            tools.append(desk.bridge.tool)
+            yield
+
+    monkeypatch.setattr(in_3d, "drawn_in_parts", in_parts)
+    back(desk)
+    desk.wait(lambda: len(tools) == 3)
+    assert tools == ["box", "box", "box"]
 
 
 def test_a_tool_that_is_chosen_in_3d_is_in_the_hand_afterwards(desk: Desk) -> None:

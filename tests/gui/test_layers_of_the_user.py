@@ -139,6 +139,17 @@ def test_a_proposal_is_seen_though_its_layer_was_removed(desk: Desk) -> None:
     assert PREVIEW_NAME in [layer.name for layer in layers]
 
 
+def test_a_proposal_stays_seen_though_its_layer_is_removed(desk: Desk) -> None:
+    box_the_organ(desk)
+    removed = desk.bridge.display.preview_layer
+    desk.viewer.layers.selection = {removed}
+    desk.viewer.layers.remove_selected()
+    desk.wait(lambda: desk.bridge.display.preview_layer is not None)
+    shown = desk.bridge.display.preview_layer
+    assert shown.visible
+    assert np.count_nonzero(shown.data) == np.count_nonzero(desk.session.preview.mask)
+
+
 def test_a_proposal_of_a_slice_that_was_left_is_not_shown_on_another(
     desk: Desk, predictor: FakePredictor
 ) -> None:

@@ -299,11 +299,21 @@ def test_prompts_outside_the_volume_are_ignored_with_a_message(desk: Desk) -> No
     desk.bridge.set_tool("point")
     desk.click((4, -4, 8))
     assert desk.said.count("2 prompts outside the volume ignored.") == 1
+    points = desk.bridge.points_layer
+    points.selected_data = {len(points.data) - 1}
+    points.remove_selected()
+    desk.settle()
+    assert "outside" not in desk.widget.status.text.text(), "there is one only by now"
+    desk.click((4, -4, 8))
+    assert "2 prompts outside" in desk.widget.status.text.text()
     desk.session.new_object()
     desk.settle()
-    assert "outside" not in desk.widget.status._lasting, "none of this object is"
+    assert "outside" not in desk.widget.status.text.text(), "none of this object is"
     desk.click((4, -4, 8))
     assert desk.said.count(told) == 2, "of another object it was not"
+    desk.viewer.layers.remove(desk.bridge.points_layer)
+    desk.settle()
+    assert "outside" not in desk.widget.status.text.text(), "it went with its layer"
 
 
 def test_a_model_that_takes_boxes_only_turns_points_off(desk: Desk, predictor: FakePredictor) -> None:

@@ -306,6 +306,48 @@ def test_a_box_that_is_half_drawn_when_the_next_scan_is_there_is_dropped(
     assert len(desk.bridge.boxes_layer.data) == 1
 
 
+def test_a_polygon_that_is_half_drawn_when_the_next_scan_comes_is_no_prompt_of_the_one_before(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, at_turn
+) -> None:
+    desk = make_desk()
+    open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    asked = []
+    desk.session.events.objects.connect(lambda objects: asked.extend(objects))
+
+    def begin() -> None:
+        desk.bridge.boxes_layer.mode = "add_polygon"
+        for place in ((5, 5, 5), (5, 20, 5), (5, 20, 30)):
+            QTest.mouseClick(desk.native, LEFT, NO_KEY, desk.canvas_xy(place))
+        assert desk.bridge.prompts.is_half_drawn
+
+    at_turn(1, begin)
+    open_file(desk, scan_file(tmp_path, "two.nii.gz"))
+    desk.settle()
+    assert not asked
+    assert desk.bridge.tool == "box"
+    assert names_of_own(desk) == OWN_NAMES
+
+
+@pytest.mark.parametrize("is_certain", [True, False])
+def test_the_tool_changes_before_the_scan_does_where_that_is_certain(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path, is_certain: bool
+) -> None:
+    desk = make_desk()
+    open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    desk.bridge.set_tool("paint")
+    tools: list[str | None] = []
+    scans = desk.actions.scans
+    bring = scans.bring
+
+    def noting(scan, then, *arguments, **options) -> None:
+        bring(scan, lambda: (tools.append(desk.bridge.tool), then()), is_certain=is_certain)
+
+    scans.bring = noting
+    open_file(desk, scan_file(tmp_path, "two.nii.gz"))
+    assert tools == ["box" if is_certain else "paint"]
+    assert desk.bridge.tool == "box"
+
+
 def test_layers_that_come_anew_over_an_image_of_the_user_s_have_the_plain_names(
     make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
 ) -> None:
@@ -335,6 +377,22 @@ def test_where_the_scan_is_removed_the_one_below_is_opened_with_labels_of_its_ow
     assert desk.bridge.labels_layer is not drawn_on
     assert not desk.labels.any()
     assert names_of_own(desk) == OWN_NAMES
+
+
+def test_labels_of_a_scan_that_was_removed_are_not_seen_over_the_one_below(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    first = open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    second = open_file(desk, scan_file(tmp_path, "two.nii.gz"))
+    drawn_on = desk.bridge.labels_layer
+    drawn_on.data[3, 4, 5] = 1
+    desk.viewer.layers.remove(second)
+    desk.wait(lambda: desk.bridge.image_layer is first and not desk.actions.scans.is_loading)
+    desk.wait(lambda: not drawn_on.visible)
+    assert drawn_on in desk.viewer.layers
+    assert drawn_on.data[3, 4, 5] == 1
+    assert desk.bridge.labels_layer.visible
 
 
 def test_a_window_that_is_closed_while_layers_come_ends_quietly(
