@@ -14,7 +14,10 @@ from benchmarks.annotator import Annotator
 from napari_sam_med import SliceView, read_volume
 from napari_sam_med.gui.experiments import DOCK_NAME
 
-__all__ = ["Round"]
+__all__ = ["NAPARIS_BIN", "Round"]
+
+NAPARIS_BIN = "napari's bin"
+"""Name of the step in which napari is at work, without the plugin."""
 
 LIVER, SPLEEN = 6, 1
 _LEFT = Qt.MouseButton.LeftButton
@@ -58,7 +61,7 @@ class Round:
         self.number += 1
         is_long = self.number % 3 == 0
         yield "open a scan", self._open
-        yield "napari's bin", self._throw_away
+        yield NAPARIS_BIN, self._throw_away
         yield "scroll", self._scroll
         yield "box", lambda: self._box(LIVER)
         yield "clicks", self._clicks

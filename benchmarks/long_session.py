@@ -38,7 +38,7 @@ from qtpy.QtWidgets import QApplication
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.annotating import Round
+from benchmarks.annotating import NAPARIS_BIN, Round
 from benchmarks.annotator import Annotator
 from benchmarks.heartbeat import Gap, Heartbeat
 from benchmarks.steps import make_ct
@@ -303,10 +303,15 @@ def _draw(record: Record, gaps: list[Gap], path: Path, title: str) -> None:
         top.plot(seconds / 60, values, label=label, color=color)
     top.set(ylabel="MiB", ylim=(0, None), title=title)
     top.legend(loc="lower right", frameon=False)
-    for part, color, name in (("wall", "#bbbbbb", "away"), ("own", "#d55e00", "of that: its own work")):
-        bottom.scatter(
-            [g.at / 60 for g in gaps], [1000 * getattr(g, part) for g in gaps], s=6, color=color, label=name
-        )
+    binned = [gap for gap in gaps if gap.doing == NAPARIS_BIN]
+    others = [gap for gap in gaps if gap.doing != NAPARIS_BIN]
+    for shown, part, color, name in (
+        (binned, "wall", "#c5dcee", "away at napari's own bin"),
+        (others, "wall", "#bbbbbb", "away else"),
+        (others, "own", "#d55e00", "of that: its own work"),
+    ):
+        times = [gap.at / 60 for gap in shown]
+        bottom.scatter(times, [1000 * getattr(gap, part) for gap in shown], s=6, color=color, label=name)
     bottom.axhline(100, color="black", linewidth=0.8)
     bottom.set(xlabel="minutes", ylabel="main thread, ms", ylim=(0, None))
     bottom.legend(loc="upper right", frameon=False)

@@ -52,6 +52,16 @@ def test_the_newest_warning_takes_the_place_of_the_one_before(desk: Desk) -> Non
     assert len(notification_manager.records) == noted + 5, "napari has each of them"
 
 
+def test_a_line_that_does_not_hold_any_more_goes(desk: Desk) -> None:
+    desk.actions.tell(ONE)
+    desk.actions.tell(TWO)
+    assert texts(desk) == [f"{TWO}\n{ONE}"]
+    desk.widget.status.withdraw(TWO)
+    assert texts(desk) == [ONE]
+    desk.widget.status.withdraw(ONE)
+    assert texts(desk) == []
+
+
 def test_it_goes_with_the_widget(desk: Desk) -> None:
     desk.actions.tell(ONE)
     assert texts(desk) == [ONE]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 
 from tests.gui.desk import Desk
@@ -32,17 +31,14 @@ def test_what_is_said_next_stands_below_an_error(told: Desk) -> None:
     assert shown(told) == NOTHING
 
 
-def test_what_does_not_hold_any_more_goes_from_the_canvas_too(told: Desk) -> None:
+def test_what_does_not_hold_any_more_goes(told: Desk) -> None:
     told.actions.tell("The labels layer was removed.")
     status = told.widget.status
     assert shown(told) == f"{NOTHING}\nThe labels layer was removed."
     status.withdraw("The labels layer was removed.")
     assert shown(told) == NOTHING
-    assert status._notification._text == NOTHING
-    assert isalive(status._notification._bubble)
     status.withdraw(NOTHING)
     assert shown(told) == "Ready"
-    assert status._notification._bubble is None
 
 
 def test_several_errors_stand_below_each_other_once(told: Desk) -> None:
