@@ -52,7 +52,6 @@ _WARM_UP_SHARE = 0.3
 """Of the time: until then the store of embeddings and the undo stack fill up."""
 _SETTLING_SECONDS = 0.1
 """After a search for garbage: by then other threads have made what they were making."""
-_YARDSTICK = "yardstick"
 _YARDSTICK_SECONDS = 0.05
 _YARDSTICKS = 20
 """After each round."""
@@ -71,6 +70,8 @@ class Record:
     objects : list of (seconds, round, objects, widgets, layers, threads)
     types : list of Counter
         Objects by type, after every round.
+    yardsticks : list of float
+        Seconds of the processor that the same work took.
     """
 
     start: float = field(default_factory=time.perf_counter)
@@ -78,6 +79,7 @@ class Record:
     objects: list[tuple[float, int, int, int, int, int]] = field(default_factory=list)
     types: list[Counter[str]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    yardsticks: list[float] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -111,10 +113,10 @@ def play(hands: Annotator, work: Round, minutes: float, record: Record, heart: H
                 record.failed.append(f"round {work.number}, {name}: {type(error).__name__}: {error}")
         heart.doing = "between rounds"
         hands.rest(0.5)
-        heart.doing = _YARDSTICK
         for _ in range(_YARDSTICKS):
-            QTimer.singleShot(0, lambda: _count(length))
-            hands.rest(1.5 * _YARDSTICK_SECONDS)
+            record.yardsticks.append(_seconds_to_count(length))
+            heart.skip()
+            hands.rest(0.02)
         _note_objects(hands, work, record)
         heart.skip()
         print(
@@ -125,22 +127,18 @@ def play(hands: Annotator, work: Round, minutes: float, record: Record, heart: H
     clock.stop()
 
 
-def _count(length: int) -> int:
-    total = 0
+def _seconds_to_count(length: int) -> float:
+    """Of the processor."""
+    begun, total = time.thread_time(), 0
     for number in range(length):
         total += number
-    return total
+    return time.thread_time() - begun
 
 
 def _length_of_yardstick() -> int:
     """How far to count for it, as fast as this machine is at its best."""
     probe = 100_000
-    times = []
-    for _ in range(50):
-        begun = time.thread_time()
-        _count(probe)
-        times.append(time.thread_time() - begun)
-    return int(probe * _YARDSTICK_SECONDS / min(times))
+    return int(probe * _YARDSTICK_SECONDS / min(_seconds_to_count(probe) for _ in range(50)))
 
 
 def _note_memory(hands: Annotator, record: Record, heart: Heartbeat) -> None:
@@ -173,9 +171,8 @@ def _note_objects(hands: Annotator, work: Round, record: Record) -> None:
 # what came of it
 
 
-def tell(record: Record, noted: list[Gap], folder: Path, title: str) -> None:
+def tell(record: Record, gaps: list[Gap], folder: Path, title: str) -> None:
     """Print the tables, and write the files."""
-    gaps = [gap for gap in noted if gap.doing != _YARDSTICK]
     _write(
         folder / "memory.csv",
         [
@@ -199,14 +196,14 @@ def tell(record: Record, noted: list[Gap], folder: Path, title: str) -> None:
             g.doing,
             " || ".join(g.stacks),
         )
-        for g in noted
+        for g in gaps
     ]
     _write(folder / "gaps.csv", head, rows)
     console = Console(width=150)
     console.print(_memory_table(record, title))
     console.print(_gap_table(gaps, "own", "longest work of the main thread at a stretch"))
     console.print(_gap_table(gaps, "asleep", "longest waits of the main thread for a lock or a file"))
-    console.print(_told_of_yardstick([gap.own for gap in noted if gap.doing == _YARDSTICK]))
+    console.print(_told_of_yardstick(record.yardsticks))
     console.print(_growth_table(record))
     for line in record.failed:
         console.print(f"did not end: {line}")
