@@ -105,6 +105,7 @@ class Actions(QObject):
         self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end_now, self)
         self.keeping = Keeping(self.session, self.workers, settings, self.carrying.end_now, self)
         self.scans.journal = self.keeping.journal
+        self.keeping.is_at_hand = lambda offer: offer.file.path in self.scans.left_here()
         self.suggesting = OrganSuggesting(self.session, self.workers, self.model, settings, self)
         self.work_list = WorkListControl(self)
         self.finding = Finding(
@@ -167,10 +168,12 @@ class Actions(QObject):
     def accept(self) -> None:
         """Write the proposed mask into the labels."""
         if self.session.preview is None:
+            nothing = (
+                self.model.said_of_open or "There is no proposal to accept: draw a box or click on an organ."
+            )
+            is_coming = self.model.is_coming
             self.status.emit(
-                "The mask is on its way: Enter accepts it when it is there."
-                if self.model.is_coming
-                else "There is no proposal to accept: draw a box or click on an organ."
+                "The mask is on its way: Enter accepts it when it is there." if is_coming else nothing
             )
             return
         active, index = self.session.active_object, self.session.preview.view.index

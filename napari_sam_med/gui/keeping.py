@@ -71,6 +71,8 @@ class Keeping(QObject):
         self.trouble: str | None = None
         #: whether the newest work is brought back without a question; a work list may know that it is
         self.needs_no_question: Callable[[Offer], bool] = lambda offer: False
+        #: whether work is not offered unasked, since it is in this viewer and can be gone on with there
+        self.is_at_hand: Callable[[Offer], bool] = lambda offer: False
         #: whether that is under way, and nothing is to be offered
         self.is_unasked = False
         self._image: ImageIdentity | None = None
@@ -173,7 +175,8 @@ class Keeping(QObject):
 
     def _look_for_offers(self, *, all_kept: bool) -> None:
         def returned(offers: tuple[Offer, ...]) -> None:
-            self._show_offers(offers, may_bring_back=not all_kept)
+            wanted = tuple(offer for offer in offers if all_kept or not self.is_at_hand(offer))
+            self._show_offers(wanted, may_bring_back=not all_kept)
             self.changed_on_disk.emit()
             if all_kept and not offers:
                 self.status.emit("No earlier work on this scan is kept.")

@@ -1,10 +1,10 @@
-"""Between the session and napari's layers; the only file that touches ``viewer.layers``."""
+"""Between the session and napari's layers."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from napari.components import ViewerModel
@@ -15,6 +15,7 @@ from napari_sam_med.gui import planes
 from napari_sam_med.gui.arrival import Arrival
 from napari_sam_med.gui.in_3d import In3d
 from napari_sam_med.gui.labels_display import LabelsDisplay
+from napari_sam_med.gui.missing_layers import MissingLayers
 from napari_sam_med.gui.own_context import delete_in_own_context
 from napari_sam_med.gui.own_writing import ANSWER_MARKS, OwnWriting
 from napari_sam_med.gui.planes import Frame
@@ -25,12 +26,9 @@ from napari_sam_med.gui.scan_layers import (
     POINTS_NAME,
     PREVIEW_NAME,
     OwnLayers,
-    boxes_layer,
     labels_layer,
-    points_layer,
-    preview_layer,
 )
-from napari_sam_med.gui.slow_layers import clear_away, insert_unselected
+from napari_sam_med.gui.slow_layers import clear_away
 from napari_sam_med.gui.turns import Turns
 from napari_sam_med.gui.work_of_scan import labels_of_work, note_work
 from napari_sam_med.session.jobs import PreparedScan
@@ -39,8 +37,6 @@ from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import Plane, SliceView
 
 __all__ = ["BOXES_NAME", "LABELS_NAME", "POINTS_NAME", "PREVIEW_NAME", "LayerBridge", "Tool"]
-
-_LABELS_REMOVED = 'The labels layer was removed; choose "Bring the labels back" under Scan, Labels.'
 
 Tool = Literal["box", "lasso", "point", "scribble", "paint", "erase", "pan"]
 _MODES: dict[Tool, tuple[str, str]] = {  # whose layer, in which mode of napari's
@@ -105,23 +101,16 @@ class LayerBridge(OwnWriting, QObject):
         self._last_shown: tuple[SliceView | None, int] = (None, 2)
         self._point_before: tuple[float, ...] = ()
         self.in_3d = In3d(self)
+        self.missing = MissingLayers(self)
         self._connections: list[tuple[Any, Callable[..., None]]] = []
-        self._missing_timer = QTimer(self)
-        self._missing_timer.setSingleShot(True)
-        self._missing_timer.timeout.connect(self._tell_missing)
-        self._preview_timer = QTimer(self)
-        self._preview_timer.setSingleShot(True)
-        self._preview_timer.timeout.connect(self.display.show_proposal)
         self._close_timer = QTimer(self)
         self._close_timer.setSingleShot(True)
         self._close_timer.timeout.connect(self._close_now)
         self.display.message.connect(self.message)
-        self.display.preview_wanted.connect(self._on_preview_wanted)
         self.display.array_replaced.connect(self.show_labels_again)
         self.prompts.message.connect(self.message)
         self.prompts.message_over.connect(self.hint_over)
         self.prompts.sign_changed.connect(self.tool_changed)
-        self.prompts.points_wanted.connect(self._on_points_wanted)
         self._listen()
 
     @property
@@ -186,8 +175,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def detach(self) -> None:
         """Stop listening; the layers stay with the user, the preview goes."""
-        self._missing_timer.stop()
-        self._preview_timer.stop()
+        self.missing.stop()
         self._close_timer.stop()
         self.turns.clear()
         for emitter, callback in self._connections:
@@ -225,6 +213,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def _on_removing(self, event: Any) -> None:
         self._point_before = self.viewer.dims.point
+        self.missing.on_removing(self.viewer.layers[event.index])
 
     def _stay_at_point(self, event: Any) -> None:
         if self.frame is not None:
@@ -239,19 +228,15 @@ class LayerBridge(OwnWriting, QObject):
             self.prompts.take_boxes(None)
         if layer is self.display.preview_layer:
             self.display.preview_layer = None
-            self._preview_timer.start(0)  # napari may be going through a list of layers to remove
+            self.missing.on_preview_removed()
         if layer is self.display.layer and not self._is_writing:
             self.display.let_go()
-            self._missing_timer.start(0)  # not while the viewer is being closed
+            self.missing.on_labels_removed()
         if layer is self.image_layer:
             self.image_layer.events.contrast_limits.disconnect(self._on_contrast)
             self.image_layer = None
             self.scan_removed.emit()
         self.layers_changed.emit()
-
-    def _tell_missing(self) -> None:
-        if self.frame is not None and self.image_layer is not None and self.labels_layer is None:
-            self.message.emit(_LABELS_REMOVED)
 
     def remove(self, layer: Layer | None) -> None:
         if layer is not None and layer in self.viewer.layers:
@@ -339,63 +324,14 @@ class LayerBridge(OwnWriting, QObject):
         labels = self.session.labels
         if labels is None or self.frame is None:
             return
-        self.hint_over.emit(_LABELS_REMOVED)
+        self.missing.labels_are_back()
         old = self.labels_layer
         self.display.let_go()
-        with self._writing(), self._keeping_tool():
+        with self._writing(), self.missing.keeping_tool():
             self.remove(old)
-            place = self.viewer.layers.index(self.image_layer) + 1
-            self._show_labels(labels, self._put(labels_layer(labels, self.frame), place))
-
-    def _on_preview_wanted(self) -> None:
-        """The user removed it; a proposal that is not seen would be accepted unseen."""
-        if self.frame is not None:
-            place = self.own_layers.lowest(self.viewer.layers)
-            layer = self.display.preview_layer = preview_layer(self.frame)
-            insert_unselected(self.viewer.layers, place, layer)
-
-    def _put(self, layer: Layer, place: int | None = None) -> Any:
-        """Add a layer, above all others or at a place of the list."""
-        layers = self.viewer.layers
-        layers.insert(len(layers) if place is None else place, layer)
-        return layer
-
-    def choose_points(self, layer: Points | None) -> None:
-        """Take in what a Points layer of the user's holds, and leave it as it is; None makes one of ours."""
-        if layer is not None and self.frame is None:
-            return
-        if layer is not None:
-            if self.points_layer is None:
-                self._on_points_wanted()
-            self.prompts.take_in(points=layer)
-            if self.viewer.layers.selection.active is layer:
-                self.set_tool("point")  # what is drawn there from now on is not read
-        else:
-            layer = self._put(points_layer(self.frame))
-            self.prompts.take_points(layer)
-            self.keys_wanted.emit(layer)
-        self.layers_changed.emit()
-
-    def _on_points_wanted(self) -> None:
-        with self._keeping_tool():
-            self.choose_points(None)
-
-    def choose_boxes(self, layer: Shapes | None) -> None:
-        """Take in what a Shapes layer of the user's holds, and leave it as it is; None makes one of ours."""
-        if layer is not None and self.frame is None:
-            return
-        if layer is not None:
-            if self.boxes_layer is None:
-                with self._keeping_tool():
-                    self.choose_boxes(None)
-            self.prompts.take_in(boxes=layer)
-            if self.viewer.layers.selection.active is layer:
-                self.set_tool("box")  # what is drawn there from now on is not read
-        else:
-            layer = self._put(boxes_layer(self.frame))
-            self.prompts.take_boxes(layer)
-            self.keys_wanted.emit(layer)
-        self.layers_changed.emit()
+            layer = labels_layer(labels, self.frame)
+            self.viewer.layers.insert(self.viewer.layers.index(self.image_layer) + 1, layer)
+            self._show_labels(labels, layer)
 
     # tools
 
@@ -418,9 +354,9 @@ class LayerBridge(OwnWriting, QObject):
             return
         self.in_3d.choose_tool(tool)
         if tool in ("box", "lasso") and self.boxes_layer is None:
-            self.choose_boxes(None)
+            self.missing.choose_boxes(None)
         if tool in ("point", "scribble") and self.points_layer is None:
-            self.choose_points(None)
+            self.missing.choose_points(None)
         owner, mode = _MODES.get(tool, ("", "pan_zoom"))
         layer = getattr(self, owner) if owner else self.viewer.layers.selection.active
         if layer is None:
@@ -432,6 +368,7 @@ class LayerBridge(OwnWriting, QObject):
 
     def _on_tool(self, event: Any = None) -> None:
         self.in_3d.note_tool()
+        self.missing.note_tool()
         self.tool_changed.emit()
 
     def give_keyboard_to_canvas(self) -> None:
@@ -503,11 +440,3 @@ class LayerBridge(OwnWriting, QObject):
         if tuple(self.image_layer.contrast_limits) != tuple(window):
             with self._writing():
                 self.image_layer.contrast_limits = window
-
-    @contextmanager
-    def _keeping_tool(self) -> Iterator[None]:
-        """Adding a layer makes it the active one; the user's stays active instead."""
-        active = self.viewer.layers.selection.active
-        yield
-        if active is not None and active in self.viewer.layers:
-            self.viewer.layers.selection.active = active

@@ -30,6 +30,9 @@ _PATIENCE_SECONDS = 0.05
 """After the question. A quick answer is waited for before anything is drawn: drawing meanwhile would take the
 processor from the model, and the canvas would be drawn twice."""
 
+_MOST_NAMED = 3
+"""Slices that are named in a line; more are counted."""
+
 
 class LiveModel(QObject):
     """One loaded model, the preview of the slice at hand, and embeddings ahead of the user.
@@ -232,6 +235,8 @@ class LiveModel(QObject):
             self._withdraw()
             if self._session.preview is not None:
                 self._session.preview = None
+            if self._view is not None and self.said_of_open:
+                self.tell(self.said_of_open)
             return
         is_coming = self._serving is not None and not self._gives_up.is_set()
         if (is_coming or self._session.preview is not None) and self._question(self._wanted) == self._asked:
@@ -244,6 +249,19 @@ class LiveModel(QObject):
         if view is None or active is None or view not in active.key_slices:
             return False
         return active.answered.get(view) != active.key_slices[view]
+
+    @property
+    def said_of_open(self) -> str:
+        """Where proposals wait that are out of sight, and what to do; empty where none does."""
+        active = self._session.active_object
+        open_views = filter(self._has_open_prompts, active.key_slices if active is not None else ())
+        views = sorted(view for view in open_views if view != self._view)
+        if not views:
+            return ""
+        named = [f"{view.plane} slice {view.index}" for view in views[:_MOST_NAMED]]
+        more = [f"{len(views) - len(named)} more"] if len(views) > len(named) else []
+        where = " and ".join(part for part in (", ".join(named), *more))
+        return f"Not accepted yet: what is proposed on {where}. Enter accepts it there."
 
     def _question(self, view: SliceView) -> tuple[Any, ...]:
         """What the model is asked: as long as it is the same, there is nothing to compute anew."""

@@ -147,8 +147,8 @@ class PromptPanel(Section):
 
     def _on_boxes(self, layer: Shapes | None) -> None:
         if layer is not None and layer is not self._actions.bridge.boxes_layer:
-            self._actions.bridge.choose_boxes(layer)
+            self._actions.bridge.missing.choose_boxes(layer)
 
     def _on_points(self, layer: Points | None) -> None:
         if layer is not None and layer is not self._actions.bridge.points_layer:
-            self._actions.bridge.choose_points(layer)
+            self._actions.bridge.missing.choose_points(layer)

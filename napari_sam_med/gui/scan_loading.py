@@ -23,6 +23,7 @@ from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.slow_layers import clear_away, prepare_dims, prepare_units
 from napari_sam_med.gui.window_names import kept_window, said_of_window
+from napari_sam_med.gui.work_of_scan import file_of_work
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
@@ -260,7 +261,7 @@ class ScanLoading(QObject):
 
     def _go_on(self, scan: PreparedScan, left: _Left | None, seen: str | None) -> None:
         """Work on a scan of the viewer; on one that was left for another, as it was left."""
-        self._work_on(scan)
+        orphans = self._work_on(scan)
         if left is None or self.journal is None:
             return
         is_as_left = seen == left.work.seen
@@ -270,7 +271,13 @@ class ScanLoading(QObject):
             if is_as_left
             else "its labels were changed while another scan was open, and stay as they are now."
         )
-        self.status.emit("; ".join([f"{scan.volume.name}: {what}", *scan.volume.warnings]))
+        self.status.emit("; ".join([f"{scan.volume.name}: {what}", *orphans, *scan.volume.warnings]))
+
+    def left_here(self) -> set[Path]:
+        """Journals of work that was left for another scan, and is gone on with where its scan is chosen."""
+        layers = self._bridge.viewer.layers
+        here = (left for labels, left in self._left.items() if labels in layers and left.of() in layers)
+        return {left.work.place.path for left in here if left.work.place.path is not None}
 
     def _leave(self) -> _Left | None:
         """Keep the work on the scan that is open for when it is chosen again."""
@@ -281,7 +288,8 @@ class ScanLoading(QObject):
         self._left[bridge.labels_layer] = left
         return left
 
-    def _work_on(self, scan: PreparedScan, leaving: Sequence[Layer] = ()) -> None:
+    def _work_on(self, scan: PreparedScan, leaving: Sequence[Layer] = ()) -> list[str]:
+        """Let the session work on a scan that was brought; answers what is said of labels hidden for it."""
         bridge, arrival = self._bridge, self._arrival
         before = None if bridge.image_layer is None else bridge.frame
         arrival.make_up(scan, before, bridge.own_layers)
@@ -311,9 +319,12 @@ class ScanLoading(QObject):
         self.opened.emit()
         for warning in scan.volume.warnings:
             self.status.emit(warning)
+        told = [_said_of_orphan(layer) for layer in hidden if layer not in earlier]
         if not scan.volume.warnings:
             said = said_of_window(scan.volume, scan.window, self._settings.window)
-            self.status.emit(f"Scan ready{said and f' ({said})'}: draw a box on an organ.")
+            ready = f"Scan ready{said and f' ({said})'}: draw a box on an organ."
+            self.status.emit(" ".join([ready, *told]))
+        return told
 
     def _clear(
         self,
@@ -388,6 +399,12 @@ class ScanLoading(QObject):
             organ.name == f"label {i}" for i, organ in read.organs.items()
         ):
             self.names_offered.emit(former)  # the file says no names, and these may be others'
+
+
+def _said_of_orphan(layer: Labels) -> str:
+    file = file_of_work(layer)
+    of = "" if file is None else f" of {file.name}"
+    return f'"{layer.name}"{of} is hidden, as its image is not in the viewer any more.'
 
 
 def _import_tables() -> Generator[None, None, None]:

@@ -12,7 +12,7 @@ from napari.layers import Image, Labels, Layer
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["labels_of_work", "note_work"]
+__all__ = ["file_of_work", "labels_of_work", "note_work"]
 
 _FILE = "sam_med_work"
 """In the metadata of labels: the file of the scan that they were worked on with, or None."""
@@ -52,3 +52,9 @@ def labels_of_work(labels: Sequence[Labels], image: Image, layers: Container[Lay
         ):
             return layer
     return None
+
+
+def file_of_work(labels: Labels) -> Path | None:
+    """The file of the scan that labels were worked on with; None where it has none, or they never were."""
+    file: Path | None = labels.metadata.get(_FILE)
+    return file

@@ -123,6 +123,8 @@ def find_offers(
 ) -> Generator[Progress, None, tuple[Offer, ...]]:
     """What earlier windows left of an image, the newest first.
 
+    Of those before what fits no more, or has no voxels, or was done on the image under another name.
+
     Call it while the image is locked. Files of which nothing can be read are put aside as damaged.
 
     Parameters
@@ -147,7 +149,11 @@ def find_offers(
         else:
             if offer is not None and (offer.n_voxels or offer.n_objects):
                 offers.append(offer)
-    return tuple(offers)
+    return tuple(
+        sorted(
+            offers, key=lambda one: (one.mismatch is not None, not one.n_voxels, one.image.name != image.name)
+        )
+    )
 
 
 def _put_aside_damaged(file: JournalFile) -> None:

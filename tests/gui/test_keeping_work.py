@@ -410,15 +410,15 @@ def test_layers_of_the_users_are_read_and_never_written(desk: Desk) -> None:
     before = dict(desk.session.active_object.key_slices)
     place = desk.bridge.frame.layer_arguments
     empty = desk.viewer.add_shapes(None, ndim=3, name="empty", **place)
-    desk.bridge.choose_boxes(empty)
+    desk.bridge.missing.choose_boxes(empty)
     desk.settle()
     assert dict(desk.session.active_object.key_slices) == before
     corners = [np.array([[5, a, a], [5, a, a + 4], [5, a + 4, a + 4], [5, a + 4, a]]) for a in (2, 8, 14)]
     boxes = desk.viewer.add_shapes(corners, shape_type="rectangle", name="mine", **place)
-    desk.bridge.choose_boxes(boxes)
+    desk.bridge.missing.choose_boxes(boxes)
     points = desk.viewer.add_points(np.array([[4, 8, 11], [4, 100, 100]]), name="my points", **place)
     for _ in range(2):
-        desk.bridge.choose_points(points)
+        desk.bridge.missing.choose_points(points)
         desk.settle()
     found = desk.session.active_object.key_slices
     assert {view.index for view in found} == {4, 5}

@@ -234,7 +234,7 @@ def test_polygons_of_the_users_own_layer_are_taken_in_and_other_shapes_by_their_
     own = desk.viewer.add_shapes(name="mine", ndim=3, **desk.bridge.frame.layer_arguments)
     own.add(np.array(HALF, float), shape_type="polygon")
     own.add(np.array([(4, 5, 7), (4, 5, 17), (4, 12, 17), (4, 12, 7)], float), shape_type="ellipse")
-    desk.bridge.choose_boxes(own)
+    desk.bridge.missing.choose_boxes(own)
     desk.settle()
     taken = prompts(desk)
     assert taken.kinds == {"point", "box", "outline"}

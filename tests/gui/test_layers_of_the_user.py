@@ -10,6 +10,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_sam_med.errors import DeviceMemoryError
+from napari_sam_med.gui.layer_bridge import Tool
 from napari_sam_med.gui.scan_layers import PREVIEW_NAME
 from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.slice_view import SliceView
@@ -148,6 +149,17 @@ def test_a_proposal_stays_seen_though_its_layer_is_removed(desk: Desk) -> None:
     shown = desk.bridge.display.preview_layer
     assert shown.visible
     assert np.count_nonzero(shown.data) == np.count_nonzero(desk.session.preview.mask)
+
+
+@pytest.mark.parametrize("tool", ["box", "point", "paint"])
+def test_the_tool_is_in_hand_again_where_the_layer_of_the_proposal_was_chosen_and_removed(
+    desk: Desk, tool: Tool
+) -> None:
+    desk.bridge.set_tool(tool)
+    desk.viewer.layers.selection = {desk.bridge.display.preview_layer}
+    assert desk.bridge.tool == "pan"
+    desk.viewer.layers.remove_selected()
+    desk.wait(lambda: desk.bridge.tool == tool)
 
 
 def test_a_proposal_of_a_slice_that_was_left_is_not_shown_on_another(

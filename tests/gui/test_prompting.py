@@ -252,6 +252,34 @@ def test_enter_says_that_a_mask_is_on_its_way_only_where_one_is(desk: Desk, pred
     desk.wait(lambda: not desk.actions.workers.running)
 
 
+def test_a_proposal_that_is_out_of_sight_is_spoken_of(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    box_the_organ(desk)
+    waits = "Not accepted yet: what is proposed on axial slice 4. Enter accepts it there."
+    text = desk.widget.status.text
+    assert waits not in text.text()
+    desk.look_at(SliceView("coronal", 9))
+    assert text.text() == waits
+    desk.key(Qt.Key.Key_Return)
+    assert text.text() == waits, "what Enter is pressed for is there, on another slice"
+    assert not desk.labels.any()
+    desk.look_at(VIEW)
+    desk.wait_for_proposal()
+    desk.wait(lambda: "Enter accepts, Escape clears" in text.text())
+    desk.key(Qt.Key.Key_Return)
+    desk.look_at(SliceView("coronal", 9))
+    assert "Not accepted" not in text.text()
+    desk.bridge.set_tool("box")
+    desk.drag((2, 9, 6), (5, 9, 18))
+    desk.wait_for_proposal()
+    desk.look_at(SliceView("axial", 5))
+    assert "what is proposed on coronal slice 9. Enter" in text.text()
+    desk.look_at(SliceView("coronal", 9))
+    desk.key(Qt.Key.Key_Escape)
+    desk.look_at(SliceView("axial", 5))
+    assert "Not accepted" not in text.text()
+
+
 def _after(gate: Event, answer: Callable[..., Any], *asked: Any, **how: Any) -> Any:
     assert gate.wait(10)
     return answer(*asked, **how)
@@ -364,7 +392,7 @@ def test_the_users_own_layers_can_hold_the_prompts(desk: Desk) -> None:
     assert np.array_equal(desk.wait_for_proposal(), organ_mask(desk))
     assert own in desk.viewer.layers
     boxes = desk.viewer.add_shapes(name="my boxes", ndim=3, **desk.bridge.frame.layer_arguments)
-    desk.bridge.choose_boxes(boxes)
+    desk.bridge.missing.choose_boxes(boxes)
     desk.bridge.set_tool("box")
     desk.drag((4, 4, 6), (4, 13, 18))
     assert desk.session.active_object.key_slices[VIEW].box_xyxy is not None

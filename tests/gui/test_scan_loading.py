@@ -393,6 +393,8 @@ def test_labels_of_a_scan_that_was_removed_are_not_seen_over_the_one_below(
     assert drawn_on in desk.viewer.layers
     assert drawn_on.data[3, 4, 5] == 1
     assert desk.bridge.labels_layer.visible
+    hidden = f'"{drawn_on.name}" of two.nii.gz is hidden, as its image is not in the viewer any more.'
+    desk.wait(lambda: hidden in desk.widget.status.text.text())
 
 
 def test_a_window_that_is_closed_while_layers_come_ends_quietly(

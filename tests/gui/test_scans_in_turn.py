@@ -132,6 +132,24 @@ def test_closing_asks_for_what_was_gone_on_with_and_a_crash_loses_nothing(
     desk.wait(lambda: everything(desk.session) == before)
 
 
+def test_work_that_is_in_this_viewer_is_offered_for_the_same_scan_on_demand_only(
+    desk: Desk, make_volume: Callable[..., Volume], asked: list[str]
+) -> None:
+    """The same voxels under another name: its layer is below, and is gone on with by a choice."""
+    first, keeping = desk.bridge.image_layer, kept(desk)
+    accept_a_box(desk)
+    twin = added(desk, make_volume(), name="twin")
+    with desk.qtbot.waitSignal(keeping.changed_on_disk):
+        choose_image(desk, twin)
+    assert keeping.offer is None
+    keeping.look_for_all()
+    desk.wait(lambda: keeping.offer is not None)
+    desk.viewer.layers.remove(first)
+    with desk.qtbot.waitSignal(keeping.changed_on_disk):
+        choose_image(desk, added(desk, make_volume(), name="another twin"))
+    desk.wait(desk.widget.recovery_bar.offer.isVisible)
+
+
 def test_an_exported_scan_is_still_exported_when_it_is_chosen_again(
     desk: Desk, volume: Volume, other: Volume, asked: list[str]
 ) -> None:

@@ -17,7 +17,7 @@ from napari_sam_med.session.journal_folder import JournalFolder
 from napari_sam_med.session.journal_image import ImageIdentity, identify
 from napari_sam_med.session.journal_recovery import read_work
 from napari_sam_med.session.new_labels import change_between
-from napari_sam_med.session.session import Session
+from napari_sam_med.session.session import Preview, Session
 from napari_sam_med.volume.grid import Grid
 from napari_sam_med.volume.labels import LabelChange
 from napari_sam_med.volume.slice_view import SliceView
@@ -193,6 +193,26 @@ def test_s04_nothing_is_offered_where_nothing_is_left(
     session.undo()
     journal.close()
     assert offers_of(folder, image) == ()
+
+
+def test_s04_what_holds_voxels_comes_before_what_holds_none_and_the_own_name_before_others(
+    session: Session, accept: Callable, folder: JournalFolder, volume: Volume
+) -> None:
+    """Safety contract, statement 4: whoever takes the first offer gets the most."""
+    named = {name: run(identify(replace(volume, path=Path(name)))) for name in ("ct.nii.gz", "copy.nii.gz")}
+    for number, (name, slices) in enumerate([("ct.nii.gz", 1), ("copy.nii.gz", 2), ("ct.nii.gz", 0)]):
+        at_work = opened_again(volume)
+        journal = SessionJournal(at_work, folder)
+        journal.begin(named[name])
+        at_work.prompt(AXIAL, BOX)
+        for index in range(slices):
+            at_work.preview = Preview(SliceView("axial", index), np.eye(24, 32, dtype=bool), 0.8)
+            at_work.accept()
+        journal.close()
+        os.utime(folder.files()[0].path, (number, number))
+    found = {name: offers_of(folder, image) for name, image in named.items()}
+    assert [offer.n_voxels for offer in found["ct.nii.gz"]] == [24, 48, 0]
+    assert [offer.n_voxels for offer in found["copy.nii.gz"]] == [48, 24, 0]
 
 
 # statement 5: the image
