@@ -261,7 +261,7 @@ class LayerBridge(OwnWriting, QObject):
             self._show_labels(scan.labels, come.labels)
             self.prompts.start(self.frame)
             if come.keeps_own:
-                come.own.clear(self.frame)
+                come.own.clear(self.frame, self.current_view())
             self.display.preview_layer = come.own.preview
             self.prompts.take_points(come.own.points)
             self.prompts.take_boxes(come.own.boxes)

@@ -140,14 +140,14 @@ class OwnLayers(NamedTuple):
         """Place of the lowest of them in the list; above all where none of them is there."""
         return min((layers.index(layer) for layer in self if layer in layers), default=len(layers))
 
-    def clear(self, frame: Frame) -> None:
-        """Make them empty, and put them where a scan lies."""
-        view = SliceView("axial", 0)
-        empty = thin_array(frame.shape_zyx, view)
-        if self.preview.data.shape != empty.shape:
-            self.preview.data = empty
-        else:
-            self.preview.data[...] = 0
+    def clear(self, frame: Frame, seen: SliceView | None) -> None:
+        """Make them empty, and put them where a scan lies; the proposal's where the user looks, as it will be
+        wanted there.
+        """
+        view = SliceView("axial", 0) if seen is None else seen
+        shape = thin_array(frame.shape_zyx, view).shape
+        if self.preview.data.shape != shape or self.preview.data.any():
+            self.preview.data = thin_array(frame.shape_zyx, view)
         if len(self.points.data):
             self.points.data = np.empty((0, 3))
         if len(self.boxes.data):
@@ -157,8 +157,9 @@ class OwnLayers(NamedTuple):
             (self.points, frame.layer_arguments),
             (self.boxes, frame.layer_arguments),
         ):
-            if layer.visible == (layer is self.preview):  # napari takes its time even where nothing changes
-                layer.visible = not layer.visible
+            is_visible = layer is not self.preview or (layer.visible and seen is not None)
+            if layer.visible != is_visible:  # napari takes its time even where nothing changes
+                layer.visible = is_visible
             for name in _MOVED & arguments.keys():
                 if not np.allclose(getattr(layer, name), arguments[name]):
                     setattr(layer, name, arguments[name])
