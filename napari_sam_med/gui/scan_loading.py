@@ -271,7 +271,7 @@ class ScanLoading(QObject):
             if is_as_left
             else "its labels were changed while another scan was open, and stay as they are now."
         )
-        self.status.emit("; ".join([f"{scan.volume.name}: {what}", *orphans, *scan.volume.warnings]))
+        self.status.emit(" ".join([f"{scan.volume.name}: {what}", *orphans, *scan.volume.warnings]))
 
     def left_here(self) -> set[Path]:
         """Journals of work that was left for another scan, and is gone on with where its scan is chosen."""
