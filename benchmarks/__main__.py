@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.steps import Bench, make_ct, nibabel_read, nibabel_write, peak_memory
+from benchmarks.ct import make_ct, peak_memory
+from benchmarks.steps import Bench, nibabel_read, nibabel_write
 
 N_PROPAGATED = 12
 N_SHORT = 10

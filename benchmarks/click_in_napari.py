@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.steps import make_ct
+from benchmarks.ct import make_ct
 from napari_sam_med import SliceView, read_volume
 from napari_sam_med.gui.widget import SamMedWidget
 

@@ -30,7 +30,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from benchmarks.steps import make_ct
+from benchmarks.ct import make_ct
 from napari_sam_med import load_predictor, read_labels, read_volume, to_rgb
 from napari_sam_med.evaluation.measuring import (
     AskedSlice,

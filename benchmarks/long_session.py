@@ -40,8 +40,8 @@ from rich.table import Table
 
 from benchmarks.annotating import NAPARIS_BIN, Round
 from benchmarks.annotator import Annotator
+from benchmarks.ct import make_ct
 from benchmarks.heartbeat import Gap, Heartbeat
-from benchmarks.steps import make_ct
 from napari_sam_med.freed_memory import allocated
 from napari_sam_med.gui import leaving
 from napari_sam_med.gui.launch import open_viewer

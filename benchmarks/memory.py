@@ -26,7 +26,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from benchmarks.steps import LIVER
+from benchmarks.ct import LIVER
 from napari_sam_med.sample_data import sample_labels, sample_volume
 
 TARGET = 3.0

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.steps import Bench, Ct, make_ct, peak_memory
+from benchmarks.ct import Ct, make_ct, peak_memory
+from benchmarks.steps import Bench
 from napari_sam_med import read_labels
 
 BIG, SMALL = (512, 512, 300), (96, 80, 24)

@@ -323,7 +323,8 @@ def small_png(figure: Figure, dpi: int | None = None) -> bytes:
     from PIL import Image
 
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi="figure" if dpi is None else dpi, facecolor="auto")
+    # as TIFF, which is not packed: these bytes are read again at once
+    figure.savefig(drawn, format="tiff", dpi="figure" if dpi is None else dpi, facecolor="auto")
     small = io.BytesIO()
     Image.open(drawn).convert("RGB").quantize(_COLOURS_OF_PNG).save(small, "PNG", optimize=True)
     return small.getvalue()

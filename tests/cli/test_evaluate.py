@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from napari_sam_med.cli import main
+from napari_sam_med.evaluation.experiment_folder import ExperimentFolder
 from napari_sam_med.evaluation.prompt_strategies import STRATEGIES
 from napari_sam_med.sam.model_registry import NANO_WEIGHTS
 from napari_sam_med.sam.predictor import Predictor
@@ -28,6 +29,12 @@ COLUMNS = (
     "image,organ,label,plane,slice,strategy,model,dice,iou,dice_oracle,iou_prediction,area_px,seconds,seed,"
     "patient,case,nsd,hd95_mm,iou_oracle,dice_single,iou_single,prompts"
 )
+
+
+@pytest.fixture
+def _no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reports take most of the time of a small evaluation; for tests of rows and messages alone."""
+    monkeypatch.setattr(ExperimentFolder, "write_pages", lambda *_: None)
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
@@ -102,6 +109,7 @@ def test_models_are_shown_the_body_alone_but_for_slices_with_labels_outside_it(
     assert "other crop_to_body" in _evaluate(run, scan, out, "--resume").error
 
 
+@pytest.mark.usefixtures("_no_pages")
 def test_the_same_seed_gives_the_same_rows_and_another_one_others(
     run: Runner, scan: Scan, tmp_path: Path
 ) -> None:
@@ -126,6 +134,7 @@ def test_tables_and_names_are_printed(run: Runner, scan: Scan, tmp_path: Path) -
     }
 
 
+@pytest.mark.usefixtures("_no_pages")
 def test_other_planes_and_checkpoint_files(run: Runner, scan: Scan, tmp_path: Path) -> None:
     shutil.copy(NANO_WEIGHTS, tmp_path / "step_100.safetensors")
     answer = _evaluate(
@@ -244,6 +253,7 @@ def test_what_is_stopped_before_the_first_answer_leaves_the_folder_as_it_was(
     assert not new.exists()
 
 
+@pytest.mark.usefixtures("_no_pages")
 def test_that_earlier_results_are_replaced_is_said(
     run: Runner, scan: Scan, earlier: Path, tmp_path: Path
 ) -> None:
@@ -310,6 +320,7 @@ def test_a_protocol_is_measured_and_stands_beside_what_was_published(
     assert 'no protocol "btcv"' in _evaluate(run, scan, out, "--protocol", "btcv").error
 
 
+@pytest.mark.usefixtures("_no_pages")
 def test_strategies_that_a_model_does_not_take_are_left_out(
     run: Runner, scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

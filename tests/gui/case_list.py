@@ -15,9 +15,10 @@ from tests.gui.desk import Desk
 def at(desk: Desk, position: int) -> None:
     """Wait until a case is open, and its journal is looked through."""
     control, keeping = desk.actions.work_list, desk.actions.keeping
-    desk.wait(lambda: control.current is not None and control.current.case == cases(desk)[position])
-    desk.wait(lambda: keeping.is_kept or keeping.trouble is not None)
-    desk.wait(lambda: not keeping.is_reading and not desk.actions.workers.running)
+    with desk.nothing_drawn():
+        desk.wait(lambda: control.current is not None and control.current.case == cases(desk)[position])
+        desk.wait(lambda: keeping.is_kept or keeping.trouble is not None)
+        desk.wait(lambda: not keeping.is_reading and not desk.actions.workers.running)
     desk.settle()
 
 

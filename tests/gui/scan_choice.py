@@ -30,6 +30,7 @@ def click_on(desk: Desk, combo: LayerCombo, layer: Layer) -> None:
 def choose_image(desk: Desk, layer: Image) -> None:
     """Under *Image*; waits until the scan is worked on, and the one before it out of the way."""
     click_on(desk, desk.widget.volume_panel.images, layer)
-    desk.wait(lambda: desk.bridge.image_layer is layer and not desk.actions.scans.is_loading)
-    desk.wait(lambda: not desk.actions.workers.running)
+    with desk.nothing_drawn():
+        desk.wait(lambda: desk.bridge.image_layer is layer and not desk.actions.scans.is_loading)
+        desk.wait(lambda: not desk.actions.workers.running)
     desk.settle()

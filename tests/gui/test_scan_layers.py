@@ -19,9 +19,10 @@ from tests.gui.test_prompting import LIVER, box_the_organ
 
 
 def open_file(desk: Desk, path: Path) -> None:
-    desk.actions.open_scan(path)
-    desk.wait(lambda: desk.session.volume is not None and desk.session.volume.path == path)
-    desk.wait(lambda: desk.actions.model.model is not None)
+    with desk.nothing_drawn():
+        desk.actions.open_scan(path)
+        desk.wait(lambda: desk.session.volume is not None and desk.session.volume.path == path)
+        desk.wait(lambda: desk.actions.model.model is not None)
     desk.settle()
 
 
@@ -47,8 +48,9 @@ def test_own_layers_are_emptied_and_lie_over_the_next_scan(
 
 
 def choose(desk: Desk, image: Image) -> None:
-    desk.actions.open_scan(image)
-    desk.wait(lambda: desk.bridge.image_layer is image and not desk.actions.scans.is_loading)
+    with desk.nothing_drawn():
+        desk.actions.open_scan(image)
+        desk.wait(lambda: desk.bridge.image_layer is image and not desk.actions.scans.is_loading)
     desk.settle()
 
 

@@ -249,9 +249,10 @@ def test_empty_labels_of_the_scan_before_go_and_those_drawn_on_stay_hidden(
 
 
 def open_file(desk: Desk, path: Path) -> Image:
-    desk.actions.open_scan(path)
-    desk.wait(lambda: desk.session.volume is not None and desk.session.volume.path == path)
-    desk.wait(lambda: not desk.actions.scans.is_loading)
+    with desk.nothing_drawn():
+        desk.actions.open_scan(path)
+        desk.wait(lambda: desk.session.volume is not None and desk.session.volume.path == path)
+        desk.wait(lambda: not desk.actions.scans.is_loading)
     return desk.bridge.image_layer
 
 

@@ -42,9 +42,10 @@ def shown(desk: Desk) -> tuple[str, tuple[float, ...]]:
 
 
 def opened(desk: Desk, path: Path) -> None:
-    desk.actions.open_scan(path)
-    desk.wait(lambda: desk.session.volume is not None and desk.session.volume.path == path)
-    desk.wait(lambda: not desk.actions.scans.is_loading)
+    with desk.nothing_drawn():
+        desk.actions.open_scan(path)
+        desk.wait(lambda: desk.session.volume is not None and desk.session.volume.path == path)
+        desk.wait(lambda: not desk.actions.scans.is_loading)
     desk.settle()
 
 

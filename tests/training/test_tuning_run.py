@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,29 @@ _BY_GREY = (("center_bilateral", 1.0),)
 FAST = {"epochs": 2, "views": 0, "slices_per_step": 3}
 
 
-@pytest.fixture(autouse=True)
-def _few_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning_run, "REPORTED", ("bound_box", "center_distance"))
+@pytest.fixture(autouse=True, scope="module")
+def _few_reported() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning_run, "REPORTED", ("bound_box", "center_distance"))
+        yield
+
+
+def _two_cases(folder: Path) -> list[Case]:
+    return [write_case(folder, 1, depth=5), write_case(folder, 2, depth=3, split="val")]
 
 
 @pytest.fixture
 def cases(tmp_path: Path) -> list[Case]:
-    return [write_case(tmp_path, 1, depth=5), write_case(tmp_path, 2, depth=3, split="val")]
+    return _two_cases(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, _few_reported: None) -> Path:
+    """The model of three epochs from beginning to end, with a store that had nothing to give."""
+    folder = tmp_path_factory.mktemp("whole")
+    request = _request(_two_cases(folder), folder / "model", epochs=3)
+    _run(replace(request, earlier=EmbeddingStore(folder / "store")))
+    return folder / "model"
 
 
 def _run(request: TuningRequest) -> list[TuningStep]:
@@ -94,10 +110,9 @@ def test_a_model_learns_and_its_folder_is_accepted(cases: list[Case], tmp_path: 
 
 
 def test_a_run_that_was_killed_goes_on_exactly(
-    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement 39."""
-    _run(_request(cases, tmp_path / "whole", epochs=3))
     out = tmp_path / "killed"
     for step in tune_model(_request(cases, out, epochs=3)):
         if step.progress.text == "epoch 3" and step.epoch is None:  # in the middle of an epoch
@@ -110,7 +125,7 @@ def test_a_run_that_was_killed_goes_on_exactly(
     steps = _run(_request(cases, out, epochs=3))
     assert not embedded
     assert [step.epoch.number for step in steps if step.epoch] == [3]
-    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    one, other = (load_file(folder / "model.safetensors") for folder in (whole, out))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -204,12 +219,11 @@ def test_steps_without_a_finite_gradient_are_not_taken(
 
 
 def test_the_encoder_is_not_loaded_when_embeddings_are_there(
-    cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = EmbeddingStore(tmp_path / "store")
-    request = replace(_request(cases, tmp_path / "a"), earlier=store)
-    first = _run(request)[-1].card
-    assert first is not None
+    request = replace(_request(cases, tmp_path / "b", epochs=3), earlier=store)
+    first = json.loads((whole / "card.json").read_text())
     assert first["seconds"]["embeddings_made"] == 6
     from napari_sam_med.training.training_slices import read_training_slices
 
@@ -218,7 +232,7 @@ def test_the_encoder_is_not_loaded_when_embeddings_are_there(
         for one in found:
             store.get_or_embed(predictor, one.image, one.pixel_spacing)
     monkeypatch.setattr(Nano, "encode", None)
-    card = _run(replace(request, output=tmp_path / "b"))[-1].card
+    card = _run(request)[-1].card
     assert card is not None
     assert card["seconds"]["embeddings_made"] == 0
     assert card["scores"] == first["scores"]
@@ -246,7 +260,7 @@ def test_every_recipe_runs(name: str, cases: list[Case], tmp_path: Path) -> None
     assert card["scored_on"] == "slices held out of the training cases"
 
 
-def test_sam_models_are_tuned_without_their_encoder(cases: list[Case], tmp_path: Path) -> None:
+def test_sam_models_are_tuned_without_their_encoder(tmp_path: Path) -> None:
     """The decoder of MobileSAM with random weights: its encoder's weights are copied through."""
     from napari_sam_med.sam.architectures.tiny_vit import build_mobile_sam
 
@@ -254,7 +268,8 @@ def test_sam_models_are_tuned_without_their_encoder(cases: list[Case], tmp_path:
     record = replace(MODELS["mobile_sam"], preprocessing="medsam", name="own")
     network = build_mobile_sam()
     base = write_checkpoint(tmp_path / "base.safetensors", network.state_dict(), record)
-    request = replace(_request(cases[:1], tmp_path / "tuned", epochs=1, slices_per_step=2), model=str(base))
+    few = [write_case(tmp_path, 1, depth=3)]  # a slice to learn from and one held out
+    request = replace(_request(few, tmp_path / "tuned", epochs=1, slices_per_step=2), model=str(base))
     card = _run(request)[-1].card
     assert card is not None
     tuned, before = load_file(tmp_path / "tuned" / "model.safetensors"), load_file(base)

@@ -49,17 +49,27 @@ def test_every_key_is_mapped_and_loads_strictly(weights: StateDict) -> None:
     )
 
 
-@pytest.mark.parametrize("side", [256, 320])
+@pytest.fixture(scope="module", params=[256, 320])
+def encoded(request: pytest.FixtureRequest, weights: StateDict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squares of a side, and what MobileSAM's encoder makes of them."""
+    side = request.param
+    squares = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        return squares, encode(weights, squares)
+
+
 @pytest.mark.parametrize("fused", [False, True])
-def test_encoder_computes_what_mobile_sams_does(weights: StateDict, side: int, fused: bool) -> None:
+def test_encoder_computes_what_mobile_sams_does(
+    weights: StateDict, encoded: tuple[torch.Tensor, torch.Tensor], fused: bool
+) -> None:
     network = build_mobile_sam()
     network.load_state_dict(from_mobile_sam_keys(weights), strict=True)
     if fused:
         fuse_batch_norm(network.image_encoder)
-    squares = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    squares, wanted = encoded
+    side = squares.shape[-1]
     with torch.inference_mode():
         found = network.encode(squares).image
-        wanted = encode(weights, squares)
     assert found.shape == (2, 256, side // 16, side // 16)
     assert wanted.std() > 0.1
     npt.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-3, atol=1e-4)
