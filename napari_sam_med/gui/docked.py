@@ -128,7 +128,11 @@ class Docked(QWidget):
         try:
             self._end_with_dock()
         finally:
-            self.deleteLater()
+            self._delete()
+
+    def _delete(self) -> None:
+        """All has ended."""
+        self.deleteLater()
 
     def end_waiting(self, *_: object) -> None:
         """End where this waits, and is needed no more."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari.components import ViewerModel
 from napari.viewer import current_viewer
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -31,7 +31,7 @@ from napari_sam_med.gui.appearance import InputManners, button, narrow_button, n
 from napari_sam_med.gui.docked import Docked
 from napari_sam_med.gui.experiments_choices import ChoicesPage
 from napari_sam_med.gui.experiments_control import Experiments
-from napari_sam_med.gui.experiments_dock import PanelPlace
+from napari_sam_med.gui.experiments_dock import PagesOutside, PanelPlace
 from napari_sam_med.gui.experiments_results import AnswersPage, MeansPage, PlotsPage
 from napari_sam_med.gui.experiments_study import StudyPage
 from napari_sam_med.gui.own_context import delete_in_own_context
@@ -40,6 +40,8 @@ from napari_sam_med.session.experiments import Sight
 from napari_sam_med.wording import number_of
 
 if TYPE_CHECKING:
+    from napari.window import Window
+
     from napari_sam_med.evaluation.measuring import SliceScore
 
 __all__ = ["DOCK_NAME", "ExperimentsWidget", "open_experiments", "opening_experiments"]
@@ -48,6 +50,8 @@ DOCK_NAME = "Experiments (SAM Med)"
 """As napari's Plugins menu names it, so that there is one of them, whichever way it was opened."""
 _BAR_STEPS = 1000
 _MIN_WIDTH = 340
+_DELETE_MS = 100
+"""From its end to its deletion: the window is in order without it by then, which takes as long."""
 
 
 class ExperimentsWidget(Docked):
@@ -57,9 +61,11 @@ class ExperimentsWidget(Docked):
     ----------
     napari_viewer : napari.Viewer
         Given by napari; the current viewer when left out.
+    is_whole : bool
+        Make all at once; else `making` does, one part in a step.
     """
 
-    def __init__(self, napari_viewer: ViewerModel | None = None) -> None:
+    def __init__(self, napari_viewer: ViewerModel | None = None, *, is_whole: bool = True) -> None:
         super().__init__()
         self._is_stopped = False
         viewer = current_viewer() if napari_viewer is None else napari_viewer
@@ -67,12 +73,22 @@ class ExperimentsWidget(Docked):
         viewer = getattr(viewer, "__wrapped__", viewer)
         delete_in_own_context(canvas_of(viewer))
         self.control = Experiments(viewer, self)
-        self._place = PanelPlace(self, viewer.window._qt_window, self.control.main_widget)
+        self._watch_the_end()
+        self.place = PanelPlace(self, viewer.window._qt_window, self.control.main_widget)
+        self._outside: PagesOutside | None = None
+        if is_whole:
+            for _ in self.making():
+                pass
+
+    def making(self) -> Iterator[None]:
+        """Make what is seen, in steps."""
         self.choices = ChoicesPage(self.control)
+        yield
         self.means = MeansPage(self.control.lab)
         self.answers = AnswersPage(self.control.lab, self.look_at)
         self.plots = PlotsPage(self.control.lab, self.look_at)
         self.study = StudyPage(self.control.lab)
+        yield
         self._compose()
         self.control.changed.connect(self.refresh)
         self.control.progress.connect(self._show_progress)
@@ -82,7 +98,6 @@ class ExperimentsWidget(Docked):
         self.control.lab.events.means.connect(self._show_study)
         self.control.lab.replaced.connect(self._on_replaced)
         self.means.opened.connect(lambda: self.tabs.setCurrentWidget(self.answers))
-        self._watch_the_end()
         self.control.look_up()
         self.refresh()
 
@@ -134,7 +149,12 @@ class ExperimentsWidget(Docked):
         self.chosen = note("no answer")
         self.chosen.setTextFormat(Qt.TextFormat.RichText)
         self.status = _status_label()
-        column = QVBoxLayout(self)
+        self.body = QWidget()
+        self.body.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        around = QVBoxLayout(self)
+        around.setContentsMargins(0, 0, 0, 0)
+        around.addWidget(self.body)
+        column = QVBoxLayout(self.body)
         column.setContentsMargins(2, 2, 2, 4)
         column.setSpacing(4)
         column.addWidget(self.tabs, 1)
@@ -228,6 +248,33 @@ class ExperimentsWidget(Docked):
                 f"{score.iou_prediction:.3f}<br>{_legend(sight)}"
             )
 
+    # docked bit by bit
+
+    def take_apart(self) -> None:
+        """Take the pages out, and hide the rest: the window takes all at once three times as long."""
+        self.place.waits = True
+        self._outside = PagesOutside(self.tabs)
+        self.body.hide()
+
+    def put_in_page(self) -> bool:
+        """Put in the next page that is out; False where that was the last."""
+        return isalive(self) and self._outside is not None and self._outside.put_in()
+
+    def put_together(self) -> None:
+        """Put in all pages that are out, and show the whole; safe to call again."""
+        outside, self._outside = self._outside, None
+        if outside is None:
+            return
+        if not isalive(self):
+            outside.delete()
+            return
+        while outside.put_in():
+            pass
+        self._show_study()
+        self.body.show()
+        if self.place.waits:
+            self.place.take()
+
     # the user's clicks
 
     def look_at(self, score: SliceScore) -> None:
@@ -270,17 +317,21 @@ class ExperimentsWidget(Docked):
         super().showEvent(event)
         self.choices.list_models()
         self._fit()
-        self._place.on_shown()
+        self.place.on_shown()
 
     def hideEvent(self, event: QHideEvent) -> None:  # noqa: N802  Qt's name
         """The canvas has its width back."""
         super().hideEvent(event)
-        self._place.on_hidden()
+        self.place.on_hidden()
 
     def _end_with_dock(self) -> None:
         self.stop(waits=False)  # a model that is being asked answers first, and the window stays
         super()._end_with_dock()
-        self._place.give_back()
+        self.place.give_back()
+
+    def _delete(self) -> None:
+        """In a turn of its own."""
+        QTimer.singleShot(_DELETE_MS, self.deleteLater)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
         """Fit the width to the content, too."""
@@ -306,47 +357,41 @@ def open_experiments(viewer: ViewerModel) -> ExperimentsWidget:
     """Show the panel of a viewer beside the SAM Med widget; made where there is none yet."""
     for _ in opening_experiments(viewer):
         pass
-    return viewer.window.dock_widgets[DOCK_NAME]
+    panel = viewer.window.dock_widgets[DOCK_NAME]
+    panel.put_together()  # it may be on its way already
+    return panel
 
 
 def opening_experiments(viewer: ViewerModel) -> Iterator[None]:
-    """`open_experiments` in steps: making the panel takes as long as docking it, without its tabs, and these
-    take as long again.
-    """
+    """`open_experiments` in steps, of which none keeps the window from a click for long."""
     window = viewer.window
-    widget = window.dock_widgets.get(DOCK_NAME)
-    if widget is None:
-        widget = ExperimentsWidget(viewer)
-        yield
     if DOCK_NAME not in window.dock_widgets:
-        tabs, column = widget.tabs, widget.layout()
-        tabs.hide()
-        tabs.setParent(None)
-        try:
-            yield
-            if DOCK_NAME in window.dock_widgets:  # opened from napari's menu meanwhile
-                widget.stop(waits=False)
-                widget.deleteLater()
-                return
-            window.add_dock_widget(
-                widget, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False
-            )
-            yield
-            if isalive(widget):  # else closed meanwhile
-                column.insertWidget(0, tabs, 1)
-                yield
-        finally:  # also where no further step is taken
-            if isalive(widget):
-                if column.indexOf(tabs) < 0:
-                    column.insertWidget(0, tabs, 1)
-                tabs.show()
-            elif isalive(tabs):
-                tabs.deleteLater()
-        yield
-    if DOCK_NAME in window.dock_widgets:  # else closed already
+        yield from _docking(ExperimentsWidget(viewer, is_whole=False), window)
+    else:
         dock = window.dock_widgets[DOCK_NAME].parentWidget()
         dock.show()
         dock.raise_()
+
+
+def _docking(panel: ExperimentsWidget, window: Window) -> Iterator[None]:
+    """Make a panel, dock it empty, give it its width, and fill it; what it holds is seen once it is full."""
+    try:
+        yield from panel.making()
+        panel.take_apart()
+        yield
+        if DOCK_NAME in window.dock_widgets:  # opened from napari's menu meanwhile
+            return
+        window.add_dock_widget(panel, name=DOCK_NAME, area="right", tabify=True, add_vertical_stretch=False)
+        yield
+        panel.place.take()
+        yield
+        while panel.put_in_page():
+            yield
+    finally:  # also where no further step is taken
+        panel.put_together()
+        if isalive(panel) and window.dock_widgets.get(DOCK_NAME) is not panel:
+            panel.stop(waits=False)
+            panel.deleteLater()
 
 
 def _legend(sight: Sight) -> str:

@@ -101,6 +101,7 @@ class SpareViewer:
                 gc.collect()
         finally:
             if app is not None:
+                app.menus.menus_changed.disconnect()  # menus of a window that the test closed are deleted
                 Application.destroy(app.name)
 
     def _close(self, viewer: Viewer, reasons: Sequence[str]) -> None:

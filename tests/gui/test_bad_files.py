@@ -57,8 +57,8 @@ def test_odd_files_open_one_after_the_other(
         assert np.isfinite(layer.contrast_limits_range).all(), name
         assert layer.data.shape == desk.labels.shape == volume.shape, name
         assert not any("defect" in text for text in desk.said), (name, desk.said)
-        for before in [one for one in desk.viewer.layers if not one.visible]:  # napari takes long with a hundred
-            desk.viewer.layers.remove(before)
+        for hidden in [one for one in desk.viewer.layers if not one.visible]:  # napari is slow with a hundred
+            desk.viewer.layers.remove(hidden)
 
 
 def test_a_scan_elsewhere_is_seen_in_every_plane(
