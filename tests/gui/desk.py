@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 
 import numpy as np
 from napari import Viewer
 from pytestqt.qtbot import QtBot
+from qtpy.compat import isalive
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMenu
@@ -32,6 +33,18 @@ def choose_in_menu(viewer: Viewer, *titles: str) -> None:
             menu.aboutToShow.emit()
     menu.popup(viewer.window._qt_window.pos())
     QTest.mouseClick(menu, LEFT, pos=menu.actionGeometry(action).center())
+
+
+@contextmanager
+def undrawn(viewer: Viewer) -> Iterator[None]:
+    """Draw nothing of the window of a viewer meanwhile."""
+    window = viewer.window._qt_window
+    window.setUpdatesEnabled(False)
+    try:
+        yield
+    finally:
+        if isalive(window):
+            window.setUpdatesEnabled(True)
 
 
 class Desk:
@@ -58,7 +71,8 @@ class Desk:
         return self.session.preview.mask
 
     def wait_until_carried(self) -> None:
-        self.wait(lambda: not self.actions.is_busy, timeout=120_000)
+        with self.nothing_drawn():
+            self.wait(lambda: not self.actions.is_busy, timeout=120_000)
         self.settle()
 
     def settle(self) -> None:
@@ -89,15 +103,9 @@ class Desk:
             self.viewer.reset_view()
         self.settle()
 
-    @contextmanager
-    def nothing_drawn(self) -> Iterator[None]:
+    def nothing_drawn(self) -> AbstractContextManager[None]:
         """Of the many frames on the way to what a test is about."""
-        window = self.viewer.window._qt_window
-        window.setUpdatesEnabled(False)
-        try:
-            yield
-        finally:
-            window.setUpdatesEnabled(True)
+        return undrawn(self.viewer)
 
     def canvas_xy(self, index_zyx: Sequence[float]) -> QPoint:
         world = self.bridge.frame.world(index_zyx)

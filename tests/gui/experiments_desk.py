@@ -21,7 +21,7 @@ from napari_sam_med.session import experiment_jobs
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.slice_view import SliceView
 from napari_sam_med.volume.volume import Volume
-from tests.gui.desk import LEFT, NO_KEY
+from tests.gui.desk import LEFT, NO_KEY, undrawn
 from tests.session.measured_model import MeasuredPredictor, labels_of, loads
 
 
@@ -31,16 +31,19 @@ class PanelDesk:
     def __init__(self, viewer: Viewer, qtbot: QtBot, volume: Volume, labels: LabelVolume | None) -> None:
         viewer.window.resize(1100, 800)
         self.viewer, self.qtbot, self.volume = viewer, qtbot, volume
-        viewer.add_image(volume.data, name="scan", metadata={"sam_med": volume}, **volume.display_transform)
-        if labels is not None:
-            self.add_labels(labels)
         self.said: list[str] = []
-        self.panel: ExperimentsWidget = open_experiments(viewer)
-        self.control, self.lab = self.panel.control, self.panel.control.lab
-        self.control.status.connect(self.said.append)
-        self.wait(lambda: self.control.catalogue is not None)
-        if labels is not None:
-            self.wait(lambda: self.lab.survey is not None and self.panel.choices.organs.count())
+        with undrawn(viewer):
+            viewer.add_image(
+                volume.data, name="scan", metadata={"sam_med": volume}, **volume.display_transform
+            )
+            if labels is not None:
+                self.add_labels(labels)
+            self.panel: ExperimentsWidget = open_experiments(viewer)
+            self.control, self.lab = self.panel.control, self.panel.control.lab
+            self.control.status.connect(self.said.append)
+            self.wait(lambda: self.control.catalogue is not None)
+            if labels is not None:
+                self.wait(lambda: self.lab.survey is not None and self.panel.choices.organs.count())
 
     def add_labels(self, labels: LabelVolume, **options: Any) -> Any:
         transform = self.volume.display_transform | options
