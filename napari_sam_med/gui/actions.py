@@ -28,6 +28,7 @@ from napari_sam_med.gui.work_list import WorkListControl
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
+from napari_sam_med.session.journal_recovery import Offer
 from napari_sam_med.session.labels_copy import LabelsCopy
 from napari_sam_med.session.session import Session
 from napari_sam_med.volume.labels import LabelVolume
@@ -105,7 +106,7 @@ class Actions(QObject):
         self.reviewing = Reviewing(self.session, self.bridge, self.carrying.end_now, self)
         self.keeping = Keeping(self.session, self.workers, settings, self.carrying.end_now, self)
         self.scans.journal = self.keeping.journal
-        self.keeping.is_at_hand = lambda offer: offer.file.path in self.scans.left_here()
+        self.keeping.image_at_hand = self._image_at_hand
         self.suggesting = OrganSuggesting(self.session, self.workers, self.model, settings, self)
         self.work_list = WorkListControl(self)
         self.finding = Finding(
@@ -137,6 +138,14 @@ class Actions(QObject):
         self.finding.progress.connect(self.progress)
         self.scans.opened.connect(self._on_opened)
         self.keeping.brought_back.connect(self._show_active_object)
+
+    def _image_at_hand(self, offer: Offer) -> str | None:
+        """Name of the layer that is to be chosen to go on with earlier work; None where it is to be offered.
+
+        A case of a work list is gone on with in its own way.
+        """
+        image = None if self.work_list.current is not None else self.scans.left_here(offer.file.path)
+        return None if image is None else image.name
 
     # saying things
 

@@ -56,8 +56,9 @@ class Docked(QWidget):
         """This has waited, and is docked again."""
 
     def _end_with_dock(self) -> None:
-        """The dock is closed, while the window stays open."""
-        self._finish()
+        """The dock is closed, while the window stays open: garbage is kept until this is deleted."""
+        self.waits = False
+        self.stop()
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802  Qt's name
         """Watch the main window from the moment that this is part of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qtpy.compat import isalive
@@ -58,8 +59,8 @@ class PanelPlace:
             return
         self.waits = False
         window, dock = self._panel.window(), self._panel.parentWidget()
-        if not isinstance(window, QMainWindow) or not isinstance(dock, QDockWidget):
-            return  # it floats, or is closed again
+        if not isinstance(window, QMainWindow) or not isinstance(dock, QDockWidget) or dock.isHidden():
+            return  # it floats, or is closed or hidden again
         if not self._is_taken:  # later on it stays where the user puts it
             self._is_taken = True
             self._go_beside(window, dock)
@@ -124,7 +125,8 @@ def _resize(dock: QDockWidget, width: int, bridge: LayerBridge | None) -> None:
         window.layout().activate()
     finally:
         if canvas is not None:
-            canvas.native.setUpdatesEnabled(True)
+            with suppress(RuntimeError):  # the window is being taken down
+                canvas.native.setUpdatesEnabled(True)
 
 
 def _widths(window: QMainWindow) -> dict[QDockWidget, int]:

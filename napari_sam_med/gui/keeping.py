@@ -71,8 +71,8 @@ class Keeping(QObject):
         self.trouble: str | None = None
         #: whether the newest work is brought back without a question; a work list may know that it is
         self.needs_no_question: Callable[[Offer], bool] = lambda offer: False
-        #: whether work is not offered unasked, since it is in this viewer and can be gone on with there
-        self.is_at_hand: Callable[[Offer], bool] = lambda offer: False
+        #: name of the image layer to be chosen to go on with work, where that is in this viewer
+        self.image_at_hand: Callable[[Offer], str | None] = lambda offer: None
         #: whether that is under way, and nothing is to be offered
         self.is_unasked = False
         self._image: ImageIdentity | None = None
@@ -175,8 +175,12 @@ class Keeping(QObject):
 
     def _look_for_offers(self, *, all_kept: bool) -> None:
         def returned(offers: tuple[Offer, ...]) -> None:
-            wanted = tuple(offer for offer in offers if all_kept or not self.is_at_hand(offer))
-            self._show_offers(wanted, may_bring_back=not all_kept)
+            here = {} if all_kept else {offer: self.image_at_hand(offer) for offer in offers}
+            self._show_offers(
+                tuple(offer for offer in offers if here.get(offer) is None), may_bring_back=not all_kept
+            )
+            for name in filter(None, here.values()):
+                self.status.emit(f'Earlier work on this scan is here: choose "{name}" under Scan, Image.')
             self.changed_on_disk.emit()
             if all_kept and not offers:
                 self.status.emit("No earlier work on this scan is kept.")
@@ -194,8 +198,11 @@ class Keeping(QObject):
         if offers or self._offers:
             self._offers = list(offers)
             self._had_work = self.has_work
-            self.is_unasked = may_bring_back and self.needs_no_question(offers[0]) if offers else False
-            if self.is_unasked:
+            newest = max(offers, key=lambda offer: offer.last_change, default=None)
+            self.is_unasked = may_bring_back and newest is not None and self.needs_no_question(newest)
+            if newest is not None and self.is_unasked:
+                self._offers.remove(newest)
+                self._offers.insert(0, newest)
                 self.bring_back()
             else:
                 self.offer_changed.emit()
@@ -244,10 +251,18 @@ class Keeping(QObject):
         except JournalError as error:
             self.failed.emit(error)
             return
-        self._offers.clear()
-        problem = "" if work.problem is None else f"; not all of it could be read: {work.problem}"
-        self.status.emit(f"The earlier work is back{problem}. Ctrl-Z takes it away again.")
+        # what is older is in it, as a rule
+        self._offers = [one for one in self._offers if one.last_change > work.offer.last_change]
         self.brought_back.emit()
+        if work.problem is None:
+            self.status.emit("The earlier work is back. Ctrl-Z takes it away again.")
+        else:
+            self.failed.emit(
+                JournalError(
+                    f"The earlier work is back; not all of it could be read: {work.problem}. "
+                    "Ctrl-Z takes it away again."
+                )
+            )
 
     def _on_read(self, job: Job) -> None:
         if job in self._jobs:  # else another scan was opened meanwhile

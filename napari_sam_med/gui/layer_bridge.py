@@ -261,7 +261,9 @@ class LayerBridge(OwnWriting, QObject):
             self._show_labels(scan.labels, come.labels)
             self.prompts.start(self.frame)
             if come.keeps_own:
-                come.own.clear(self.frame, self.current_view())
+                seen = self.current_view()
+                turns = come.is_new and seen is not None and seen.plane != "axial"  # as new scans are shown
+                come.own.clear(self.frame, None if turns else seen)
             self.display.preview_layer = come.own.preview
             self.prompts.take_points(come.own.points)
             self.prompts.take_boxes(come.own.boxes)
@@ -347,6 +349,10 @@ class LayerBridge(OwnWriting, QObject):
         fitting = (tool for tool, of in _MODES.items() if active is getattr(self, of[0]) and mode == of[1])
         found = next(fitting, None)
         return "scribble" if found == "point" and self.prompts.scribbles else found
+
+    def has_layer_of(self, tool: Tool) -> bool:
+        """Whether the layer that a tool works on is there; it is made anew for `set_tool`."""
+        return tool not in _MODES or getattr(self, _MODES[tool][0]) is not None
 
     def set_tool(self, tool: Tool) -> None:
         """Let the mouse draw boxes or outlines, set points, scribble, paint, erase, or move the camera."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from napari_sam_med.volume.slice_view import SliceView
 
 if TYPE_CHECKING:
     from napari_sam_med.sam.predictor import Predictor
+    from napari_sam_med.session.objects import AnnotatedObject
 
 __all__ = ["LiveModel"]
 
@@ -81,6 +82,9 @@ class LiveModel(QObject):
         self._asked: tuple[Any, ...] | None = None
         self._asked_at = 0.0
         self._told: str | None = None
+        self._open: list[tuple[int, SliceView]] = []
+        self._open_of: Mapping[int, AnnotatedObject] | None = None
+        self._is_held = False
         self._waits = True
         self.ahead = AheadControl(workers, self._sight, self)
         # posted events come after what is being handled now, a click, and before Qt draws
@@ -219,8 +223,8 @@ class LiveModel(QObject):
 
     def look_at(self, view: SliceView | None) -> None:
         """The user looks at a slice: its open prompts are answered, its neighbours embedded ahead."""
-        if view != self._view:
-            self._withdraw()
+        if view != self._view and self._has_open_prompts(view):
+            self._withdraw()  # else `answer` does, or what was told still holds
         self._view = view
         preview = self._session.preview
         if preview is not None and preview.view != view:
@@ -232,11 +236,13 @@ class LiveModel(QObject):
         """Answer the prompts of the active object on the slice at hand, if they are not accepted yet."""
         self._wanted = self._view if self._has_open_prompts(self._view) else None
         if self._wanted is None:
-            self._withdraw()
+            said = "" if self._view is None or self._is_held else self.said_of_open
+            if said != self._told:
+                self._withdraw()
             if self._session.preview is not None:
                 self._session.preview = None
-            if self._view is not None and self.said_of_open:
-                self.tell(self.said_of_open)
+            if said and said != self._told:
+                self.tell(said)
             return
         is_coming = self._serving is not None and not self._gives_up.is_set()
         if (is_coming or self._session.preview is not None) and self._question(self._wanted) == self._asked:
@@ -252,16 +258,28 @@ class LiveModel(QObject):
 
     @property
     def said_of_open(self) -> str:
-        """Where proposals wait that are out of sight, and what to do; empty where none does."""
-        active = self._session.active_object
-        open_views = filter(self._has_open_prompts, active.key_slices if active is not None else ())
-        views = sorted(view for view in open_views if view != self._view)
-        if not views:
+        """Which prompts wait to be accepted that are out of sight, and what to do; empty where none does."""
+        objects = self._session.objects
+        if self._open_of is not objects:  # another mapping with every change
+            self._open_of = objects
+            self._open = [
+                (object_id, view)
+                for object_id, item in objects.items()
+                for view in sorted(item.key_slices)
+                if item.answered.get(view) != item.key_slices[view]
+            ]
+        here = (self._session.active_object_id, self._view)
+        waiting = [one for one in self._open if one != here]
+        if not waiting:
             return ""
-        named = [f"{view.plane} slice {view.index}" for view in views[:_MOST_NAMED]]
-        more = [f"{len(views) - len(named)} more"] if len(views) > len(named) else []
-        where = " and ".join(part for part in (", ".join(named), *more))
-        return f"Not accepted yet: what is proposed on {where}. Enter accepts it there."
+        named = [self._named(*one) for one in waiting[:_MOST_NAMED]]
+        more = [f"{len(waiting) - len(named)} more"] if len(waiting) > len(named) else []
+        is_active = all(object_id == here[0] for object_id, _ in waiting)
+        remedy = "Enter accepts them there." if is_active else "Choose their object, and press Enter there."
+        return f"Prompts not accepted yet: {' and '.join(['; '.join(named), *more])}. {remedy}"
+
+    def _named(self, object_id: int, view: SliceView) -> str:
+        return f"{self._session.objects[object_id].name}, {view.plane} slice {view.index}"
 
     def _question(self, view: SliceView) -> tuple[Any, ...]:
         """What the model is asked: as long as it is the same, there is nothing to compute anew."""
@@ -367,7 +385,8 @@ class LiveModel(QObject):
         self.ahead.renew()
 
     def hold(self, held: bool) -> None:
-        """Keep from embedding ahead while carrying needs the processor."""
+        """Keep from embedding ahead while carrying needs the processor, and from speaking of open prompts."""
+        self._is_held = held
         self.ahead.hold(held)
 
     def _drop_serving(self) -> None:

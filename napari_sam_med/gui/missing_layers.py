@@ -67,9 +67,11 @@ class MissingLayers(QObject):
 
     def note_tool(self) -> None:
         """What the user has in hand; the layer of the proposal, once chosen, has no tool."""
-        active = self._bridge.viewer.layers.selection.active
-        if active is None:
-            return  # as while a layer is being removed
+        selection = self._bridge.viewer.layers.selection
+        active = selection.active
+        if active is None:  # as while a layer is being removed
+            self._is_preview_chosen &= len(selection) < 2
+            return
         self._is_preview_chosen = active is self._bridge.display.preview_layer
         if not self._is_preview_chosen:
             self._tool_in_hand = self._bridge.tool
@@ -86,7 +88,7 @@ class MissingLayers(QObject):
     def _go_on_without_preview(self) -> None:
         tool, self._tool_to_take = self._tool_to_take, None
         self._bridge.display.show_proposal()
-        if tool is not None and self._bridge.viewer.dims.ndisplay == 2:
+        if tool is not None and self._bridge.viewer.dims.ndisplay == 2 and self._bridge.has_layer_of(tool):
             self._bridge.set_tool(tool)
 
     def _make_preview(self) -> None:

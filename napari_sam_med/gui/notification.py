@@ -30,6 +30,7 @@ class OneNotification(QObject):
         super().__init__(parent)
         self._bubble: NapariQtNotification | None = None
         self._text = ""
+        self._tell: Callable[[str], None] = show_warning
         self._timer = QTimer(self)
         self._timer.setInterval(NapariQtNotification.DISMISS_AFTER)
         self._timer.timeout.connect(self._on_time)
@@ -44,7 +45,7 @@ class OneNotification(QObject):
             napari's function for its kind.
         """
         self.take_away()
-        self._text = text
+        self._text, self._tell = text, tell
         before = list(NapariQtNotification._instances)
         tell(text)
         new = [bubble for bubble in NapariQtNotification._instances if bubble not in before]
@@ -57,12 +58,12 @@ class OneNotification(QObject):
             self._timer.start()
 
     def withdraw(self, line: str) -> None:
-        """Take one of the lines away."""
-        lines = self._text.splitlines()
-        if self._bubble is not None and line in lines:
+        """Take one of the lines away, where it is still shown."""
+        lines, bubble = self._text.splitlines(), self._bubble
+        if bubble is not None and isalive(bubble) and bubble.isVisible() and line in lines:
             rest = "\n".join(other for other in lines if other != line)
             if rest:
-                self.show(rest)
+                self.show(rest, self._tell)
             else:
                 self.take_away()
 

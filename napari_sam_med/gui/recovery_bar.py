@@ -76,7 +76,7 @@ class RecoveryBar(QWidget):
             if keeping.has_work and offer.mismatch is None:
                 lines.append("It takes the place of the labels that are open now; Ctrl-Z brings those back.")
             if keeping.n_more_offers:
-                lines.append(f"{keeping.n_more_offers} older: press Not now to see.")
+                lines.append(f"{keeping.n_more_offers} more: press Not now to see.")
             self.text.setText("\n".join(lines))
             self.bring_back.setEnabled(offer.mismatch is None and not keeping.is_reading)
             self.not_now.setEnabled(not keeping.is_reading)

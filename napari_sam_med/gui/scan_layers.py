@@ -141,8 +141,8 @@ class OwnLayers(NamedTuple):
         return min((layers.index(layer) for layer in self if layer in layers), default=len(layers))
 
     def clear(self, frame: Frame, seen: SliceView | None) -> None:
-        """Make them empty, and put them where a scan lies; the proposal's where the user looks, as it will be
-        wanted there.
+        """Make them empty, and put them where a scan lies; the proposal's where the user will look, if
+        that is known.
         """
         view = SliceView("axial", 0) if seen is None else seen
         shape = thin_array(frame.shape_zyx, view).shape

@@ -23,7 +23,7 @@ from napari_sam_med.gui.planes import Frame
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.gui.slow_layers import clear_away, prepare_dims, prepare_units
 from napari_sam_med.gui.window_names import kept_window, said_of_window
-from napari_sam_med.gui.work_of_scan import file_of_work
+from napari_sam_med.gui.work_of_scan import said_of_orphan
 from napari_sam_med.gui.workers import Job, Workers
 from napari_sam_med.progress import Progress
 from napari_sam_med.session import jobs
@@ -273,11 +273,13 @@ class ScanLoading(QObject):
         )
         self.status.emit(" ".join([f"{scan.volume.name}: {what}", *orphans, *scan.volume.warnings]))
 
-    def left_here(self) -> set[Path]:
-        """Journals of work that was left for another scan, and is gone on with where its scan is chosen."""
-        layers = self._bridge.viewer.layers
-        here = (left for labels, left in self._left.items() if labels in layers and left.of() in layers)
-        return {left.work.place.path for left in here if left.work.place.path is not None}
+    def left_here(self, journal: Path) -> Image | None:
+        """The image to be chosen to go on with the work of a journal, which was left for another scan."""
+        for labels, left in self._left.items():
+            image = left.of()
+            if left.work.place.path == journal and image is not None and image in self._bridge.viewer.layers:
+                return image if self._bridge.labels_of_work(image) is labels else None
+        return None
 
     def _leave(self) -> _Left | None:
         """Keep the work on the scan that is open for when it is chosen again."""
@@ -303,9 +305,10 @@ class ScanLoading(QObject):
         self._session.close()
         self._session.open(scan.volume, scan.labels, scan.window, scan.counts, scan.copy)
         own, labels = bridge.show(scan, arrival)
-        # labels whose image was removed would seem to be of this scan
-        orphans = [one for one in bridge.layers_of_type(Labels) if one.visible and "sam_med" in one.metadata]
         kept = (None, arrival.image, arrival.labels, *leaving)
+        # labels whose image was removed would seem to be of this scan
+        of_none = {one: said_of_orphan(one, bridge.viewer.layers) for one in bridge.layers_of_type(Labels)}
+        orphans = [one for one, said in of_none.items() if said and one.visible and one not in kept]
         hidden = [one for one in dict.fromkeys([*earlier, *orphans]) if one not in kept]
         # labels before their image; the other way round, software OpenGL crashed
         if labels in (*leaving, arrival.labels):
@@ -317,13 +320,13 @@ class ScanLoading(QObject):
             bridge.show_plane("axial")
         bridge.set_tool("box")
         self.opened.emit()
-        for warning in scan.volume.warnings:
+        told = [of_none[one] for one in orphans]
+        said = said_of_window(scan.volume, scan.window, self._settings.window)
+        ready = f"Scan ready{said and f' ({said})'}: draw a box on an organ."
+        *warnings, last = scan.volume.warnings or (ready,)
+        for warning in warnings:
             self.status.emit(warning)
-        told = [_said_of_orphan(layer) for layer in hidden if layer not in earlier]
-        if not scan.volume.warnings:
-            said = said_of_window(scan.volume, scan.window, self._settings.window)
-            ready = f"Scan ready{said and f' ({said})'}: draw a box on an organ."
-            self.status.emit(" ".join([ready, *told]))
+        self.status.emit(" ".join([last, *told]))
         return told
 
     def _clear(
@@ -399,12 +402,6 @@ class ScanLoading(QObject):
             organ.name == f"label {i}" for i, organ in read.organs.items()
         ):
             self.names_offered.emit(former)  # the file says no names, and these may be others'
-
-
-def _said_of_orphan(layer: Labels) -> str:
-    file = file_of_work(layer)
-    of = "" if file is None else f" of {file.name}"
-    return f'"{layer.name}"{of} is hidden, as its image is not in the viewer any more.'
 
 
 def _import_tables() -> Generator[None, None, None]:

@@ -12,7 +12,7 @@ from napari.layers import Image, Labels, Layer
 from napari_sam_med.volume.labels import LabelVolume
 from napari_sam_med.volume.volume import Volume
 
-__all__ = ["file_of_work", "labels_of_work", "note_work"]
+__all__ = ["labels_of_work", "note_work", "said_of_orphan"]
 
 _FILE = "sam_med_work"
 """In the metadata of labels: the file of the scan that they were worked on with, or None."""
@@ -54,7 +54,12 @@ def labels_of_work(labels: Sequence[Labels], image: Image, layers: Container[Lay
     return None
 
 
-def file_of_work(labels: Labels) -> Path | None:
-    """The file of the scan that labels were worked on with; None where it has none, or they never were."""
+def said_of_orphan(labels: Labels, layers: Container[Layer]) -> str:
+    """That labels were worked on with an image that is not in the viewer any more; else empty, as where they
+    were never worked on.
+    """
+    if _IMAGE not in labels.metadata or labels.metadata[_IMAGE]() in layers:
+        return ""
     file: Path | None = labels.metadata.get(_FILE)
-    return file
+    of = "" if file is None else f" of {file.name}"
+    return f'"{labels.name}"{of} is hidden, as its image is not in the viewer any more.'

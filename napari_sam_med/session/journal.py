@@ -221,7 +221,7 @@ class SessionJournal:
         return self._image
 
     def find_offers(self, *, all_kept: bool = False) -> Generator[Progress, None, tuple[Offer, ...]]:
-        """Job: what earlier windows left of this image, the newest first.
+        """Job: what earlier windows left of this image; see `journal_recovery.find_offers` for its order.
 
         With ``all_kept`` also what was declined or brought back before.
         """

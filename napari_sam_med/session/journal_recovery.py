@@ -121,9 +121,10 @@ class RecoveredWork:
 def find_offers(
     folder: JournalFolder, image: ImageIdentity, *, without: Path | None = None, all_kept: bool = False
 ) -> Generator[Progress, None, tuple[Offer, ...]]:
-    """What earlier windows left of an image, the newest first.
+    """What earlier windows left of an image.
 
-    Of those before what fits no more, or has no voxels, or was done on the image under another name.
+    What fits comes before what does not, what has voxels before what has none, what was done under this name
+    before the rest, and the newest before the older ones.
 
     Call it while the image is locked. Files of which nothing can be read are put aside as damaged.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 
 import numpy as np
@@ -39,12 +39,13 @@ def choose_in_menu(viewer: Viewer, *titles: str) -> None:
 def undrawn(viewer: Viewer) -> Iterator[None]:
     """Draw nothing of the window of a viewer meanwhile."""
     window = viewer.window._qt_window
+    draws = window.updatesEnabled()
     window.setUpdatesEnabled(False)
     try:
         yield
     finally:
         if isalive(window):
-            window.setUpdatesEnabled(True)
+            window.setUpdatesEnabled(draws)
 
 
 class Desk:
@@ -70,8 +71,8 @@ class Desk:
         self.wait(lambda: self.session.preview is not None)
         return self.session.preview.mask
 
-    def wait_until_carried(self) -> None:
-        with self.nothing_drawn():
+    def wait_until_carried(self, *, draws: bool = False) -> None:
+        with nullcontext() if draws else self.nothing_drawn():
             self.wait(lambda: not self.actions.is_busy, timeout=120_000)
         self.settle()
 

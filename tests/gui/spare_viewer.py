@@ -169,7 +169,10 @@ class SpareViewer:
 
     def _is_as_new(self) -> bool:
         assert self._viewer is not None
-        return _is_open(self._viewer) and _state(self._viewer) == self._as_new
+        if not _is_open(self._viewer) or _state(self._viewer) != self._as_new:
+            return False
+        # napari notifies none that was asked to close, even if it did not
+        return self._viewer.window._qt_window in qt_main_window._QtMainWindow._instances
 
 
 def _made(qtbot: QtBot) -> Viewer:

@@ -106,8 +106,8 @@ def test_python_searches_for_garbage_as_before_once_the_dock_is_closed(
     assert gc.get_threshold() != thresholds
     first.setParent(None)  # as napari does it
     assert first.n_stops == 1
-    assert gc.get_threshold() == thresholds
     qtbot.waitUntil(lambda: not isalive(first))
+    assert gc.get_threshold() == thresholds
     assert isalive(dock)
 
 

@@ -30,6 +30,7 @@ from napari_sam_med.gui.keeping import Keeping
 from napari_sam_med.gui.settings import Settings
 from napari_sam_med.sam.embedding_store import default_store
 from napari_sam_med.sam.image_embedding import ImageEmbedding
+from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.session import jobs
 from napari_sam_med.session.journal_folder import JournalFile, default_folder
 from napari_sam_med.session.journal_image import identify
@@ -173,6 +174,27 @@ def test_not_now_keeps_the_file_and_asks_no_more(desk: Desk, volume: Volume) -> 
     press(bar.bring_back)
     desk.wait(lambda: not bar.isVisible())
     assert desk.session.undo_stack.undo_label == "Bring back earlier work"
+
+
+def test_what_is_newer_stays_on_offer_when_more_was_brought_back(desk: Desk, volume: Volume) -> None:
+    """Statement 4: labels come first, and prompts that were made later are not given up for them."""
+    accept_a_box(desk)
+    crash(desk)
+    desk.open(volume)
+    bar, box = desk.widget.recovery_bar, Prompts.from_box((6, 4, 18, 13))
+    desk.wait(bar.offer.isVisible)
+    desk.session.prompt(VIEW, box)
+    assert kept(desk).journal.flush()
+    let_go(desk)
+    desk.open(volume)
+    desk.wait(bar.offer.isVisible)
+    assert "ml of 1 organ" in bar.text.text()
+    assert "1 more: press Not now to see." in bar.text.text()
+    press(bar.bring_back)
+    desk.wait(lambda: desk.labels.any() and "0.0 ml of 0 organs, 1 object" in bar.text.text())
+    assert bar.offer.isVisible()
+    press(bar.not_now)
+    assert not bar.isVisible()
 
 
 def test_work_on_the_same_voxels_elsewhere_is_told_apart_and_waits(

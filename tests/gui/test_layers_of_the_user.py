@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 
 from napari_sam_med.errors import DeviceMemoryError
 from napari_sam_med.gui.layer_bridge import Tool
-from napari_sam_med.gui.scan_layers import PREVIEW_NAME
+from napari_sam_med.gui.scan_layers import POINTS_NAME, PREVIEW_NAME
 from napari_sam_med.volume.reading import read_labels
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
@@ -160,6 +160,17 @@ def test_the_tool_is_in_hand_again_where_the_layer_of_the_proposal_was_chosen_an
     assert desk.bridge.tool == "pan"
     desk.viewer.layers.remove_selected()
     desk.wait(lambda: desk.bridge.tool == tool)
+
+
+def test_layers_that_the_user_removed_one_after_the_other_do_not_come_back(desk: Desk) -> None:
+    layers, bridge = desk.viewer.layers, desk.bridge
+    bridge.set_tool("point")
+    for layer in (bridge.points_layer, bridge.display.preview_layer):
+        layers.selection = {layer}
+        layers.remove_selected()
+    desk.settle()
+    assert bridge.points_layer is None
+    assert POINTS_NAME not in [layer.name for layer in layers]
 
 
 def test_a_proposal_of_a_slice_that_was_left_is_not_shown_on_another(

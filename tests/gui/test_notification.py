@@ -62,6 +62,18 @@ def test_a_line_that_does_not_hold_any_more_goes(desk: Desk) -> None:
     assert texts(desk) == []
 
 
+def test_what_the_user_took_away_does_not_come_back_with_a_line_less(
+    desk: Desk, bubbles: list[NapariQtNotification]
+) -> None:
+    desk.actions.tell(ONE)
+    desk.actions.tell(TWO)
+    bubbles[-1].close()
+    desk.wait(lambda: texts(desk) == [])
+    desk.widget.status.withdraw(TWO)
+    assert texts(desk) == []
+    assert ONE in desk.widget.status.text.text()
+
+
 def test_it_goes_with_the_widget(desk: Desk) -> None:
     desk.actions.tell(ONE)
     assert texts(desk) == [ONE]

@@ -17,6 +17,7 @@ from napari_sam_med.errors import DeviceMemoryError
 from napari_sam_med.gui.layer_bridge import PREVIEW_NAME
 from napari_sam_med.gui.workers import Job
 from napari_sam_med.sam.model_registry import MODELS
+from napari_sam_med.sam.prompts import Prompts
 from napari_sam_med.volume.slice_view import SliceView
 from tests.gui.desk import Desk
 from tests.gui.fake_model import FakePredictor
@@ -255,7 +256,7 @@ def test_enter_says_that_a_mask_is_on_its_way_only_where_one_is(desk: Desk, pred
 def test_a_proposal_that_is_out_of_sight_is_spoken_of(desk: Desk) -> None:
     desk.session.select_organ(LIVER)
     box_the_organ(desk)
-    waits = "Not accepted yet: what is proposed on axial slice 4. Enter accepts it there."
+    waits = "Prompts not accepted yet: liver, axial slice 4. Enter accepts them there."
     text = desk.widget.status.text
     assert waits not in text.text()
     desk.look_at(SliceView("coronal", 9))
@@ -268,16 +269,38 @@ def test_a_proposal_that_is_out_of_sight_is_spoken_of(desk: Desk) -> None:
     desk.wait(lambda: "Enter accepts, Escape clears" in text.text())
     desk.key(Qt.Key.Key_Return)
     desk.look_at(SliceView("coronal", 9))
-    assert "Not accepted" not in text.text()
+    assert "not accepted" not in text.text()
     desk.bridge.set_tool("box")
     desk.drag((2, 9, 6), (5, 9, 18))
     desk.wait_for_proposal()
     desk.look_at(SliceView("axial", 5))
-    assert "what is proposed on coronal slice 9. Enter" in text.text()
+    assert "Prompts not accepted yet: liver, coronal slice 9. Enter" in text.text()
     desk.look_at(SliceView("coronal", 9))
     desk.key(Qt.Key.Key_Escape)
     desk.look_at(SliceView("axial", 5))
-    assert "Not accepted" not in text.text()
+    assert "not accepted" not in text.text()
+
+
+def test_prompts_that_wait_are_counted_and_named_with_their_object(desk: Desk) -> None:
+    desk.session.select_organ(LIVER)
+    text, box = desk.widget.status.text, Prompts.from_box((6, 4, 18, 13))
+    for index in (5, 3):
+        desk.session.prompt(SliceView("axial", index), box)
+    desk.look_at(SliceView("axial", 6))
+    both = "Prompts not accepted yet: liver, axial slice 3; liver, axial slice 5"
+    assert text.text() == f"{both}. Enter accepts them there."
+    desk.session.select_organ(SPLEEN)
+    for index in (2, 4):
+        desk.session.prompt(SliceView("axial", index), box)
+    desk.look_at(SliceView("axial", 7))
+    assert (
+        text.text()
+        == f"{both}; spleen, axial slice 2 and 1 more. Choose their object, and press Enter there."
+    )
+    desk.key(Qt.Key.Key_G)
+    desk.wait_until_carried()
+    desk.look_at(SliceView("axial", 6))
+    assert text.text() == f"{both}. Choose their object, and press Enter there.", "carried from the spleen's"
 
 
 def _after(gate: Event, answer: Callable[..., Any], *asked: Any, **how: Any) -> Any:

@@ -68,7 +68,7 @@ def test_the_canvas_lives_while_a_mask_is_carried(desk: Desk, predictor: FakePre
     beats()
     assert desk.actions.is_busy
     predictor.gate.set()
-    desk.wait_until_carried()
+    desk.wait_until_carried(draws=True)
 
 
 def test_the_canvas_lives_while_a_file_is_written(desk: Desk, tmp_path: Path, beats, monkeypatch) -> None:
@@ -167,7 +167,7 @@ def test_no_step_of_an_annotation_holds_the_window_up(
         desk.key(Qt.Key.Key_Return)
         end("accept")
         desk.key(Qt.Key.Key_G)
-        desk.wait_until_carried()
+        desk.wait_until_carried(draws=True)
         end("carry")
         assert np.flatnonzero(desk.labels.any(axis=(1, 2))).size == 40
         desk.undo()
@@ -210,7 +210,7 @@ def test_box_to_file_on_the_phantom_with_nano(make_desk: Callable[[], Desk], tmp
         desk.widget.propagation_panel.first.setValue(index - 6)
         desk.widget.propagation_panel.last.setValue(index + 6)
         desk.key(Qt.Key.Key_G)
-        desk.wait_until_carried()
+        desk.wait_until_carried(draws=True)
         heart.end("carry")
         desk.widget.export_panel.export_to(tmp_path / "labels.nii.gz")
         desk.wait(lambda: "Written" in desk.widget.export_panel.written.text())

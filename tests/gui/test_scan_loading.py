@@ -20,9 +20,10 @@ from napari_sam_med.gui.scan_layers import BOXES_NAME, LABELS_NAME, POINTS_NAME,
 from napari_sam_med.session import jobs
 from napari_sam_med.session.voxel_counts import VoxelCounts
 from napari_sam_med.volume.slice_view import SliceView
+from tests.gui.case_list import at
 from tests.gui.desk import LEFT, NO_KEY, Desk
 from tests.gui.fake_model import FakePredictor
-from tests.gui.test_journal import window_of
+from tests.gui.test_journal import press, window_of
 
 
 @pytest.fixture
@@ -349,6 +350,23 @@ def test_the_tool_changes_before_the_scan_does_where_that_is_certain(
     assert desk.bridge.tool == "box"
 
 
+def test_the_tool_stays_where_a_case_may_not_come(open_list: Callable[..., Desk]) -> None:
+    desk = open_list()
+    desk.bridge.set_tool("paint")
+    tools: list[str | None] = []
+    show_case = desk.actions.scans.show_case
+
+    def noting(*arguments, **options) -> None:
+        tools.append(desk.bridge.tool)
+        show_case(*arguments, **options)
+
+    desk.actions.scans.show_case = noting
+    press(desk.widget.work_list_panel.next)
+    at(desk, 1)
+    assert tools == ["paint"]
+    assert desk.bridge.tool == "box"
+
+
 def test_layers_that_come_anew_over_an_image_of_the_user_s_have_the_plain_names(
     make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
 ) -> None:
@@ -396,6 +414,26 @@ def test_labels_of_a_scan_that_was_removed_are_not_seen_over_the_one_below(
     assert desk.bridge.labels_layer.visible
     hidden = f'"{drawn_on.name}" of two.nii.gz is hidden, as its image is not in the viewer any more.'
     desk.wait(lambda: hidden in desk.widget.status.text.text())
+
+
+def test_labels_whose_image_is_there_or_that_were_never_worked_on_stay_seen(
+    make_desk: Callable[[], Desk], predictor: FakePredictor, tmp_path: Path
+) -> None:
+    desk = make_desk()
+    first = open_file(desk, scan_file(tmp_path, "one.nii.gz"))
+    drawn_on = desk.bridge.labels_layer
+    drawn_on.data[3, 4, 5] = 1
+    reference = desk.viewer.add_labels(
+        np.ones_like(drawn_on.data), name="reference", metadata={"sam_med": desk.session.labels}
+    )
+    open_file(desk, scan_file(tmp_path, "two.nii.gz"))
+    desk.wait(lambda: not first.visible)
+    first.visible = drawn_on.visible = True  # to compare
+    open_file(desk, scan_file(tmp_path, "three.nii.gz"))
+    desk.settle()
+    assert reference.visible
+    assert drawn_on.visible
+    assert "is hidden" not in desk.widget.status.text.text()
 
 
 def test_a_window_that_is_closed_while_layers_come_ends_quietly(

@@ -142,6 +142,8 @@ def test_work_that_is_in_this_viewer_is_offered_for_the_same_scan_on_demand_only
     with desk.qtbot.waitSignal(keeping.changed_on_disk):
         choose_image(desk, twin)
     assert keeping.offer is None
+    here = f'Earlier work on this scan is here: choose "{first.name}" under Scan, Image.'
+    assert desk.widget.status.text.text() == here
     keeping.look_for_all()
     desk.wait(lambda: keeping.offer is not None)
     desk.viewer.layers.remove(first)

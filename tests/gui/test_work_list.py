@@ -408,6 +408,23 @@ def test_another_scan_is_no_case_and_the_list_goes_on_after_it(
     assert not layer.visible
 
 
+def test_a_case_that_was_left_for_another_scan_comes_back_with_prompts_and_objects(
+    open_list: Callable[..., Desk], volume, asked: list[str]
+) -> None:
+    desk = open_list()
+    accept_a_box(desk)
+    before = desk.labels.copy()
+    layer = desk.viewer.add_image(volume.data, metadata={"sam_med": volume}, **volume.display_transform)
+    desk.actions.open_scan(layer)
+    desk.wait(lambda: desk.session.volume is volume and desk.actions.keeping.is_kept)
+    assert not desk.session.objects
+    desk.actions.work_list.open_position(0)
+    at(desk, 0)
+    assert np.array_equal(desk.labels, before)
+    assert len(desk.session.objects) == 1
+    assert not desk.widget.recovery_bar.isVisible()
+
+
 def test_closing_the_list_saves_and_leaves_the_scan(open_list: Callable[..., Desk], folder: Path) -> None:
     desk = open_list()
     accept_a_box(desk)
