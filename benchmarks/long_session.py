@@ -104,6 +104,7 @@ def play(hands: Annotator, work: Round, minutes: float, record: Record, heart: H
     clock.timeout.connect(lambda: _note_memory(hands, record, heart))
     clock.start(1000)
     length = _length_of_yardstick()
+    heart.skip()
     while record.seconds < minutes * 60:
         for name, step in work.steps():
             heart.doing = name
