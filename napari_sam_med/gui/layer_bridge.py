@@ -177,7 +177,7 @@ class LayerBridge(OwnWriting, QObject):
         """Stop listening; the layers stay with the user, the preview goes."""
         self.missing.stop()
         self._close_timer.stop()
-        self.turns.clear()
+        self.turns.end()
         for emitter, callback in self._connections:
             emitter.disconnect(callback)
         self._connections.clear()

@@ -31,15 +31,16 @@ class Turns(QObject):
         super().__init__(parent)
         self._canvas = canvas
         self._steps: deque[Iterator[None]] = deque()
-        self._is_held = self._is_in_step = False
+        self._is_held = self._is_in_step = self._has_ended = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._turn)
 
     def add(self, steps: Iterator[None]) -> None:
-        """Go through an iterator; one that fails ends there, and the next goes on."""
-        self._steps.append(steps)
-        self._go_on()
+        """Go through an iterator; one that fails ends there, and the next goes on. None after the end."""
+        if not self._has_ended:
+            self._steps.append(steps)
+            self._go_on()
 
     def draw_later(self, *, after_step: bool = False) -> None:
         """What is changed now is drawn in the next turn, or with what the step that waits changes."""
@@ -53,6 +54,11 @@ class Turns(QObject):
         self._timer.stop()
         self._steps.clear()
         self._hold(False)
+
+    def end(self) -> None:
+        """Do no more at all."""
+        self._has_ended = True
+        self.clear()
 
     def _go_on(self, after_ms: int = 0) -> None:
         if self._steps and not self._is_in_step and not self._timer.isActive():

@@ -79,11 +79,12 @@ def test_a_proposals_status_goes_with_its_slice(desk: Desk, predictor) -> None:
     box_the_organ(desk)
     assert status.text() == "Predicted quality 0.90. Enter accepts, Escape clears."
     desk.look_at(CARRIED)
-    assert status.text() == "Ready"
+    assert status.text() == "Prompts not accepted yet: spleen, axial slice 4. Enter accepts them there."
     desk.look_at(VIEW)
     desk.wait_for_proposal()
     desk.session.select_organ(LIVER)
-    assert status.text() == "Ready"
+    remedy = "Choose their object, and press Enter there."
+    assert status.text() == f"Prompts not accepted yet: spleen, axial slice 4. {remedy}"
     box_the_organ(desk)
     desk.widget.volume_panel.planes["3d"].click()
     desk.wait(lambda: desk.bridge.current_view() is None)
@@ -104,8 +105,9 @@ def test_the_status_of_a_slice_that_was_left_does_not_come_back(desk: Desk, pred
     desk.wait(predictor.waiting.is_set)
     assert desk.widget.status.text.text() == "embedding axial slice 4…"
     desk.widget.volume_panel.planes["coronal"].click()
-    assert desk.widget.status.text.text() == "Ready"
+    waits = "Prompts not accepted yet: spleen, axial slice 4. Enter accepts them there."
+    assert desk.widget.status.text.text() == waits
     predictor.gate.set()
     desk.wait(lambda: not any(job.name == "preview" for job in desk.actions.workers.running))
     desk.settle()
-    assert desk.widget.status.text.text() == "Ready"
+    assert desk.widget.status.text.text() == waits

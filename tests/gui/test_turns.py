@@ -128,3 +128,25 @@ def test_while_a_step_asks_something_the_canvas_is_drawn_and_others_wait(
     qtbot.waitUntil(lambda: len(done) == 3)
     assert done == ["answered", "went on", "other"]
     qtbot.waitUntil(canvas.updatesEnabled)
+
+
+def test_nothing_is_begun_after_the_end_nor_kept(turns: Turns, canvas: QWidget, qtbot: QtBot) -> None:
+    done, closed = [], []
+
+    def steps() -> Iterator[None]:
+        try:
+            done.append(1)
+            yield
+        finally:
+            closed.append(1)
+
+    waiting = steps()
+    next(waiting)
+    turns.end()
+    turns.add(waiting)
+    turns.add(steps())
+    del waiting
+    assert closed == [1], "nobody holds what was given"
+    qtbot.wait(50)
+    assert done == [1]
+    assert canvas.updatesEnabled()
