@@ -95,9 +95,6 @@ class SpareViewer:
         try:
             if viewer is not None:
                 self._close(viewer, reasons)
-                Viewer._instances.discard(
-                    viewer
-                )  # where the test closed its window, a quit would do so again
                 gc.unfreeze()  # what was set aside since it was made has to go with it
                 del viewer
                 _delete_what_is_due()
