@@ -95,6 +95,8 @@ class SpareViewer:
         try:
             if viewer is not None:
                 self._close(viewer, reasons)
+                # one whose window the test closed may stay in memory: a quit would close it again
+                Viewer._instances.discard(viewer)
                 gc.unfreeze()  # what was set aside since it was made has to go with it
                 del viewer
                 _delete_what_is_due()
